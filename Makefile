@@ -1,0 +1,41 @@
+# make        the static binary
+# make demo   set-up, build, and the main job running before your eyes
+# make test   set-up and every test
+# make check  what a commit has to pass: fmt, clippy, tests
+
+TARGET ?= x86_64-unknown-linux-musl
+BINARY := target/$(TARGET)/release/autoscaler
+PYTHON := target/venv/bin/python
+
+.PHONY: all build demo test check lint bench setup clean
+
+all: build
+
+build:
+	@command -v rustup >/dev/null || { echo "autoscaler is built with Rust: install rustup first, see https://rustup.rs" >&2; exit 1; }
+	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
+	cargo build --release --locked --target $(TARGET)
+	@echo "made $(BINARY)"
+
+# Debian's haproxy and openssh, and a Python with moto, pytest and the AWS CLI under target/.
+setup:
+	@tests/setup
+
+demo: setup build
+	@$(PYTHON) tests/demo.py $(BINARY)
+
+test: setup build
+	cargo test --locked
+	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest tests
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+check: lint test
+
+bench: setup build
+	@$(PYTHON) tests/bench.py $(BINARY)
+
+clean:
+	rm -rf target

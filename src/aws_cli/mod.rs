@@ -1,0 +1,151 @@
+//! Reads an `aws ec2 run-instances …` command line as the AWS CLI (version 1) reads it, and says which
+//! EC2 Query request the AWS CLI would send, so that autoscaler can send it itself.
+//!
+//! A command goes through these files in turn:
+//! `words` (shell words) → `line` (operation, global options) → `options` (names of options, their words) →
+//! `input` (words → `Value`, by way of `shorthand` and `json`) → `request` and `interface` (what the AWS CLI
+//! rearranges) → `wire` (parameters). `shapes` is the table that all of them read.
+//! What is not supported is refused by name; nothing is dropped.
+//!
+//! Nothing in here opens a file: `parse` is given a reader.
+
+mod input;
+mod interface;
+mod json;
+mod line;
+mod options;
+mod request;
+mod shapes;
+mod shorthand;
+mod suggest;
+mod value;
+mod wire;
+mod words;
+
+pub use shapes::Service;
+pub use words::split;
+
+/// The interface that has the subnet, if there is any interface.
+const INTERFACE: &str = "NetworkInterface.1.";
+
+/// A request that autoscaler sends itself, from a `scale_up_command` or `scale_down_command`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub service: Service,
+    /// `RunInstances`, `TerminateInstances`, `SetDesiredCapacity` or `TerminateInstanceInAutoScalingGroup`.
+    pub action: &'static str,
+    /// Names and values as they go over the wire, without Action, Version and ClientToken.
+    pub params: Vec<(String, String)>,
+    pub region: Option<String>,
+    pub profile: Option<String>,
+    pub endpoint_url: Option<String>,
+    pub ca_bundle: Option<String>,
+}
+
+/// Whether a command is for `parse`: its words begin with `aws` (or a path to it), and name an operation
+/// that autoscaler carries out. Shell syntax after that doesn't change it: `parse` then says what to do.
+pub fn is_native(command: &str) -> bool {
+    let (words, _) = words::scan(command);
+    line::recognise(&words).is_some()
+}
+
+/// Reads a command for which `is_native` holds. `read` reads the path of a `file://` or `fileb://` value;
+/// a path in the home directory comes with its `~/`.
+/// Err is one line that names the option.
+pub fn parse(command: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<Request, String> {
+    let words = split(command)?;
+    let Some(line) = line::recognise(&words) else {
+        return Err("not an `aws` command that autoscaler carries out itself".to_string());
+    };
+    let globals = line.globals;
+    if let Some(problem) = globals.problem {
+        return Err(problem);
+    }
+    let options = options::options(line.operation);
+    let given = options::collect(&line.words, &options)?;
+    let request = Request {
+        service: line.operation.service,
+        action: line.operation.action,
+        params: request::params(line.operation, given, &options, read)?,
+        region: globals.region,
+        profile: globals.profile,
+        endpoint_url: globals.endpoint_url,
+        ca_bundle: globals.ca_bundle,
+    };
+    let (min, max) = request.count();
+    if request.action == "RunInstances" && !(1 <= min && min <= max) {
+        return Err("--count: must be N or MIN:MAX, from 1 up".to_string());
+    }
+    Ok(request)
+}
+
+impl Request {
+    /// The value of one parameter.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let param = self.params.iter().find(|(known, _)| known == name);
+        param.map(|(_, value)| value.as_str())
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        match self.params.iter_mut().find(|(known, _)| known == name) {
+            Some(param) => param.1 = value.to_string(),
+            None => self.params.push((name.to_string(), value.to_string())),
+        }
+    }
+
+    /// The first number from 1 for which there is no such parameter.
+    fn free(&self, name: impl Fn(u32) -> String) -> u32 {
+        (1..).find(|n| self.get(&name(*n)).is_none()).unwrap_or(1)
+    }
+
+    /// Adds a tag to the instance that RunInstances makes, beside the tags of the command. A tag of the same
+    /// key gets the new value: EC2 refuses a key that comes twice.
+    pub fn add_instance_tag(&mut self, key: &str, value: &str) {
+        let resource = |n| format!("TagSpecification.{n}.ResourceType");
+        let end = self.free(resource);
+        let specification = (1..end)
+            .find(|n| self.get(&resource(*n)) == Some("instance"))
+            .unwrap_or(end);
+        self.set(&resource(specification), "instance");
+        let tag = |n| format!("TagSpecification.{specification}.Tag.{n}");
+        let end = self.free(|n| format!("{}.Key", tag(n)));
+        let tag = (1..end)
+            .map(tag)
+            .find(|tag| self.get(&format!("{tag}.Key")) == Some(key))
+            .unwrap_or(tag(end));
+        self.set(&format!("{tag}.Key"), key);
+        self.set(&format!("{tag}.Value"), value);
+    }
+
+    /// Replaces the subnet: within the first network interface if the command has one, as EC2 wants it.
+    pub fn set_subnet(&mut self, subnet: &str) {
+        let has_interface = self.params.iter().any(|(name, _)| name.starts_with(INTERFACE));
+        match has_interface && self.get("SubnetId").is_none() {
+            true => self.set(&format!("{INTERFACE}SubnetId"), subnet),
+            false => self.set("SubnetId", subnet),
+        }
+    }
+
+    pub fn set_instance_type(&mut self, instance_type: &str) {
+        self.set("InstanceType", instance_type);
+    }
+
+    /// The subnet that the command names.
+    pub fn subnet(&self) -> Option<&str> {
+        self.get("SubnetId")
+            .or_else(|| self.get(&format!("{INTERFACE}SubnetId")))
+    }
+
+    pub fn instance_type(&self) -> Option<&str> {
+        self.get("InstanceType")
+    }
+
+    /// How many machines RunInstances makes, at least and at most; (0, 0) for another action.
+    pub fn count(&self) -> (u32, u32) {
+        let number = |name| self.get(name).and_then(|text| text.parse().ok());
+        (number("MinCount").unwrap_or(0), number("MaxCount").unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! The command line: arguments in, [`Command`] out.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+use crate::core::entry;
+use crate::error::Error;
+use crate::help;
+use crate::system::log::Level;
+
+/// What is asked for.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    /// Text for stdout: help or the version.
+    Print(String),
+    Init,
+    Master,
+    Daemon,
+    AddHost {
+        host: String,
+        port: u16,
+        name: Option<String>,
+        instance: Option<String>,
+        apply: bool,
+    },
+    ListHosts,
+    RemoveHost {
+        host: String,
+        apply: bool,
+    },
+    Generate(Generate),
+    Status,
+    ScaleUp {
+        dry_run: bool,
+    },
+}
+
+/// What `generate` does with what it rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generate {
+    Install,
+    Stdout,
+    Diff,
+}
+
+/// A parsed command line.
+#[derive(Debug, PartialEq)]
+pub struct Invocation {
+    pub config: PathBuf,
+    pub level: Level,
+    pub command: Command,
+}
+
+/// Reads the arguments, the program's name left out. `config` is `$AUTOSCALER_CONFIG`.
+///
+/// # Errors
+/// Usage, with the next step.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    config: Option<OsString>,
+) -> Result<Invocation, Error> {
+    let mut reader = Reader {
+        parser: lexopt::Parser::from_args(arguments),
+        config: config
+            .filter(|c| !c.is_empty())
+            .unwrap_or_else(|| "/etc/autoscaler/autoscaler.ini".into())
+            .into(),
+        level: Level::Normal,
+        command: "autoscaler".into(),
+        help: false,
+    };
+    let command = reader.command()?;
+    let Reader { config, level, .. } = reader;
+    Ok(Invocation {
+        config,
+        level,
+        command,
+    })
+}
+
+struct Reader {
+    parser: lexopt::Parser,
+    config: PathBuf,
+    level: Level,
+    /// For errors: what the next step's `--help` belongs to.
+    command: String,
+    help: bool,
+}
+
+impl Reader {
+    fn command(&mut self) -> Result<Command, Error> {
+        let Some(name) = self.argument(&mut [])? else {
+            return match self.help {
+                true => Ok(Command::Print(help::overview())),
+                false => Err(Error::usage(
+                    "command line",
+                    format!("no command; see autoscaler --help"),
+                )),
+            };
+        };
+        if name == "\0version" {
+            return Ok(Command::Print(format!(
+                "autoscaler {}\n",
+                env!("CARGO_PKG_VERSION")
+            )));
+        }
+        let Some(topic) = help::topic(&name) else {
+            let hint = crate::core::words::nearest(&name, help::TOPICS.iter().map(|t| t.name));
+            let hint = hint.map_or(String::new(), |near| format!(", did you mean `{near}`"));
+            return Err(Error::usage(
+                name,
+                format!("unknown command{hint}; see autoscaler --help"),
+            ));
+        };
+        self.command = format!("autoscaler {name}");
+        let command = self.arguments_of(topic.name)?;
+        Ok(if self.help {
+            Command::Print(topic.text())
+        } else {
+            command
+        })
+    }
+
+    fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
+        Ok(match name {
+            "add-host" => {
+                let mut options = [Opt::value("name"), Opt::value("id"), Opt::flag("apply")];
+                let words = self.words(&["host", "port"], &mut options)?;
+                let [name, id, apply] = options;
+                if self.help {
+                    return Ok(Command::ListHosts);
+                }
+                if let Some(name) = &name.value {
+                    entry::check_name(name).map_err(|e| Error::usage(format!("--name {name:?}"), e))?;
+                }
+                if let Some(id) = &id.value {
+                    entry::check_instance(id).map_err(|e| Error::usage("--id", e))?;
+                }
+                Command::AddHost {
+                    host: words[0].clone(),
+                    port: entry::parse_port(&words[1]).map_err(|e| Error::usage("port", e))?,
+                    name: name.value,
+                    instance: id.value,
+                    apply: apply.given,
+                }
+            }
+            "remove-host" => {
+                let mut options = [Opt::flag("apply")];
+                let words = self.words(&["name|host[:port]"], &mut options)?;
+                let host = words.first().cloned().unwrap_or_default();
+                Command::RemoveHost {
+                    host,
+                    apply: options[0].given,
+                }
+            }
+            "generate" => {
+                let mut options = [Opt::flag("stdout"), Opt::flag("diff")];
+                self.words(&[], &mut options)?;
+                match options.map(|o| o.given) {
+                    [true, true] => return Err(self.usage("--stdout and --diff exclude each other")),
+                    [true, _] => Command::Generate(Generate::Stdout),
+                    [_, true] => Command::Generate(Generate::Diff),
+                    _ => Command::Generate(Generate::Install),
+                }
+            }
+            "scale-up" => {
+                let mut options = [Opt::flag("dry-run")];
+                self.words(&[], &mut options)?;
+                Command::ScaleUp {
+                    dry_run: options[0].given,
+                }
+            }
+            other => {
+                self.words(&[], &mut [])?;
+                match other {
+                    "init" => Command::Init,
+                    "master" => Command::Master,
+                    "daemon" => Command::Daemon,
+                    "list-hosts" => Command::ListHosts,
+                    "status" => Command::Status,
+                    _ => unreachable!("every topic of help is a command"),
+                }
+            }
+        })
+    }
+
+    /// Exactly the words that a command takes, and its options.
+    fn words(&mut self, names: &[&str], options: &mut [Opt]) -> Result<Vec<String>, Error> {
+        let mut words = Vec::new();
+        while let Some(word) = self.argument(options)? {
+            words.push(word);
+        }
+        if self.help || words.len() == names.len() {
+            return Ok(words);
+        }
+        Err(self.usage(match names.get(words.len()) {
+            Some(missing) => format!("<{missing}> is missing"),
+            None => format!(
+                "`{}` is one argument too many",
+                words[names.len()].escape_default()
+            ),
+        }))
+    }
+
+    /// The next word; options before it are taken on the way.
+    fn argument(&mut self, options: &mut [Opt]) -> Result<Option<String>, Error> {
+        loop {
+            let argument = match self.parser.next() {
+                Ok(Some(argument)) => argument,
+                Ok(None) => return Ok(None),
+                Err(e) => return Err(self.usage(e)),
+            };
+            match argument {
+                Value(word) => {
+                    let word = word
+                        .into_string()
+                        .map_err(|_| self.usage("an argument is not UTF-8"))?;
+                    return Ok(Some(word));
+                }
+                Short('h') | Long("help") => self.help = true,
+                Short('V') | Long("version") => return Ok(Some("\0version".into())),
+                Short('v') | Long("verbose") => self.level = Level::Verbose,
+                Short('q') | Long("quiet") => self.level = Level::Quiet,
+                Short('c') | Long("config") => match self.parser.value() {
+                    Ok(file) => self.config = file.into(),
+                    Err(e) => return Err(self.usage(e)),
+                },
+                Long(name) if options.iter().any(|o| o.name == name) => {
+                    let option = options.iter_mut().find(|o| o.name == name).expect("just found");
+                    option.given = true;
+                    if option.takes_value {
+                        match self.parser.value().and_then(|v| v.string()) {
+                            Ok(value) => option.value = Some(value),
+                            Err(e) => return Err(Error::usage(&self.command, e)),
+                        }
+                    }
+                }
+                other => {
+                    let error = other.unexpected();
+                    return Err(self.usage(error));
+                }
+            }
+        }
+    }
+
+    fn usage(&self, cause: impl std::fmt::Display) -> Error {
+        Error::usage(&self.command, format!("{cause}; see {} --help", self.command))
+    }
+}
+
+/// One long option of a command.
+struct Opt {
+    name: &'static str,
+    takes_value: bool,
+    given: bool,
+    value: Option<String>,
+}
+
+impl Opt {
+    fn flag(name: &'static str) -> Opt {
+        Opt {
+            name,
+            takes_value: false,
+            given: false,
+            value: None,
+        }
+    }
+
+    fn value(name: &'static str) -> Opt {
+        Opt {
+            takes_value: true,
+            ..Opt::flag(name)
+        }
+    }
+}

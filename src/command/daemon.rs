@@ -1,0 +1,231 @@
+//! `daemon`: the CPU, the links to the masters and the worker around [`Node`].
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::core::cpu::Counters;
+use crate::core::fleet;
+use crate::core::node::{Action, LinkId, Node, Outcome, Settings};
+use crate::core::protocol::FromNode;
+use crate::error::Error;
+use crate::system::links::{self, Identity, News};
+use crate::system::log::Log;
+use crate::system::machine;
+use crate::worker::Worker;
+
+pub fn run(config: Config, log: Log) -> Result<(), Error> {
+    let config = Arc::new(config);
+    let mut sampler = Sampler::new(&config, log);
+    let mut body = Body::start(config, log)?;
+    log.event(&format!(
+        "daemon: watching the CPU, threshold {:.0}%, window {} s",
+        body.config.scaling.threshold,
+        body.config.scaling.window.as_secs_f64()
+    ));
+    loop {
+        if let Some(percent) = sampler.sample_when_due(Instant::now()) {
+            body.node.sampled(percent, Instant::now());
+        }
+        for action in body.step(sampler.next) {
+            if let Action::Say(text) = action {
+                log.event(&text);
+            }
+        }
+    }
+}
+
+/// Takes a sample every interval.
+struct Sampler {
+    config: Arc<Config>,
+    log: Log,
+    last: Option<Counters>,
+    next: Instant,
+    failing: bool,
+}
+
+impl Sampler {
+    fn new(config: &Arc<Config>, log: Log) -> Sampler {
+        Sampler {
+            config: Arc::clone(config),
+            log,
+            last: None,
+            next: Instant::now(),
+            failing: false,
+        }
+    }
+
+    /// The CPU's use since the last sample, 0 to 100, if one is due and can be told.
+    fn sample_when_due(&mut self, now: Instant) -> Option<f64> {
+        if now < self.next {
+            return None;
+        }
+        let interval = self.config.scaling.sample_interval;
+        self.next += interval;
+        if self.next <= now {
+            // It overslept (a suspended machine): what was missed is not made up for.
+            self.next = now + interval;
+        }
+        match machine::counters(&self.config.scaling.procfs) {
+            Ok(counters) => {
+                self.failing = false;
+                let busy = self.last.as_ref().and_then(|last| counters.busy_since(last));
+                self.last = Some(counters);
+                busy
+            }
+            Err(error) => {
+                if !self.failing {
+                    self.failing = true;
+                    self.log
+                        .warning(&format!("{error}; no samples until it can be read again"));
+                }
+                self.last = None;
+                None
+            }
+        }
+    }
+}
+
+enum Event {
+    Net(News),
+    Stepped(Outcome),
+}
+
+/// What carries out a [`Node`]'s actions: for `daemon` and `scale-up` alike.
+pub struct Body {
+    pub config: Arc<Config>,
+    pub node: Node,
+    worker: Arc<Worker>,
+    writers: BTreeMap<LinkId, TcpStream>,
+    send: Sender<Event>,
+    events: Receiver<Event>,
+    refusals: BTreeMap<u16, String>,
+    /// Every tunnel port has been looked at once.
+    pub looked: bool,
+    log: Log,
+}
+
+impl Body {
+    /// Reads what can be wrong in the settings, and begins to look for masters.
+    ///
+    /// # Errors
+    /// Config, before anything has begun.
+    pub fn start(config: Arc<Config>, log: Log) -> Result<Body, Error> {
+        let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
+        let settings = Settings {
+            threshold: config.scaling.threshold,
+            window: config.scaling.window,
+            sample_interval: config.scaling.sample_interval,
+            servers: config.haproxy.servers.clone(),
+            fleet: fleet::Rules {
+                boot_timeout: config.machine.boot_timeout,
+                cooldown: config.scaling.cooldown,
+                max_hosts: config.scaling.max_hosts,
+            },
+            ec2: worker.asks_ec2(),
+        };
+        let identity = Identity {
+            node: machine::host_name()?,
+            secret: config.cluster.secret.clone(),
+        };
+        let (send, events) = mpsc::channel();
+        let to_net = send.clone();
+        links::look(config.master.tunnel_ports.clone(), identity, move |news| {
+            to_net.send(Event::Net(news)).is_ok()
+        });
+        Ok(Body {
+            node: Node::new(settings, Instant::now()),
+            config,
+            worker,
+            writers: BTreeMap::new(),
+            send,
+            events,
+            refusals: BTreeMap::new(),
+            looked: false,
+            log,
+        })
+    }
+
+    /// Waits for the next event, at most until `until`, and lets the node act on it. Returns
+    /// what is left for the caller: what to say, and the end of a scale-up.
+    pub fn step(&mut self, until: Instant) -> Vec<Action> {
+        let mut left = self.carry_out();
+        let until = until.min(self.node.deadline());
+        let wait = until.saturating_duration_since(Instant::now());
+        match self.events.recv_timeout(wait) {
+            Ok(event) => self.take(event),
+            Err(RecvTimeoutError::Timeout) => self.node.tick(Instant::now()),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("this holds a sender itself"),
+        }
+        left.extend(self.carry_out());
+        left
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Net(News::Connected { link, master, stream }) => {
+                self.refusals.clear();
+                if self.node.connected(link, &master, now) {
+                    self.writers.insert(link, stream);
+                } else {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+            }
+            Event::Net(News::Line(link, message)) => self.node.heard(link, message, now),
+            Event::Net(News::Lost(link, why)) => {
+                self.writers.remove(&link);
+                self.node.disconnected(link, &why, now);
+            }
+            Event::Net(News::Refused { port, why }) => {
+                let why = format!("127.0.0.1:{port}: not a master to go by: {why}");
+                if self.refusals.insert(port, why.clone()).as_ref() != Some(&why) {
+                    self.log.warning(&why);
+                }
+            }
+            Event::Net(News::Looked) => self.looked = true,
+            Event::Stepped(outcome) => self.node.finished(outcome, now),
+        }
+    }
+
+    /// Does what the node wants done, and returns the rest.
+    fn carry_out(&mut self) -> Vec<Action> {
+        let mut left = Vec::new();
+        for action in self.node.actions() {
+            match action {
+                Action::Send(link, message) => self.write(link, &message),
+                Action::Run(step) => {
+                    let (worker, send) = (Arc::clone(&self.worker), self.send.clone());
+                    thread::spawn(move || {
+                        let _ = send.send(Event::Stepped(worker.run(step)));
+                    });
+                }
+                Action::Say(_) | Action::End(_) => left.push(action),
+            }
+        }
+        left
+    }
+
+    fn write(&mut self, link: LinkId, message: &FromNode) {
+        self.log.detail(&format!("> {message}"));
+        if let Some(stream) = self.writers.get_mut(&link)
+            && stream.write_all(format!("{message}\n").as_bytes()).is_err()
+        {
+            // Its reader notices, and says so.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The reasons why no master could be greeted, for a person who waits for one.
+    pub fn refusals(&self) -> String {
+        self.refusals.values().cloned().collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// For callers that wait for events alone.
+pub const LONG: Duration = Duration::from_secs(3600);

@@ -1,0 +1,89 @@
+//! `init`: everything that the other commands expect to find.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::system::files::{self, Place};
+use crate::system::log::Log;
+use crate::system::machine;
+
+/// The INI as `init` writes it, with `@SECRET@` where the secret belongs.
+pub const SAMPLE_INI: &str = include_str!("init/autoscaler.ini");
+/// The template as `init` writes it.
+const SAMPLE_TEMPLATE: &str = include_str!("init/haproxy.cfg");
+
+pub fn run(path: &Path, log: Log) -> Result<(), Error> {
+    let dir = match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    files::make_dir(dir, 0o755)?;
+    let hosts_d = dir.join("hosts.d");
+    let had_hosts = hosts_d.is_dir();
+    files::make_dir(&hosts_d, 0o755)?;
+    let secret = machine::nonce()? + &machine::nonce()?;
+    let mut kept = Vec::new();
+    for (file, text, mode) in [
+        (path.to_path_buf(), SAMPLE_INI.replace("@SECRET@", &secret), 0o600),
+        (dir.join("haproxy.cfg"), SAMPLE_TEMPLATE.to_string(), 0o644),
+    ] {
+        match files::write(&file, &text, mode, Place::New) {
+            Ok(()) => log.event(&format!("{}: made", file.display())),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => kept.push(file),
+            Err(e) => return Err(Error::io(file.display(), e)),
+        }
+    }
+    if had_hosts {
+        kept.push(hosts_d);
+    }
+    for file in kept {
+        log.warning(&format!("{}: is there already, kept", file.display()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, KEYS};
+
+    #[test]
+    fn the_sample_is_valid_as_it_stands() {
+        let config = Config::parse(Path::new("x.ini"), &SAMPLE_INI.replace("@SECRET@", "s")).unwrap();
+        assert!(config.haproxy.config.is_some());
+        assert!(config.has_secret());
+        crate::core::template::render(SAMPLE_TEMPLATE, &[], &config.haproxy.server_line).unwrap();
+    }
+
+    #[test]
+    fn the_sample_shows_every_key_with_its_default() {
+        for (section, key, default) in KEYS {
+            let from = SAMPLE_INI.find(&format!("[{section}]")).unwrap();
+            let section_text = &SAMPLE_INI[from..];
+            let to = section_text[1..]
+                .find("\n[")
+                .map_or(section_text.len(), |end| end + 1);
+            let shown = format!("#{key} = {default}");
+            let found = section_text[..to].lines().any(|line| match default.is_empty() {
+                true => line.trim_start_matches('#').starts_with(&format!("{key} =")),
+                false => line == shown,
+            });
+            assert!(found, "[{section}]: `{shown}` is not in the sample");
+        }
+    }
+
+    #[test]
+    fn the_sample_is_valid_with_every_default_made_visible() {
+        let text: String = SAMPLE_INI
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if KEYS.iter().any(|k| rest.starts_with(&format!("{} =", k.1))) => {
+                    format!("{rest}\n")
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        Config::parse(Path::new("x.ini"), &text).unwrap();
+    }
+}

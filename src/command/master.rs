@@ -1,0 +1,254 @@
+//! `master`: the protocol's sockets, the tunnels and the state file around [`Master`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config::Config;
+use crate::core::lease::{Arbiter, Rules};
+use crate::core::master::{Master, Output};
+use crate::error::Error;
+use crate::system::files;
+use crate::system::hosts_dir::HostsDir;
+use crate::system::listener::{self, News, Writers};
+use crate::system::log::Log;
+use crate::system::machine;
+use crate::system::ssh::Ssh;
+use crate::system::state::StateFile;
+use crate::system::tunnel::{Change, Route, Tunnel};
+
+/// How often `hosts.d` is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+enum Event {
+    Net(News),
+    Tunnel { name: String, change: Change },
+}
+
+pub fn run(config: &Config, log: Log) -> Result<(), Error> {
+    let name = machine::host_name()?;
+    let state = StateFile::in_dir(&config.master.state)?;
+    let now = Instant::now();
+    let saved = state.load()?;
+    let restarted = saved.is_some();
+    let rules = Rules {
+        lease: config.master.lease,
+        cooldown: config.scaling.cooldown,
+        scale_down_cooldown: config.scaling.scale_down_cooldown,
+        max_hosts: config.scaling.max_hosts,
+        min_hosts: config.scaling.min_hosts,
+    };
+    let arbiter = Arbiter::new(rules, saved, now);
+    let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
+    let (send, events) = mpsc::channel();
+    let to_net = send.clone();
+    listener::listen(config.master.listen, move |news| {
+        to_net.send(Event::Net(news)).is_ok()
+    })?;
+    log.event(&format!("master {name}: serving on {}", config.master.listen));
+    if restarted {
+        log.event("waiting one lease for a holder to come back");
+    }
+    let mut saver = Saver {
+        state,
+        log,
+        failing: false,
+    };
+    // A first run leaves its mark, so that the next one knows that it is not the first.
+    saver.save(&master, now);
+    let mut tunnels = Tunnels::new(config, log, send);
+    let mut writers = Writers::default();
+    let mut next_look = now;
+    loop {
+        let now = Instant::now();
+        if now >= next_look {
+            tunnels.follow();
+            next_look = now + LOOK;
+        }
+        carry_out(master.tick(now), &master, &mut writers, &mut saver, now);
+        let deadline = master.deadline().map_or(next_look, |at| at.min(next_look));
+        let event = match events.recv_timeout(deadline.saturating_duration_since(now)) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        let now = Instant::now();
+        match event {
+            Event::Tunnel { name, change } => tunnels.say(&name, &change),
+            Event::Net(News::Opened(peer, stream)) => {
+                writers.opened(peer, stream);
+                master.opened(peer);
+            }
+            Event::Net(News::Line(peer, line)) => {
+                let out = master.line(peer, &line, tunnels.hosts, &machine::nonce()?, now);
+                carry_out(out, &master, &mut writers, &mut saver, now);
+            }
+            Event::Net(News::Closed(peer, end)) => {
+                writers.send(peer, &format!("ERROR {}", end.text()));
+                writers.close(peer);
+                master.closed(peer);
+            }
+        }
+    }
+}
+
+fn carry_out(out: Vec<Output>, master: &Master, writers: &mut Writers, saver: &mut Saver, now: Instant) {
+    for output in out {
+        match output {
+            Output::Send(peer, message) => writers.send(peer, &message.to_string()),
+            Output::Close(peer) => writers.close(peer),
+            Output::Save => saver.save(master, now),
+            Output::Say(text) => saver.log.event(&text),
+        }
+    }
+}
+
+/// Writes the state, and says once when that fails: a full disk must not stop the cluster.
+struct Saver {
+    state: StateFile,
+    log: Log,
+    failing: bool,
+}
+
+impl Saver {
+    fn save(&mut self, master: &Master, now: Instant) {
+        match self.state.save(&master.arbiter.save(now)) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                self.log.warning(&format!(
+                    "{error}; going on without: a restart would forget the cooldown"
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// One tunnel per entry of `hosts.d`.
+struct Tunnels<'a> {
+    config: &'a Config,
+    log: Log,
+    events: Sender<Event>,
+    hosts_dir: HostsDir,
+    known_hosts: PathBuf,
+    running: BTreeMap<String, Tunnel>,
+    /// What was said of each tunnel, so that the same trouble is not said again and again.
+    said: BTreeMap<String, String>,
+    seen: Option<SystemTime>,
+    /// How many entries there are.
+    hosts: usize,
+}
+
+impl<'a> Tunnels<'a> {
+    fn new(config: &'a Config, log: Log, events: Sender<Event>) -> Tunnels<'a> {
+        Tunnels {
+            config,
+            log,
+            events,
+            hosts_dir: HostsDir::new(config.dir()),
+            known_hosts: config.master.state.join("known_hosts"),
+            running: BTreeMap::new(),
+            said: BTreeMap::new(),
+            seen: None,
+            hosts: 0,
+        }
+    }
+
+    /// Makes the tunnels follow `hosts.d`.
+    fn follow(&mut self) {
+        let changed = self.hosts_dir.changed().ok();
+        // A change within the clock's tick of the last one leaves the same time: look again
+        // while it is fresh.
+        let fresh = changed
+            .and_then(|at| at.elapsed().ok())
+            .is_none_or(|age| age < 3 * LOOK);
+        if changed == self.seen && !fresh {
+            return;
+        }
+        let names = match self.hosts_dir.names() {
+            Ok(names) => names,
+            Err(error) => {
+                // No listing is not an empty one: what runs goes on.
+                self.say_once("hosts.d", &error.to_string());
+                return;
+            }
+        };
+        self.seen = changed;
+        self.hosts = names.len();
+        let gone: Vec<String> = self
+            .running
+            .keys()
+            .filter(|n| !names.contains(*n))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(tunnel) = self.running.remove(&name) {
+                self.log.event(&format!("tunnel {name}: entry removed, closing"));
+                tunnel.forget();
+                self.said.remove(&name);
+            }
+        }
+        for name in names {
+            match self.hosts_dir.entry(&name) {
+                Ok(entry) => self.open(name, entry.address()),
+                Err(error) => self.say_once(&name, &error.to_string()),
+            }
+        }
+    }
+
+    fn open(&mut self, name: String, host: String) {
+        if self.running.get(&name).is_some_and(|t| t.host() == host) {
+            return;
+        }
+        if let Err(error) = files::make_dir(&self.known_hosts, 0o700) {
+            self.say_once("known_hosts", &error.to_string());
+        }
+        let route = Route {
+            name: name.clone(),
+            host,
+            ports: self.config.master.tunnel_ports.clone(),
+            target: reachable(self.config.master.listen).to_string(),
+            known_hosts: self.known_hosts.join(&name),
+        };
+        let (events, of) = (self.events.clone(), name.clone());
+        let changed = move |change| {
+            let _ = events.send(Event::Tunnel {
+                name: of.clone(),
+                change,
+            });
+        };
+        self.running
+            .insert(name, Tunnel::keep(Ssh::new(&self.config.haproxy), route, changed));
+    }
+
+    fn say(&mut self, name: &str, change: &Change) {
+        match change {
+            Change::Up { port } => {
+                self.said.remove(name);
+                self.log
+                    .event(&format!("tunnel {name}: up, port {port} of the app server"));
+            }
+            Change::Down { why, .. } => self.say_once(name, &format!("down: {why}; trying again")),
+        }
+    }
+
+    fn say_once(&mut self, name: &str, text: &str) {
+        if self.said.get(name).is_none_or(|said| said != text) {
+            self.said.insert(name.into(), text.into());
+            self.log.warning(&format!("tunnel {name}: {text}"));
+        }
+    }
+}
+
+/// Where ssh on this host reaches what listens on `listen`.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}

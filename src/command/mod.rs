@@ -1,0 +1,118 @@
+//! One file per command: here the pure core and the effects meet.
+
+mod add_host;
+mod daemon;
+mod generate;
+mod init;
+mod list_hosts;
+mod master;
+mod remove_host;
+mod scale_up;
+mod status;
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::cli::{Command, Invocation};
+use crate::config::Config;
+use crate::error::Error;
+use crate::system::files;
+use crate::system::log::Log;
+
+/// Carries out what the command line asks for.
+pub fn run(invocation: Invocation) -> Result<(), Error> {
+    let Invocation {
+        config: path,
+        level,
+        command,
+    } = invocation;
+    let log = Log::command(level);
+    match command {
+        Command::Print(text) => print(&text),
+        Command::Init => init::run(&path, log),
+        Command::Master => master::run(&load_for_service(&path)?, Log::daemon(level)),
+        Command::Daemon => daemon::run(load_for_service(&path)?, Log::daemon(level)),
+        Command::AddHost {
+            host,
+            port,
+            name,
+            instance,
+            apply,
+        } => {
+            let config = load(&path)?;
+            add_host::run(&config, &host, port, name.as_deref(), instance.as_deref())?;
+            if apply {
+                generate::apply(&config, log)
+            } else {
+                Ok(())
+            }
+        }
+        Command::ListHosts => list_hosts::run(&load(&path)?),
+        Command::RemoveHost { host, apply } => {
+            let config = load(&path)?;
+            remove_host::run(&config, &host)?;
+            if apply {
+                generate::apply(&config, log)
+            } else {
+                Ok(())
+            }
+        }
+        Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
+        Command::Status => status::run(&load(&path)?),
+        Command::ScaleUp { dry_run } => scale_up::run(load(&path)?, dry_run, log),
+    }
+}
+
+/// Reads the INI.
+fn load(path: &Path) -> Result<Config, Error> {
+    let bytes = fs::read(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::config(path.display(), "not found; `autoscaler init` makes one"),
+        _ => Error::io(path.display(), e),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        Error::config(format!("{}:{line}", path.display()), "is not UTF-8")
+    })?;
+    Config::parse(path, &text)
+}
+
+/// Reads the INI for a command that runs for long: its secrets must be its owner's alone.
+fn load_for_service(path: &Path) -> Result<Config, Error> {
+    let config = load(path)?;
+    let mode = fs::metadata(path)
+        .map_err(|e| Error::io(path.display(), e))?
+        .permissions()
+        .mode();
+    if config.has_secret() && mode & 0o077 != 0 {
+        let mode = mode & 0o777;
+        return Err(Error::config(
+            path.display(),
+            format!(
+                "holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {}",
+                path.display()
+            ),
+        ));
+    }
+    Ok(config)
+}
+
+/// Prints results. A reader that went away (`| head`) is no error.
+fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", e)),
+        _ => Ok(()),
+    }
+}
+
+/// The template beside the INI.
+fn template(config: &Config) -> Result<String, Error> {
+    files::read(&template_path(config))
+}
+
+fn template_path(config: &Config) -> std::path::PathBuf {
+    config.dir().join("haproxy.cfg")
+}

@@ -1,0 +1,80 @@
+//! `scale-up`: one decision by hand, through the same lease and the same steps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::daemon::{Body, LONG};
+use super::print;
+use crate::config::Config;
+use crate::core::node::Action;
+use crate::error::Error;
+use crate::system::log::Log;
+use crate::worker::Worker;
+
+/// After the first look at all ports: for those masters whose greeting takes a moment longer.
+const SETTLE: Duration = Duration::from_millis(500);
+
+pub fn run(config: Config, dry_run: bool, log: Log) -> Result<(), Error> {
+    let config = Arc::new(config);
+    if dry_run {
+        return print(&Worker::new(config, log)?.describe());
+    }
+    let mut body = Body::start(Arc::clone(&config), log)?;
+    let mut asked = None;
+    loop {
+        let now = Instant::now();
+        if body.looked && asked.is_none() {
+            asked = Some(now + SETTLE);
+        }
+        let until = match asked {
+            Some(at) if now >= at => {
+                if !body.node.has_master() {
+                    return Err(no_master(&config, &body));
+                }
+                asked = Some(now + LONG);
+                body.node.want(now);
+                now
+            }
+            Some(at) => at,
+            None => now + LONG,
+        };
+        for action in body.step(until) {
+            match action {
+                Action::Say(text) => log.event(&text),
+                Action::End(result) => return result.and_then(|()| all_told(&body)),
+                Action::Send(..) | Action::Run(_) => {}
+            }
+        }
+    }
+}
+
+/// A daemon goes on trying; a command ends, so it must say what is left to do.
+fn all_told(body: &Body) -> Result<(), Error> {
+    let owed = body.node.owed().join(", ");
+    match owed.is_empty() {
+        true => Ok(()),
+        false => Err(Error::unavailable(
+            owed,
+            "could not be told of the new machine, which serves behind the others; run autoscaler add-host there",
+        )),
+    }
+}
+
+fn no_master(config: &Config, body: &Body) -> Error {
+    let ports = &config.master.tunnel_ports;
+    let refusals = body.refusals();
+    let why = match refusals.is_empty() {
+        true => {
+            "does `autoscaler master` run on the HAProxy hosts, and is this host in hosts.d there?".into()
+        }
+        false => refusals,
+    };
+    Error::unavailable(
+        "no master",
+        format!(
+            "nobody to ask on 127.0.0.1:{}-{}: {why}",
+            ports.start(),
+            ports.end()
+        ),
+    )
+}

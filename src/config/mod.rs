@@ -1,0 +1,444 @@
+//! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
+
+mod keys;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::core::entry::parse_port as port;
+use crate::core::words;
+use crate::error::Error;
+pub use keys::KEYS;
+use values::Values;
+
+/// All settings. Every key has a value: its own or the default.
+#[derive(Debug)]
+pub struct Config {
+    /// The INI file; `hosts.d/` and the template stand beside it.
+    pub path: PathBuf,
+    pub aws: Aws,
+    pub machine: Machine,
+    pub scaling: Scaling,
+    pub master: Master,
+    pub cluster: Cluster,
+    pub haproxy: Haproxy,
+}
+
+/// `[aws]`; an empty text is an unset key.
+pub struct Aws {
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: String,
+    pub region: String,
+    pub endpoint_url: String,
+    pub ca_bundle: String,
+    pub metadata_url: String,
+}
+
+/// `[machine]`.
+#[derive(Debug)]
+pub struct Machine {
+    pub scale_up_command: String,
+    pub port: u16,
+    pub health_check: HealthCheck,
+    pub boot_timeout: Duration,
+    pub fallback_subnet_ids: Vec<String>,
+    pub fallback_instance_types: Vec<String>,
+}
+
+/// What a new machine must answer before HAProxy is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// The port takes a connection.
+    Tcp,
+    /// `GET` of this path is answered with 2xx or 3xx.
+    Http { path: String },
+}
+
+/// `[scaling]`.
+#[derive(Debug)]
+pub struct Scaling {
+    /// Percent, over 0 to 100.
+    pub threshold: f64,
+    pub sample_interval: Duration,
+    pub window: Duration,
+    pub cooldown: Duration,
+    pub max_hosts: usize,
+    pub min_hosts: usize,
+    pub scale_down_cooldown: Duration,
+    pub procfs: PathBuf,
+}
+
+/// `[master]`.
+#[derive(Debug)]
+pub struct Master {
+    pub listen: SocketAddr,
+    pub tunnel_ports: RangeInclusive<u16>,
+    pub lease: Duration,
+    pub state: PathBuf,
+}
+
+/// `[cluster]`.
+pub struct Cluster {
+    pub name: String,
+    /// Empty: nodes and masters take each other's word.
+    pub secret: String,
+}
+
+/// `[haproxy]`.
+#[derive(Debug)]
+pub struct Haproxy {
+    pub servers: Vec<String>,
+    /// Empty: ssh decides.
+    pub ssh_user: String,
+    pub ssh_params: Vec<String>,
+    pub ssh_command: Vec<String>,
+    pub remote_command: String,
+    pub server_line: String,
+    pub config: Option<PathBuf>,
+    pub check_command: String,
+    pub reload_command: String,
+}
+
+// Written out, so that no secret reaches a log through `{:?}`.
+impl fmt::Debug for Aws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Aws {{ region: {:?}, endpoint_url: {:?}, .. }}",
+            self.region, self.endpoint_url
+        )
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster {{ name: {:?}, .. }}", self.name)
+    }
+}
+
+impl Config {
+    /// Reads the settings out of `text`, which stands in the file `path`.
+    ///
+    /// # Errors
+    /// The first thing wrong, as `<file>:<line>: …`.
+    pub fn parse(path: &Path, text: &str) -> Result<Config, Error> {
+        let v = Values::read(path, text, KEYS)?;
+        let config = Config {
+            path: path.into(),
+            aws: Aws {
+                access_key: v.text("aws", "aws_access_key"),
+                secret_key: v.text("aws", "aws_secret_key"),
+                session_token: v.text("aws", "aws_session_token"),
+                region: v.text("aws", "aws_default_region"),
+                endpoint_url: v.parsed("aws", "endpoint_url", url)?,
+                ca_bundle: v.text("aws", "ca_bundle"),
+                metadata_url: v.parsed("aws", "metadata_url", url)?,
+            },
+            machine: Machine {
+                scale_up_command: v.text("machine", "scale_up_command"),
+                port: v.parsed("machine", "port", port)?,
+                health_check: v.parsed("machine", "health_check", health_check)?,
+                boot_timeout: v.duration("machine", "boot_timeout")?,
+                fallback_subnet_ids: v.list("machine", "fallback_subnet_ids"),
+                fallback_instance_types: v.list("machine", "fallback_instance_types"),
+            },
+            scaling: Scaling {
+                threshold: v.parsed("scaling", "threshold", |t| percent(t).and_then(over_zero))?,
+                sample_interval: v.duration("scaling", "sample_interval")?,
+                window: v.duration("scaling", "window")?,
+                cooldown: v.duration("scaling", "cooldown")?,
+                max_hosts: v.parsed("scaling", "max_hosts", count)?,
+                min_hosts: v.parsed("scaling", "min_hosts", count)?,
+                scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
+                procfs: v.text("scaling", "procfs").into(),
+            },
+            master: Master {
+                listen: v.parsed("master", "listen", listen)?,
+                tunnel_ports: v.parsed("master", "tunnel_ports", ports)?,
+                lease: v.duration("master", "lease")?,
+                state: v.text("master", "state").into(),
+            },
+            cluster: Cluster {
+                name: v.parsed("cluster", "name", cluster_name)?,
+                secret: v.text("cluster", "secret"),
+            },
+            haproxy: Haproxy {
+                servers: v.parsed("haproxy", "servers", servers)?,
+                ssh_user: v.parsed("haproxy", "ssh_user", ssh_user)?,
+                ssh_params: v.parsed("haproxy", "ssh_params", words::quoted)?,
+                ssh_command: v.parsed("haproxy", "ssh_command", |t| words::quoted(t).and_then(not_empty))?,
+                remote_command: v.text("haproxy", "remote_command"),
+                server_line: v.parsed("haproxy", "server_line", server_line)?,
+                config: Some(v.text("haproxy", "config"))
+                    .filter(|c| !c.is_empty())
+                    .map(PathBuf::from),
+                check_command: v.text("haproxy", "check_command"),
+                reload_command: v.text("haproxy", "reload_command"),
+            },
+        };
+        // Those that later releases act on are held to their form already.
+        v.parsed("scaling", "scale_down_threshold", percent)?;
+        v.duration("scaling", "scale_down_window")?;
+        v.duration("scaling", "drain_timeout")?;
+        config.check(&v)?;
+        Ok(config)
+    }
+
+    /// The rules that span keys.
+    fn check(&self, v: &Values) -> Result<(), Error> {
+        if self.scaling.window < self.scaling.sample_interval {
+            return Err(v.error("scaling", "window", "must not be shorter than sample_interval"));
+        }
+        if self.scaling.sample_interval < Duration::from_millis(10) {
+            return Err(v.error(
+                "scaling",
+                "sample_interval",
+                "must be at least 10ms, the tick of /proc/stat",
+            ));
+        }
+        if self.master.lease < Duration::from_secs(1) {
+            return Err(v.error("master", "lease", "must be at least 1s"));
+        }
+        if self.machine.boot_timeout.is_zero() {
+            return Err(v.error("machine", "boot_timeout", "must be over zero"));
+        }
+        if self.scaling.min_hosts > self.scaling.max_hosts {
+            return Err(v.error("scaling", "min_hosts", "must not be over max_hosts"));
+        }
+        if !self.master.listen.ip().is_loopback() && self.cluster.secret.is_empty() {
+            return Err(v.error(
+                "master",
+                "listen",
+                "outside loopback needs a [cluster] secret, or anyone may ask for the lease",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Does the file hold something that only its owner should read?
+    pub fn has_secret(&self) -> bool {
+        [
+            &self.aws.secret_key,
+            &self.aws.session_token,
+            &self.cluster.secret,
+        ]
+        .iter()
+        .any(|secret| !secret.is_empty())
+    }
+
+    /// The directory that holds the INI, `hosts.d/` and the template.
+    pub fn dir(&self) -> &Path {
+        match self.path.parent() {
+            Some(dir) if dir != Path::new("") => dir,
+            _ => Path::new("."),
+        }
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    match rest {
+        _ if text.is_empty() => Ok(String::new()),
+        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
+            Ok(text.trim_end_matches('/').into())
+        }
+        _ => Err("must begin with http:// or https://".into()),
+    }
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = port(first.trim())?..=port(last.trim())?;
+    if range.is_empty() {
+        return Err("ends before it begins".into());
+    }
+    if range.len() > 64 {
+        return Err("has more than 64 ports; a master takes one, so 8 are plenty".into());
+    }
+    Ok(range)
+}
+
+fn health_check(text: &str) -> Result<HealthCheck, String> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(HealthCheck::Tcp),
+        Some(("http", path)) if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(HealthCheck::Http { path: path.into() })
+        }
+        _ => Err("is `tcp` or `http:/path`".into()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    text.trim_end_matches('%')
+        .trim_end()
+        .parse()
+        .ok()
+        .filter(|p| (0.0..=100.0).contains(p))
+        .ok_or_else(|| format!("`{text}` is not a percentage from 0 to 100"))
+}
+
+fn over_zero(percent: f64) -> Result<f64, String> {
+    if percent > 0.0 {
+        Ok(percent)
+    } else {
+        Err("must be over 0: at 0 it would scale for ever".into())
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not <address>:<port>, as in 127.0.0.1:65432"))
+}
+
+fn cluster_name(text: &str) -> Result<String, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if (1..=64).contains(&text.len()) && text.bytes().all(ok) {
+        Ok(text.into())
+    } else {
+        Err("takes 1 to 64 letters, digits, `-`, `_` and `.`".into())
+    }
+}
+
+fn servers(text: &str) -> Result<Vec<String>, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    text.split([',', ' ', '\t', '\n'])
+        .filter(|s| !s.is_empty())
+        .map(|s| match s.bytes().all(ok) && !s.starts_with('-') {
+            true => Ok(s.to_string()),
+            false => Err(format!("`{s}` is not a host name or address")),
+        })
+        .collect()
+}
+
+fn ssh_user(text: &str) -> Result<String, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.+\\".contains(&b);
+    match text.bytes().all(ok) && !text.starts_with('-') {
+        true => Ok(text.into()),
+        false => Err(format!("`{text}` is not a user name")),
+    }
+}
+
+fn server_line(text: &str) -> Result<String, String> {
+    match text.split_ascii_whitespace().next() {
+        Some("server") if text.contains("$NAME") && text.contains("$IP") && !text.contains('\n') => {
+            Ok(text.into())
+        }
+        _ => Err("must be one line such as `server $NAME $IP:$PORT check`".into()),
+    }
+}
+
+fn not_empty(words: Vec<String>) -> Result<Vec<String>, String> {
+    if words.is_empty() {
+        Err("must not be empty".into())
+    } else {
+        Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/etc/a.ini"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let config = parse("").unwrap();
+        assert_eq!(config.scaling.threshold, 50.0);
+        assert_eq!(config.scaling.window, Duration::from_secs(10));
+        assert_eq!(config.master.tunnel_ports, 65432..=65439);
+        assert_eq!(config.haproxy.ssh_command, ["ssh"]);
+        assert_eq!(config.haproxy.config, None);
+        assert_eq!(config.dir(), Path::new("/etc"));
+        assert!(!config.has_secret());
+    }
+
+    #[test]
+    fn a_file_of_release_0_0_3() {
+        let config = parse(
+            "[aws]\naws_access_key = AKIA\naws_secret_key = a=b%c;d#e\naws_default_region = eu-west-1\n\
+             [machine]\nscale_up_command = aws ec2 run-instances --image-id ami-1 --count 1\n\
+             [haproxy]\nservers = 10.0.0.2, lb2\nssh_user = ubuntu\nssh_params = -i ~/.ssh/k -o 'A b=c'\n\
+             server_line = server $NAME $IP:80 check\n",
+        )
+        .unwrap();
+        assert_eq!(config.aws.secret_key, "a=b%c;d#e");
+        assert_eq!(config.haproxy.servers, ["10.0.0.2", "lb2"]);
+        assert_eq!(config.haproxy.ssh_params, ["-i", "~/.ssh/k", "-o", "A b=c"]);
+        assert!(config.has_secret());
+    }
+
+    #[test]
+    fn complaints_name_file_and_line() {
+        for (text, complaint) in [
+            (
+                "[scaling]\n\ntreshold = 5\n",
+                "/etc/a.ini:3: unknown key `treshold` in [scaling]; did you mean `threshold`?",
+            ),
+            (
+                "[scalign]\nx = 5\n",
+                "/etc/a.ini:1: unknown section [scalign]; did you mean [scaling]?",
+            ),
+            (
+                "[scaling]\nthreshold = 101\n",
+                "/etc/a.ini:2: threshold: `101` is not a percentage from 0 to 100",
+            ),
+            (
+                "[scaling]\nthreshold = 0\n",
+                "/etc/a.ini:2: threshold: must be over 0: at 0 it would scale for ever",
+            ),
+            (
+                "[scaling]\nwindow = 1 day\n",
+                "/etc/a.ini:2: window: `1 day` is not a duration such as 500ms, 10s, 2m or 1h",
+            ),
+            (
+                "[scaling]\nsample_interval = 20s\n",
+                "/etc/a.ini: window: must not be shorter than sample_interval",
+            ),
+            (
+                "[machine]\nport = 0\n",
+                "/etc/a.ini:2: port: `0` is not a port from 1 to 65535",
+            ),
+            (
+                "[machine]\nhealth_check = http\n",
+                "/etc/a.ini:2: health_check: is `tcp` or `http:/path`",
+            ),
+            (
+                "[haproxy]\nservers = -oProxyCommand=x\n",
+                "/etc/a.ini:2: servers: `-oProxyCommand=x` is not a host name or address",
+            ),
+            (
+                "[master]\ntunnel_ports = 9-1\n",
+                "/etc/a.ini:2: tunnel_ports: ends before it begins",
+            ),
+            (
+                "[master]\nlisten = 0.0.0.0:1\n",
+                "/etc/a.ini:2: listen: outside loopback needs a [cluster] secret, or anyone may ask for the lease",
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), complaint);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let config =
+            parse("[aws]\naws_secret_key = hush\naws_session_token = hush\n[cluster]\nsecret = hush\n")
+                .unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,114 @@
+//! The items of one INI file, looked up by section and key, with the defaults under them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::core::ini::{self, Item};
+use crate::core::{duration, words};
+use crate::error::Error;
+
+/// What the file says, over what the table of keys says.
+pub struct Values {
+    path: PathBuf,
+    items: Vec<Item>,
+    keys: &'static [(&'static str, &'static str, &'static str)],
+}
+
+impl Values {
+    /// Splits `text` and refuses what is not in `keys`.
+    pub fn read(
+        path: &Path,
+        text: &str,
+        keys: &'static [(&'static str, &'static str, &'static str)],
+    ) -> Result<Values, Error> {
+        let at = |line: usize, cause: String| Error::config(format!("{}:{line}", path.display()), cause);
+        let items = ini::parse(text).map_err(|(line, cause)| at(line, cause))?;
+        for (line, name) in section_lines(text) {
+            if !keys.iter().any(|(section, ..)| *section == name) {
+                let hint = did_you_mean(&name, keys.iter().map(|k| k.0), "[", "]");
+                return Err(at(line, format!("unknown section [{name}]{hint}")));
+            }
+        }
+        for item in &items {
+            let mut of_section = keys.iter().filter(|k| k.0 == item.section).map(|k| k.1);
+            if !of_section.clone().any(|key| key == item.key) {
+                let hint = did_you_mean(&item.key, &mut of_section, "`", "`");
+                return Err(at(
+                    item.line,
+                    format!("unknown key `{}` in [{}]{hint}", item.key, item.section),
+                ));
+            }
+        }
+        Ok(Values {
+            path: path.into(),
+            items,
+            keys,
+        })
+    }
+
+    fn item(&self, section: &str, key: &str) -> Option<&Item> {
+        self.items.iter().find(|i| i.section == section && i.key == key)
+    }
+
+    /// The value as it stands, or the default. A key that is there but empty is unset.
+    pub fn text(&self, section: &str, key: &str) -> String {
+        let default = self
+            .keys
+            .iter()
+            .find(|k| k.0 == section && k.1 == key)
+            .unwrap_or_else(|| panic!("[{section}] {key} is missing in KEYS"))
+            .2;
+        match self.item(section, key) {
+            Some(item) if !item.value.is_empty() => item.value.clone(),
+            _ => default.into(),
+        }
+    }
+
+    /// The value as `parse` reads it.
+    pub fn parsed<T>(
+        &self,
+        section: &str,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        parse(&self.text(section, key)).map_err(|cause| self.error(section, key, &cause))
+    }
+
+    pub fn duration(&self, section: &str, key: &str) -> Result<Duration, Error> {
+        self.parsed(section, key, duration::parse)
+    }
+
+    /// A comma list; blanks around its members don't count, and empty members are left out.
+    pub fn list(&self, section: &str, key: &str) -> Vec<String> {
+        let text = self.text(section, key);
+        text.split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+            .map(String::from)
+            .collect()
+    }
+
+    /// An error about one key, with its line if the file has it.
+    pub fn error(&self, section: &str, key: &str, cause: &str) -> Error {
+        let path = self.path.display();
+        match self.item(section, key) {
+            Some(item) => Error::config(format!("{path}:{}", item.line), format!("{key}: {cause}")),
+            None => Error::config(path, format!("{key}: {cause}")),
+        }
+    }
+}
+
+/// The `[section]` lines, which the items alone don't show when a section is empty.
+fn section_lines(text: &str) -> impl Iterator<Item = (usize, String)> + '_ {
+    text.lines().enumerate().filter_map(|(index, line)| {
+        let name = line.trim().strip_prefix('[')?.strip_suffix(']')?;
+        Some((index + 1, name.to_string())).filter(|_| line.starts_with('['))
+    })
+}
+
+fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>, open: &str, close: &str) -> String {
+    match words::nearest(word, known) {
+        Some(near) => format!("; did you mean {open}{near}{close}?"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,396 @@
+//! The lease: at most one node per master may change the cluster at a time.
+//!
+//! All times are the caller's; nothing here reads a clock.
+
+use std::time::{Duration, Instant};
+
+use super::protocol::Reason;
+
+/// One connection to this master, numbered by whoever accepted it.
+pub type PeerId = u64;
+
+/// What a node asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// `SCALE`: add a machine.
+    Grow,
+    /// `RETIRE`: leave.
+    Shrink,
+}
+
+/// The settings that decide, from the INI.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub lease: Duration,
+    pub cooldown: Duration,
+    pub scale_down_cooldown: Duration,
+    pub max_hosts: usize,
+    pub min_hosts: usize,
+}
+
+/// The lease as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub id: String,
+    pub node: String,
+    pub epoch: u64,
+    pub wish: Wish,
+    pub expires: Instant,
+    /// The connection that may renew it: the one that it was granted on or that said `HOLD`
+    /// last. A daemon that died and was started again is another connection, so its `LOAD`
+    /// doesn't keep the dead one's lease alive.
+    bearer: Option<PeerId>,
+}
+
+/// What must survive a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Saved {
+    pub epoch: u64,
+    /// What is left of each cooldown.
+    pub grow_cooldown: Duration,
+    pub shrink_cooldown: Duration,
+    /// The lease that was held: its id, its node and its wish.
+    pub held: Option<(String, String, Wish)>,
+}
+
+/// A refusal: why, and how long to wait before asking again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub wait: Duration,
+}
+
+/// Decides who may scale.
+#[derive(Debug)]
+pub struct Arbiter {
+    rules: Rules,
+    epoch: u64,
+    lease: Option<Lease>,
+    grow_after: Instant,
+    shrink_after: Instant,
+    starting_until: Instant,
+}
+
+impl Arbiter {
+    /// An arbiter that starts at `now` with what the last one left, `None` where no master ran
+    /// before. A restarted one grants nothing for one lease, in which a holder may come back.
+    pub fn new(rules: Rules, saved: Option<Saved>, now: Instant) -> Arbiter {
+        let starting_until = if saved.is_some() { now + rules.lease } else { now };
+        let saved = saved.unwrap_or_default();
+        Arbiter {
+            epoch: saved.epoch,
+            lease: saved.held.map(|(id, node, wish)| Lease {
+                id,
+                node,
+                epoch: saved.epoch,
+                wish,
+                expires: now + rules.lease,
+                bearer: None,
+            }),
+            // A clock that jumped between the two runs must not block for longer than a cooldown.
+            grow_after: now + saved.grow_cooldown.min(rules.cooldown),
+            shrink_after: now
+                + saved
+                    .shrink_cooldown
+                    .min(rules.cooldown.max(rules.scale_down_cooldown)),
+            starting_until,
+            rules,
+        }
+    }
+
+    /// What to write to disk as of `now`.
+    pub fn save(&self, now: Instant) -> Saved {
+        Saved {
+            epoch: self.epoch,
+            grow_cooldown: self.grow_after.saturating_duration_since(now),
+            shrink_cooldown: self.shrink_after.saturating_duration_since(now),
+            held: self
+                .lease
+                .as_ref()
+                .map(|l| (l.id.clone(), l.node.clone(), l.wish)),
+        }
+    }
+
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// How long the rule for the lease's length is.
+    pub fn lease_length(&self) -> Duration {
+        self.rules.lease
+    }
+
+    /// What is left of the cooldown after a scale-up; zero when there is none.
+    pub fn cooldown_left(&self, now: Instant) -> Duration {
+        self.grow_after.saturating_duration_since(now)
+    }
+
+    /// `SCALE` or `RETIRE` from `node` over `peer`, with `hosts` entries in `hosts.d`.
+    /// `salt` makes the new lease's name one that nobody else can guess.
+    pub fn ask(
+        &mut self,
+        wish: Wish,
+        node: &str,
+        peer: PeerId,
+        hosts: usize,
+        salt: &str,
+        now: Instant,
+    ) -> Result<&Lease, Refusal> {
+        if let Some(refusal) = self.refusal(wish, peer, hosts, now) {
+            return Err(refusal);
+        }
+        if self.lease.is_none() {
+            self.epoch += 1;
+            self.lease = Some(Lease {
+                id: format!("{}-{salt}", self.epoch),
+                node: node.into(),
+                epoch: self.epoch,
+                wish,
+                expires: now + self.rules.lease,
+                bearer: Some(peer),
+            });
+        }
+        Ok(self.lease.as_ref().expect("it was there or has just been made"))
+    }
+
+    fn refusal(&self, wish: Wish, peer: PeerId, hosts: usize, now: Instant) -> Option<Refusal> {
+        let refuse = |reason, until: Instant| {
+            Some(Refusal {
+                reason,
+                wait: until.saturating_duration_since(now),
+            })
+        };
+        let (after, full) = match wish {
+            Wish::Grow => (self.grow_after, hosts >= self.rules.max_hosts),
+            Wish::Shrink => (self.shrink_after, hosts <= self.rules.min_hosts),
+        };
+        if now < self.starting_until {
+            return refuse(Reason::Starting, self.starting_until);
+        }
+        match &self.lease {
+            // Asked twice by its holder: it has it.
+            Some(lease) if lease.bearer == Some(peer) && lease.wish == wish => return None,
+            Some(lease) => return refuse(Reason::Holder, lease.expires),
+            None => {}
+        }
+        if now < after {
+            return refuse(Reason::Cooldown, after);
+        }
+        if full {
+            return refuse(Reason::Full, now + self.rules.lease);
+        }
+        None
+    }
+
+    /// `LOAD` over `peer`: renews the lease if it is the bearer's.
+    pub fn renew(&mut self, peer: PeerId, now: Instant) {
+        if let Some(lease) = &mut self.lease
+            && lease.bearer == Some(peer)
+        {
+            lease.expires = now + self.rules.lease;
+        }
+    }
+
+    /// `HOLD` from `node` over a new connection.
+    ///
+    /// A lease that this master doesn't know, with a later epoch than any it does, was granted by
+    /// a master whose state was lost before it got to disk: it stands.
+    pub fn hold(&mut self, id: &str, node: &str, peer: PeerId, now: Instant) -> Result<&Lease, Refusal> {
+        let known = matches!(&self.lease, Some(lease) if lease.id == id && lease.node == node);
+        let epoch = id.split('-').next().and_then(|e| e.parse().ok()).unwrap_or(0);
+        if !known && self.lease.is_none() && epoch > self.epoch {
+            self.epoch = epoch;
+            self.lease = Some(Lease {
+                id: id.into(),
+                node: node.into(),
+                epoch,
+                wish: Wish::Grow,
+                expires: now,
+                bearer: None,
+            });
+        } else if !known {
+            let wait = self
+                .lease
+                .as_ref()
+                .map_or(now, |l| l.expires)
+                .saturating_duration_since(now);
+            return Err(Refusal {
+                reason: Reason::Holder,
+                wait: wait.max(Duration::from_secs(1)),
+            });
+        }
+        let lease = self.lease.as_mut().expect("known or just made");
+        lease.bearer = Some(peer);
+        lease.expires = now + self.rules.lease;
+        Ok(lease)
+    }
+
+    /// `FINISH`: ends the lease, and after `ok` begins the cooldown. Returns the lease that ended,
+    /// or `None` where `node` doesn't hold a lease called `id`.
+    pub fn finish(&mut self, id: &str, node: &str, ok: bool, now: Instant) -> Option<Lease> {
+        let lease = self.lease.take_if(|lease| lease.id == id && lease.node == node)?;
+        if ok {
+            self.grow_after = now + self.rules.cooldown;
+            self.shrink_after = match lease.wish {
+                Wish::Grow => now + self.rules.cooldown.max(self.rules.scale_down_cooldown),
+                Wish::Shrink => now + self.rules.scale_down_cooldown,
+            };
+        }
+        Some(lease)
+    }
+
+    /// Ends a lease whose time is over and returns it.
+    pub fn expire(&mut self, now: Instant) -> Option<Lease> {
+        self.lease.take_if(|lease| lease.expires <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn rules() -> Rules {
+        Rules {
+            lease: 30 * SECOND,
+            cooldown: 120 * SECOND,
+            scale_down_cooldown: 600 * SECOND,
+            max_hosts: 3,
+            min_hosts: 1,
+        }
+    }
+
+    fn fresh(now: Instant) -> Arbiter {
+        Arbiter::new(rules(), None, now)
+    }
+
+    fn grow<'a>(a: &'a mut Arbiter, node: &str, peer: PeerId, now: Instant) -> Result<&'a Lease, Refusal> {
+        a.ask(Wish::Grow, node, peer, 1, "salt", now)
+    }
+
+    #[test]
+    fn one_holder_and_a_growing_epoch() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        let first = grow(&mut a, "app1", 1, now).unwrap().clone();
+        let refusal = grow(&mut a, "app2", 2, now + SECOND).unwrap_err();
+        assert_eq!(
+            refusal,
+            Refusal {
+                reason: Reason::Holder,
+                wait: 29 * SECOND
+            }
+        );
+        assert_eq!(
+            grow(&mut a, "app1", 1, now + SECOND).unwrap(),
+            &first,
+            "asked twice"
+        );
+        assert!(a.finish(&first.id, "app1", false, now).is_some());
+        assert!(grow(&mut a, "app2", 2, now).unwrap().epoch > first.epoch);
+    }
+
+    #[test]
+    fn a_restarted_daemon_does_not_renew_the_lease_of_its_former_life() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        grow(&mut a, "app1", 1, now).unwrap();
+        a.renew(1, now + 10 * SECOND);
+        a.renew(7, now + 39 * SECOND);
+        assert!(grow(&mut a, "app1", 7, now + 39 * SECOND).is_err());
+        assert_eq!(a.expire(now + 39 * SECOND), None);
+        assert!(a.expire(now + 40 * SECOND).is_some());
+    }
+
+    #[test]
+    fn ok_begins_the_cooldown_and_failed_does_not() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        let id = grow(&mut a, "app1", 1, now).unwrap().id.clone();
+        a.finish(&id, "app1", false, now);
+        let id = grow(&mut a, "app1", 1, now).unwrap().id.clone();
+        a.finish(&id, "app1", true, now);
+        let refusal = grow(&mut a, "app2", 2, now + 20 * SECOND).unwrap_err();
+        assert_eq!(
+            refusal,
+            Refusal {
+                reason: Reason::Cooldown,
+                wait: 100 * SECOND
+            }
+        );
+        assert!(grow(&mut a, "app2", 2, now + 120 * SECOND).is_ok());
+    }
+
+    #[test]
+    fn only_the_holder_finishes() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        let id = grow(&mut a, "app1", 1, now).unwrap().id.clone();
+        assert_eq!(a.finish(&id, "app2", true, now), None);
+        assert_eq!(a.finish("9-x", "app1", true, now), None);
+        assert!(a.lease().is_some());
+        assert_eq!(a.cooldown_left(now), Duration::ZERO);
+    }
+
+    #[test]
+    fn full_counts_hosts() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        let refusal = a.ask(Wish::Grow, "app1", 1, 3, "s", now).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Full);
+        let refusal = a.ask(Wish::Shrink, "app1", 1, 1, "s", now).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Full);
+        assert!(a.ask(Wish::Shrink, "app1", 1, 2, "s", now).is_ok());
+    }
+
+    #[test]
+    fn a_restarted_master_waits_one_lease_in_which_the_holder_may_hold() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        let lease = grow(&mut a, "app1", 1, now).unwrap().clone();
+        let mut b = Arbiter::new(rules(), Some(a.save(now)), now);
+        assert_eq!(grow(&mut b, "app2", 1, now).unwrap_err().reason, Reason::Starting);
+        assert!(b.hold(&lease.id, "app2", 1, now).is_err(), "it is another's");
+        let held = b.hold(&lease.id, "app1", 2, now + SECOND).unwrap();
+        assert_eq!((held.id.as_str(), held.epoch), (lease.id.as_str(), lease.epoch));
+        let refusal = grow(&mut b, "app2", 1, now + 30 * SECOND).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Holder);
+        assert!(b.finish(&lease.id, "app1", true, now + 30 * SECOND).is_some());
+    }
+
+    #[test]
+    fn a_stale_lease_is_not_held_again() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        let stale = grow(&mut a, "app1", 1, now).unwrap().id.clone();
+        a.expire(now + 30 * SECOND).unwrap();
+        assert!(a.hold(&stale, "app1", 2, now + 31 * SECOND).is_err());
+        let newer = grow(&mut a, "app2", 3, now + 31 * SECOND).unwrap().id.clone();
+        assert!(a.hold(&stale, "app1", 2, now + 32 * SECOND).is_err());
+        assert_eq!(a.lease().unwrap().id, newer);
+    }
+
+    #[test]
+    fn a_lease_whose_master_lost_its_state_stands() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        assert_eq!(a.hold("9-ab", "app1", 1, now).unwrap().epoch, 9);
+        a.finish("9-ab", "app1", false, now);
+        assert_eq!(grow(&mut a, "app2", 2, now).unwrap().epoch, 10);
+    }
+
+    #[test]
+    fn the_cooldown_survives_a_restart_and_a_clock_that_jumped_does_not_stretch_it() {
+        let now = Instant::now();
+        let saved = |secs| Saved {
+            epoch: 4,
+            grow_cooldown: secs * SECOND,
+            ..Saved::default()
+        };
+        let a = Arbiter::new(rules(), Some(saved(50)), now);
+        assert_eq!(a.cooldown_left(now), 50 * SECOND);
+        let a = Arbiter::new(rules(), Some(saved(86_400)), now);
+        assert_eq!(a.cooldown_left(now), 120 * SECOND);
+    }
+}

@@ -1,0 +1,508 @@
+//! The master's side of the protocol: lines in, lines out. Sockets, disk and clock are the
+//! caller's, who carries out the [`Output`]s in their order.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::auth::{self, Claim, Role};
+use super::duration::seconds;
+use super::lease::{Arbiter, Lease, PeerId, Refusal, Wish};
+use super::protocol::{self, FromMaster, FromNode};
+
+/// A node that has been silent for this long is no longer shown by `STATUS`.
+const FORGET_NODE: Duration = Duration::from_secs(60);
+
+/// Something for the caller to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    Send(PeerId, FromMaster),
+    /// End the connection, after what was sent on it.
+    Close(PeerId),
+    /// Write the state to disk, before anything that follows.
+    Save,
+    /// Tell the operator.
+    Say(String),
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing said yet.
+    New,
+    Challenged {
+        node: String,
+        node_nonce: String,
+        nonce: String,
+    },
+    Welcome {
+        node: String,
+    },
+}
+
+/// All that a master knows.
+#[derive(Debug)]
+pub struct Master {
+    name: String,
+    secret: String,
+    pub arbiter: Arbiter,
+    peers: BTreeMap<PeerId, Stage>,
+    /// Each node's last `LOAD`.
+    loads: BTreeMap<String, (f64, Instant)>,
+}
+
+impl Master {
+    /// `secret` empty: nodes need not prove themselves.
+    pub fn new(name: String, secret: String, arbiter: Arbiter) -> Master {
+        Master {
+            name,
+            secret,
+            arbiter,
+            peers: BTreeMap::new(),
+            loads: BTreeMap::new(),
+        }
+    }
+
+    pub fn opened(&mut self, peer: PeerId) {
+        self.peers.insert(peer, Stage::New);
+    }
+
+    /// A lost connection ends no lease: its holder may come back and `HOLD`.
+    pub fn closed(&mut self, peer: PeerId) {
+        self.peers.remove(&peer);
+    }
+
+    /// When [`Master::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.arbiter.lease().map(|lease| lease.expires)
+    }
+
+    /// Ends a lease whose time is over.
+    pub fn tick(&mut self, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        if let Some(lease) = self.arbiter.expire(now) {
+            out.push(Output::Save);
+            out.push(Output::Say(format!(
+                "{}: the lease ran out without FINISH",
+                lease.node
+            )));
+            // To the former holder too, which learns that it has to stop.
+            self.tell_all(None, &FromMaster::Finish { node: lease.node }, &mut out);
+        }
+        self.loads
+            .retain(|_, (_, at)| now.saturating_duration_since(*at) < FORGET_NODE);
+        out
+    }
+
+    /// One line from `peer`. `hosts` is the number of entries in `hosts.d`, `nonce` 16 fresh
+    /// random bytes in hex.
+    pub fn line(&mut self, peer: PeerId, line: &str, hosts: usize, nonce: &str, now: Instant) -> Vec<Output> {
+        let mut out = self.tick(now);
+        match FromNode::parse(line) {
+            Ok(message) => self.message(peer, message, hosts, nonce, now, &mut out),
+            Err(text) => out.push(Output::Send(peer, FromMaster::Error(text))),
+        }
+        out
+    }
+
+    fn message(
+        &mut self,
+        peer: PeerId,
+        message: FromNode,
+        hosts: usize,
+        nonce: &str,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let mut send = |message| out.push(Output::Send(peer, message));
+        match message {
+            FromNode::Ping => return send(FromMaster::Pong),
+            FromNode::Pong | FromNode::Error(_) => return,
+            _ => {}
+        }
+        let node = match self.peers.get(&peer) {
+            None => return,
+            Some(Stage::Welcome { node }) => node.clone(),
+            Some(_) => return self.greet(peer, message, nonce, out),
+        };
+        match message {
+            FromNode::Load(percent) => {
+                self.loads.insert(node, (percent, now));
+                self.arbiter.renew(peer, now);
+            }
+            FromNode::Scale => self.ask(Wish::Grow, peer, &node, hosts, nonce, now, out),
+            FromNode::Retire => self.ask(Wish::Shrink, peer, &node, hosts, nonce, now, out),
+            FromNode::Hold { lease } => {
+                let verdict = self.arbiter.hold(&lease, &node, peer, now).cloned();
+                if verdict.is_ok() {
+                    out.push(Output::Save);
+                    out.push(Output::Say(format!("{node}: is back and holds its lease")));
+                }
+                self.answer(peer, verdict, out);
+            }
+            FromNode::Finish { lease, ok, text } => match self.arbiter.finish(&lease, &node, ok, now) {
+                Some(lease) => {
+                    out.push(Output::Save);
+                    out.push(Output::Say(verdict(&lease, ok, &text)));
+                    self.tell_all(Some(peer), &FromMaster::Finish { node: lease.node }, out);
+                }
+                None => send(FromMaster::Error("you do not hold this lease".into())),
+            },
+            FromNode::Status => self.status(peer, now, out),
+            FromNode::Hello { .. } | FromNode::Auth { .. } => {
+                send(FromMaster::Error(format!("you are welcome already, {node}")));
+            }
+            FromNode::Ping | FromNode::Pong | FromNode::Error(_) => {}
+        }
+    }
+
+    /// The handshake: `HELLO`, and `AUTH` where there is a secret.
+    fn greet(&mut self, peer: PeerId, message: FromNode, fresh_nonce: &str, out: &mut Vec<Output>) {
+        let refuse = |text: &str, out: &mut Vec<Output>| {
+            out.push(Output::Send(peer, FromMaster::Error(text.into())));
+        };
+        let stage = self.peers.remove(&peer).unwrap_or(Stage::New);
+        let stage = match (stage, message) {
+            (stage, FromNode::Hello { version, .. }) if version != "1" => {
+                refuse("this master speaks version 1", out);
+                stage
+            }
+            (stage, FromNode::Hello { node, nonce, .. })
+                if !protocol::is_word(&node) || !protocol::is_word(&nonce) =>
+            {
+                refuse("a node and its nonce have at most 64 characters", out);
+                stage
+            }
+            (_, FromNode::Hello { node, .. }) if self.secret.is_empty() => {
+                let master = self.name.clone();
+                out.push(Output::Send(peer, FromMaster::Welcome { master, proof: None }));
+                Stage::Welcome { node }
+            }
+            (
+                _,
+                FromNode::Hello {
+                    node,
+                    nonce: node_nonce,
+                    ..
+                },
+            ) => {
+                let nonce = fresh_nonce.to_string();
+                out.push(Output::Send(peer, FromMaster::Challenge { nonce: nonce.clone() }));
+                Stage::Challenged {
+                    node,
+                    node_nonce,
+                    nonce,
+                }
+            }
+            (
+                Stage::Challenged {
+                    node,
+                    node_nonce,
+                    nonce,
+                },
+                FromNode::Auth { proof },
+            ) => {
+                let claim = |role, name| Claim {
+                    role,
+                    name,
+                    node_nonce: &node_nonce,
+                    master_nonce: &nonce,
+                };
+                if !auth::verify(&self.secret, claim(Role::Node, &node), &proof) {
+                    out.push(Output::Say(format!(
+                        "{node}: refused, its [cluster] secret is not this master's"
+                    )));
+                    refuse("wrong proof: the [cluster] secret differs", out);
+                    out.push(Output::Close(peer));
+                    return;
+                }
+                let master = self.name.clone();
+                let proof = Some(auth::prove(&self.secret, claim(Role::Master, &master)));
+                out.push(Output::Send(peer, FromMaster::Welcome { master, proof }));
+                Stage::Welcome { node }
+            }
+            (stage, _) => {
+                refuse("greet first: HELLO 1 <node> <nonce>", out);
+                stage
+            }
+        };
+        self.peers.insert(peer, stage);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn ask(
+        &mut self,
+        wish: Wish,
+        peer: PeerId,
+        node: &str,
+        hosts: usize,
+        nonce: &str,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let epoch_before = self.arbiter.lease().map(|l| l.epoch);
+        let salt: String = nonce.chars().take(16).collect();
+        let verdict = self.arbiter.ask(wish, node, peer, hosts, &salt, now).cloned();
+        if let Ok(lease) = &verdict
+            && epoch_before != Some(lease.epoch)
+        {
+            out.push(Output::Save);
+            let what = match wish {
+                Wish::Grow => "add a machine",
+                Wish::Shrink => "leave",
+            };
+            out.push(Output::Say(format!("{node}: may {what} (epoch {})", lease.epoch)));
+            self.tell_all(Some(peer), &FromMaster::Scale { node: node.into() }, out);
+        }
+        self.answer(peer, verdict, out);
+    }
+
+    fn answer(&self, peer: PeerId, verdict: Result<Lease, Refusal>, out: &mut Vec<Output>) {
+        out.push(Output::Send(
+            peer,
+            match verdict {
+                Ok(lease) => FromMaster::Grant {
+                    lease: lease.id,
+                    seconds: seconds(self.arbiter.lease_length()),
+                    epoch: lease.epoch,
+                },
+                Err(refusal) => FromMaster::Wait {
+                    reason: refusal.reason,
+                    seconds: seconds(refusal.wait),
+                },
+            },
+        ));
+    }
+
+    fn status(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
+        let mut send = |message| out.push(Output::Send(peer, message));
+        for (name, (percent, at)) in &self.loads {
+            send(FromMaster::Node {
+                name: name.clone(),
+                percent: *percent,
+                seconds_ago: now.saturating_duration_since(*at).as_secs(),
+            });
+        }
+        if let Some(lease) = self.arbiter.lease() {
+            send(FromMaster::Lease {
+                node: lease.node.clone(),
+                seconds: seconds(lease.expires.saturating_duration_since(now)),
+            });
+        }
+        let cooldown = self.arbiter.cooldown_left(now);
+        if !cooldown.is_zero() {
+            send(FromMaster::Cooldown {
+                seconds: seconds(cooldown),
+            });
+        }
+        send(FromMaster::End);
+    }
+
+    /// Sends `message` to every welcome peer but `except`.
+    fn tell_all(&self, except: Option<PeerId>, message: &FromMaster, out: &mut Vec<Output>) {
+        for (peer, stage) in &self.peers {
+            if Some(*peer) != except && matches!(stage, Stage::Welcome { .. }) {
+                out.push(Output::Send(*peer, message.clone()));
+            }
+        }
+    }
+}
+
+fn verdict(lease: &Lease, ok: bool, text: &str) -> String {
+    let done = match (lease.wish, ok) {
+        (Wish::Grow, true) => "added a machine",
+        (Wish::Shrink, true) => "left",
+        (_, false) => "gave the lease back",
+    };
+    let colon = if text.is_empty() { "" } else { ": " };
+    format!("{}: {done}{colon}{}", lease.node, protocol::one_line(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::Rules;
+    use super::*;
+
+    const NODE_NONCE: &str = "000102030405060708090a0b0c0d0e0f";
+    const NONCE: &str = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";
+
+    struct Bench {
+        master: Master,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(secret: &str) -> Bench {
+            let now = Instant::now();
+            let rules = Rules {
+                lease: Duration::from_secs(30),
+                cooldown: Duration::from_secs(120),
+                scale_down_cooldown: Duration::from_secs(600),
+                max_hosts: 10,
+                min_hosts: 1,
+            };
+            let arbiter = Arbiter::new(rules, None, now);
+            Bench {
+                master: Master::new("lb1".into(), secret.into(), arbiter),
+                now,
+            }
+        }
+
+        fn join(&mut self, peer: PeerId, node: &str) {
+            self.master.opened(peer);
+            assert_eq!(
+                self.say(peer, &format!("HELLO 1 {node} {NODE_NONCE}")),
+                [format!("{peer} WELCOME lb1")]
+            );
+        }
+
+        /// What is sent, and to whom, after a line; `-` marks a closed connection.
+        fn say(&mut self, peer: PeerId, line: &str) -> Vec<String> {
+            sent(self.master.line(peer, line, 2, NONCE, self.now))
+        }
+
+        fn after(&mut self, seconds: u64) -> Vec<String> {
+            self.now += Duration::from_secs(seconds);
+            sent(self.master.tick(self.now))
+        }
+    }
+
+    fn sent(outputs: Vec<Output>) -> Vec<String> {
+        outputs
+            .into_iter()
+            .filter_map(|output| match output {
+                Output::Send(peer, message) => Some(format!("{peer} {message}")),
+                Output::Close(peer) => Some(format!("{peer} -")),
+                Output::Save | Output::Say(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_way_of_one_scale_up() {
+        let mut b = Bench::new("");
+        b.join(1, "app1");
+        b.join(2, "app2");
+        let lease = "1-f0f1f2f3f4f5f6f7";
+        assert_eq!(
+            b.say(1, "SCALE"),
+            ["2 SCALE app1".to_string(), format!("1 GRANT {lease} 30 1")]
+        );
+        assert_eq!(b.say(2, "SCALE"), ["2 WAIT holder 30"]);
+        assert_eq!(
+            b.say(2, &format!("FINISH {lease} ok")),
+            ["2 ERROR you do not hold this lease"]
+        );
+        assert_eq!(b.say(1, &format!("FINISH {lease} ok")), ["2 FINISH app1"]);
+        assert_eq!(b.say(2, "SCALE"), ["2 WAIT cooldown 120"]);
+    }
+
+    #[test]
+    fn the_grant_is_saved_before_it_is_sent() {
+        let mut b = Bench::new("");
+        b.join(1, "app1");
+        let out = b.master.line(1, "SCALE", 2, NONCE, b.now);
+        let save = out.iter().position(|o| *o == Output::Save).unwrap();
+        let grant = out
+            .iter()
+            .position(|o| matches!(o, Output::Send(_, FromMaster::Grant { .. })))
+            .unwrap();
+        assert!(save < grant);
+    }
+
+    #[test]
+    fn a_lease_that_runs_out_is_told_to_all() {
+        let mut b = Bench::new("");
+        b.join(1, "app1");
+        b.join(2, "app2");
+        b.say(1, "SCALE");
+        b.after(20);
+        b.say(1, "LOAD 90");
+        assert_eq!(b.after(29), Vec::<String>::new());
+        assert_eq!(b.after(1), ["1 FINISH app1", "2 FINISH app1"]);
+    }
+
+    #[test]
+    fn authentication_in_both_directions() {
+        let mut b = Bench::new("s3cret");
+        b.master.opened(1);
+        assert_eq!(b.say(1, "SCALE"), ["1 ERROR greet first: HELLO 1 <node> <nonce>"]);
+        assert_eq!(
+            b.say(1, &format!("HELLO 1 app1 {NODE_NONCE}")),
+            [format!("1 CHALLENGE {NONCE}")]
+        );
+        assert_eq!(b.say(1, "SCALE"), ["1 ERROR greet first: HELLO 1 <node> <nonce>"]);
+        b.say(1, &format!("HELLO 1 app1 {NODE_NONCE}"));
+        let claim = |role, name| Claim {
+            role,
+            name,
+            node_nonce: NODE_NONCE,
+            master_nonce: NONCE,
+        };
+        let proof = auth::prove("s3cret", claim(Role::Node, "app1"));
+        let welcome = auth::prove("s3cret", claim(Role::Master, "lb1"));
+        assert_eq!(
+            b.say(1, &format!("AUTH {proof}")),
+            [format!("1 WELCOME lb1 {welcome}")]
+        );
+    }
+
+    #[test]
+    fn a_wrong_or_reflected_proof_ends_the_connection() {
+        let mut b = Bench::new("s3cret");
+        let claim = Claim {
+            role: Role::Master,
+            name: "app1",
+            node_nonce: NODE_NONCE,
+            master_nonce: NONCE,
+        };
+        for proof in [
+            "00",
+            &auth::prove("s3cret", claim),
+            &auth::prove(
+                "other",
+                Claim {
+                    role: Role::Node,
+                    ..claim
+                },
+            ),
+        ] {
+            b.master.opened(1);
+            b.say(1, &format!("HELLO 1 app1 {NODE_NONCE}"));
+            assert_eq!(
+                b.say(1, &format!("AUTH {proof}")),
+                ["1 ERROR wrong proof: the [cluster] secret differs", "1 -"]
+            );
+            assert_eq!(b.say(1, "SCALE"), Vec::<String>::new(), "it is gone");
+        }
+    }
+
+    #[test]
+    fn status_shows_loads_lease_and_cooldown() {
+        let mut b = Bench::new("");
+        b.join(1, "app1");
+        b.join(9, "looker");
+        assert_eq!(b.say(9, "STATUS"), ["9 END"], "who asks is not counted");
+        b.say(1, "LOAD 87.4");
+        b.say(1, "SCALE");
+        b.after(2);
+        assert_eq!(
+            b.say(9, "STATUS"),
+            ["9 NODE app1 87 2", "9 LEASE app1 28", "9 END"]
+        );
+        b.say(1, "FINISH 1-f0f1f2f3f4f5f6f7 ok");
+        assert_eq!(
+            b.say(9, "STATUS"),
+            ["9 NODE app1 87 2", "9 COOLDOWN 120", "9 END"]
+        );
+    }
+
+    #[test]
+    fn a_wrong_line_is_answered_and_the_connection_stays() {
+        let mut b = Bench::new("");
+        b.join(1, "app1");
+        assert_eq!(b.say(1, "FROB"), ["1 ERROR unknown verb `FROB`"]);
+        assert_eq!(b.say(1, "PING"), ["1 PONG"]);
+        b.master.opened(2);
+        assert_eq!(b.say(2, "HELLO 2 x 00"), ["2 ERROR this master speaks version 1"]);
+        assert_eq!(b.say(2, "HELLO 1 x 00"), ["2 WELCOME lb1"]);
+    }
+}

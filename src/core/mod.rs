@@ -1,0 +1,18 @@
+//! The pure core: values and times in, values out. Nothing under here opens a file, a socket
+//! or a process, reads a clock or makes a random number.
+
+pub mod auth;
+pub mod backoff;
+pub mod cpu;
+pub mod diff;
+pub mod duration;
+pub mod entry;
+pub mod fleet;
+pub mod ini;
+pub mod lease;
+pub mod master;
+pub mod node;
+pub mod protocol;
+pub mod template;
+pub mod window;
+pub mod words;

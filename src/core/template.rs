@@ -1,0 +1,83 @@
+//! HAProxy's configuration out of a template: `$SERVERS` becomes one line per entry.
+
+use super::entry::Entry;
+
+const PLACEHOLDER: &str = "$SERVERS";
+
+/// Renders `template`. A line with `$SERVERS` is repeated for every entry, sorted by name, so
+/// each server line keeps its indentation; with no entry it goes.
+///
+/// # Errors
+/// A text, when no line holds `$SERVERS`.
+pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<String, String> {
+    let mut entries: Vec<&Entry> = entries.iter().collect();
+    entries.sort();
+    let mut rendered = String::new();
+    let mut found = false;
+    for line in template.split_inclusive('\n') {
+        if is_comment(line) || !line.contains(PLACEHOLDER) {
+            rendered.push_str(line);
+            continue;
+        }
+        found = true;
+        for entry in &entries {
+            rendered.push_str(&line.replace(PLACEHOLDER, &entry.server_line(server_line)));
+        }
+    }
+    if !found {
+        return Err(format!(
+            "has no line with {PLACEHOLDER}, where the servers belong"
+        ));
+    }
+    // HAProxy takes a last line without its line feed for a truncated file.
+    if !rendered.ends_with('\n') {
+        rendered.push('\n');
+    }
+    Ok(rendered)
+}
+
+/// A comment may speak of the placeholder without being one.
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with('#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(names: &[&str]) -> Vec<Entry> {
+        names
+            .iter()
+            .map(|n| Entry::parse(n, "10.0.0.5 80 -").unwrap())
+            .collect()
+    }
+
+    const PATTERN: &str = "server $NAME $IP:$PORT";
+
+    #[test]
+    fn one_sorted_line_per_entry_with_its_indentation() {
+        let rendered = render(
+            "# $SERVERS\nbackend b\n\t$SERVERS\nx",
+            &entries(&["b", "a"]),
+            PATTERN,
+        )
+        .unwrap();
+        assert_eq!(
+            rendered,
+            "# $SERVERS\nbackend b\n\tserver a 10.0.0.5:80\n\tserver b 10.0.0.5:80\nx\n"
+        );
+    }
+
+    #[test]
+    fn no_entries_leave_no_line() {
+        assert_eq!(
+            render("backend b\n  $SERVERS\n", &[], PATTERN).unwrap(),
+            "backend b\n"
+        );
+    }
+
+    #[test]
+    fn a_template_without_the_placeholder_is_refused() {
+        assert!(render("backend b\n# $SERVERS\n", &[], PATTERN).is_err());
+    }
+}

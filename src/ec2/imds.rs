@@ -1,0 +1,227 @@
+//! The instance metadata service, version 2 only: a session token by PUT, then
+//! GETs that carry it. Never through a proxy.
+
+use super::http::{Answer, Call, Http, Lost};
+use super::{Env, Failure, endpoint, json, var};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const DEFAULT_URL: &str = "http://169.254.169.254";
+const IPV6_URL: &str = "http://[fd00:ec2::254]";
+const TOKEN_SECONDS: u64 = 21_600;
+const MAX_ANSWER: usize = 64 << 10;
+
+/// The metadata service of the machine this runs on.
+pub struct Imds {
+    url: String,
+    disabled: bool,
+    timeout: Duration,
+    attempts: u32,
+    http: Http,
+    token: Mutex<Option<(String, Instant)>>,
+}
+
+/// Why there is no metadata.
+#[derive(Debug)]
+pub struct NoMetadata {
+    pub cause: String,
+    /// True if the service is there and may answer next time.
+    pub transient: bool,
+}
+
+impl From<NoMetadata> for Failure {
+    fn from(none: NoMetadata) -> Failure {
+        Failure::Unavailable { cause: none.cause }
+    }
+}
+
+impl Imds {
+    /// `url` empty, or the default: AWS_EC2_METADATA_SERVICE_ENDPOINT, its _MODE
+    /// (IPv6), or the default. Opens nothing.
+    pub fn new(url: &str, env: &Env) -> Result<Imds, Failure> {
+        let named = var(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT");
+        let mode = var(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+        let url = match url.trim_end_matches('/') {
+            "" | DEFAULT_URL if !named.is_empty() => named.trim_end_matches('/'),
+            "" | DEFAULT_URL if mode.eq_ignore_ascii_case("ipv6") => IPV6_URL,
+            "" => DEFAULT_URL,
+            other => other,
+        };
+        endpoint::split(url).map_err(|what| Failure::Config(format!("metadata_url: {what}")))?;
+        let number = |name| {
+            var(env, name)
+                .parse::<u32>()
+                .ok()
+                .filter(|n| (1..=60).contains(n))
+        };
+        let timeout = number("AWS_METADATA_SERVICE_TIMEOUT").unwrap_or(1);
+        Ok(Imds {
+            url: url.to_string(),
+            disabled: var(env, "AWS_EC2_METADATA_DISABLED").eq_ignore_ascii_case("true"),
+            timeout: Duration::from_secs(timeout.into()),
+            attempts: number("AWS_METADATA_SERVICE_NUM_ATTEMPTS").unwrap_or(2),
+            http: Http::default(),
+            token: Mutex::new(None),
+        })
+    }
+
+    /// What is at `path` below `/latest/`, such as `meta-data/spot/instance-action`.
+    /// None if the service says that there is nothing.
+    pub fn get(&self, path: &str) -> Result<Option<String>, NoMetadata> {
+        let (token, was_cached) = self.session()?;
+        let mut answer = self.get_with(path, &token)?;
+        if answer.status == 401 && was_cached {
+            *self.lock() = None;
+            answer = self.get_with(path, &self.session()?.0)?;
+        }
+        match answer.status {
+            200 => match String::from_utf8(answer.body) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(self.none(format!("{path} is no text"), true)),
+            },
+            404 => Ok(None),
+            status => Err(self.none(format!("{path}: HTTP {status}"), status >= 500)),
+        }
+    }
+
+    /// `placement/region`.
+    pub fn region(&self) -> Result<Option<String>, NoMetadata> {
+        self.line("meta-data/placement/region")
+    }
+
+    /// This machine's instance id.
+    pub fn instance_id(&self) -> Result<Option<String>, NoMetadata> {
+        self.line("meta-data/instance-id")
+    }
+
+    /// This machine's primary private IPv4 address.
+    pub fn local_ipv4(&self) -> Result<Option<String>, NoMetadata> {
+        self.line("meta-data/local-ipv4")
+    }
+
+    /// The role's name and its credentials' document. None: the instance has no role.
+    pub fn role(&self) -> Result<Option<(String, json::Json)>, NoMetadata> {
+        const PATH: &str = "meta-data/iam/security-credentials/";
+        let Some(role) = self.line(PATH)? else {
+            return Ok(None);
+        };
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
+        if !role.bytes().all(fits) {
+            return Err(self.none("the role's name is none".to_string(), false));
+        }
+        let text = self.get(&format!("{PATH}{role}"))?.unwrap_or_default();
+        // The document holds a secret, so no error may quote it.
+        let Some(document) = json::parse(&text) else {
+            return Err(self.none(format!("the credentials of role {role} can't be read"), true));
+        };
+        match document.text("Code") {
+            "Success" => Ok(Some((role, document))),
+            code => {
+                let code: String = code
+                    .chars()
+                    .filter(char::is_ascii_alphanumeric)
+                    .take(60)
+                    .collect();
+                Err(self.none(format!("role {role}: {code}"), true))
+            }
+        }
+    }
+
+    /// The first line at `path`, trimmed; None if that is empty.
+    fn line(&self, path: &str) -> Result<Option<String>, NoMetadata> {
+        let text = self.get(path)?.unwrap_or_default();
+        let line = text.lines().next().unwrap_or("").trim();
+        Ok((!line.is_empty()).then(|| line.to_string()))
+    }
+
+    /// The session token, and whether it is one from an earlier call.
+    fn session(&self) -> Result<(String, bool), NoMetadata> {
+        if self.disabled {
+            return Err(NoMetadata {
+                cause: "instance metadata: off by AWS_EC2_METADATA_DISABLED".to_string(),
+                transient: false,
+            });
+        }
+        let mut cached = self.lock();
+        if let Some((token, until)) = &*cached
+            && Instant::now() < *until
+        {
+            return Ok((token.clone(), true));
+        }
+        let ttl = TOKEN_SECONDS.to_string();
+        let headers = [("x-aws-ec2-metadata-token-ttl-seconds", ttl.as_str())];
+        let answer = self.send("PUT", "/latest/api/token", &headers).map_err(|lost| {
+            match lost {
+                // The answer may travel hop limit hops, 1 unless changed: a container
+                // bridge loses it silently.
+                Lost::Timeout(_) => self.none(
+                    format!(
+                        "no answer to the token request within {} s; in a container on EC2, raise the \
+                     hop limit: aws ec2 modify-instance-metadata-options \
+                     --http-put-response-hop-limit 2",
+                        self.timeout.as_secs()
+                    ),
+                    false,
+                ),
+                other => self.none(other.text().to_string(), false),
+            }
+        })?;
+        let token = String::from_utf8(answer.body).unwrap_or_default();
+        match answer.status {
+            200 if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
+                let until = Instant::now() + Duration::from_secs(TOKEN_SECONDS - 300);
+                *cached = Some((token.clone(), until));
+                Ok((token, false))
+            }
+            200 => Err(self.none("the token can't be read".to_string(), true)),
+            403 => Err(self.none(
+                "switched off, or a proxy is in between (HTTP 403)".to_string(),
+                false,
+            )),
+            status => Err(self.none(format!("token request: HTTP {status}"), status >= 500)),
+        }
+    }
+
+    fn get_with(&self, path: &str, token: &str) -> Result<Answer, NoMetadata> {
+        let headers = [("x-aws-ec2-metadata-token", token)];
+        self.send("GET", &format!("/latest/{path}"), &headers)
+            .map_err(|lost| self.none(lost.text().to_string(), true))
+    }
+
+    /// Tries again on a broken connection or a 5xx, not on a timeout.
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer, Lost> {
+        let url = format!("{}{path}", self.url);
+        let call = Call {
+            method,
+            url: &url,
+            headers,
+            body: b"",
+            timeout: self.timeout,
+            limit: MAX_ANSWER,
+        };
+        let mut attempt = 1;
+        loop {
+            let outcome = self.http.direct(&call);
+            let again = match &outcome {
+                Ok(answer) => answer.status >= 500,
+                Err(lost) => matches!(lost, Lost::Broken(_)),
+            };
+            if !again || attempt >= self.attempts {
+                return outcome;
+            }
+            attempt += 1;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn none(&self, cause: String, transient: bool) -> NoMetadata {
+        NoMetadata {
+            cause: format!("instance metadata {}: {cause}", self.url),
+            transient,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
+        self.token.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

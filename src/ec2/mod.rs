@@ -1,0 +1,51 @@
+//! The client of EC2's Query API: signing, requests, answers, credentials,
+//! instance metadata, retries.
+//!
+//! Pure, with values in and values out: `sigv4`, `query`, `xml`, `response`,
+//! `endpoint`, `json`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
+//! (the only user of ureq), `imds`, `container`, `profile`, `credentials`,
+//! `settings`, `exchange`, which joins them, and `client` on top. Nothing outside this directory
+//! knows that EC2 is spoken over HTTP.
+
+mod client;
+mod clock;
+mod container;
+mod credentials;
+mod endpoint;
+mod exchange;
+mod failure;
+mod http;
+mod imds;
+pub mod json;
+mod profile;
+mod query;
+mod response;
+mod retry;
+mod settings;
+mod shared_files;
+mod sigv4;
+pub mod xml;
+
+#[cfg(test)]
+mod client_test;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod provider_test;
+
+pub use client::{Client, Identity};
+pub use endpoint::Service;
+pub use failure::Failure;
+pub use imds::{Imds, NoMetadata};
+pub use query::form_encode;
+pub use response::{Instance, State, is_instance_id};
+pub use settings::Settings;
+
+/// Reads an environment variable. A value, so that tests need not change the
+/// process's environment.
+type Env = std::sync::Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// The variable's trimmed value; empty when unset.
+fn var(env: &Env, name: &str) -> String {
+    env(name).map_or_else(String::new, |value| value.trim().to_string())
+}

@@ -1,0 +1,146 @@
+//! What the caller may set, and what follows from it, the environment and the
+//! shared files: Region and endpoints.
+
+use super::endpoint::{self, Endpoint, Service};
+use super::http::Http;
+use super::imds::Imds;
+use super::profile::Profile;
+use super::{Env, Failure, var};
+use std::fmt;
+
+/// Explicit settings; an empty text is an unset one. `Debug` shows no secret.
+#[derive(Clone, Default)]
+pub struct Settings {
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: String,
+    pub region: String,
+    /// A profile asked for by name goes before the environment's keys.
+    pub profile: Option<String>,
+    pub endpoint_url: String,
+    pub ca_bundle: String,
+    pub metadata_url: String,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("access_key", &self.access_key)
+            .field("region", &self.region)
+            .field("profile", &self.profile)
+            .field("endpoint_url", &self.endpoint_url)
+            .field("ca_bundle", &self.ca_bundle)
+            .field("metadata_url", &self.metadata_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What calls need besides credentials.
+pub struct Resolved {
+    pub region: String,
+    /// Where the Region comes from, for people.
+    pub region_source: String,
+    pub ec2: Endpoint,
+    pub autoscaling: Endpoint,
+    pub http: Http,
+}
+
+impl Resolved {
+    /// Reads environment and shared files, and asks the metadata service for the
+    /// Region if nothing else names one.
+    pub fn find(settings: &Settings, env: &Env, imds: &Imds) -> Result<Resolved, Failure> {
+        let profile = Profile::load(settings, env)?;
+        let (region, region_source) = region(settings, env, &profile, imds)?;
+        let at = |service| {
+            let url = configured_url(service, settings, env, &profile);
+            let flag = |variable, key| {
+                let value = var(env, variable);
+                let value = if value.is_empty() {
+                    profile.get(key)
+                } else {
+                    &value
+                };
+                value.eq_ignore_ascii_case("true")
+            };
+            let url = match url.is_empty() {
+                true => endpoint::url(
+                    service,
+                    &region,
+                    flag("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"),
+                    flag("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint"),
+                ),
+                false => Ok(url),
+            };
+            url.and_then(|url| endpoint::split(&url)).map_err(Failure::Config)
+        };
+        let bundles = [
+            settings.ca_bundle.as_str(),
+            &var(env, "AWS_CA_BUNDLE"),
+            profile.get("ca_bundle"),
+        ]
+        .map(str::to_string);
+        let ca_bundle = bundles.into_iter().find(|b| !b.is_empty()).unwrap_or_default();
+        Ok(Resolved {
+            ec2: at(Service::Ec2)?,
+            autoscaling: at(Service::Autoscaling)?,
+            http: Http::new(&ca_bundle)?,
+            region,
+            region_source,
+        })
+    }
+
+    pub fn endpoint(&self, service: Service) -> &Endpoint {
+        match service {
+            Service::Ec2 => &self.ec2,
+            Service::Autoscaling => &self.autoscaling,
+        }
+    }
+}
+
+fn region(
+    settings: &Settings,
+    env: &Env,
+    profile: &Profile,
+    imds: &Imds,
+) -> Result<(String, String), Failure> {
+    let known = [
+        (settings.region.clone(), "aws_default_region".to_string()),
+        (var(env, "AWS_REGION"), "AWS_REGION".to_string()),
+        (var(env, "AWS_DEFAULT_REGION"), "AWS_DEFAULT_REGION".to_string()),
+        (
+            profile.get("region").to_string(),
+            format!("profile {}", profile.name),
+        ),
+    ];
+    if let Some(found) = known.into_iter().find(|(region, _)| !region.is_empty()) {
+        return Ok(found);
+    }
+    let cause = match imds.region() {
+        Ok(Some(region)) => return Ok((region, "instance metadata".to_string())),
+        Ok(None) => "instance metadata has none".to_string(),
+        Err(none) if none.transient => return Err(none.into()),
+        Err(none) => none.cause,
+    };
+    Err(Failure::Config(format!(
+        "no Region: set aws_default_region, or AWS_REGION ({cause})"
+    )))
+}
+
+/// The URL that somebody has set for `service`; empty if nobody has.
+fn configured_url(service: Service, settings: &Settings, env: &Env, profile: &Profile) -> String {
+    if !settings.endpoint_url.is_empty() {
+        return settings.endpoint_url.clone();
+    }
+    if var(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").eq_ignore_ascii_case("true") {
+        return String::new();
+    }
+    let key = service.config_key();
+    let own = format!("AWS_ENDPOINT_URL_{}", key.to_ascii_uppercase());
+    let urls = [
+        var(env, &own),
+        var(env, "AWS_ENDPOINT_URL"),
+        profile.services.nested(key, "endpoint_url").to_string(),
+        profile.get("endpoint_url").to_string(),
+    ];
+    urls.into_iter().find(|url| !url.is_empty()).unwrap_or_default()
+}

@@ -1,0 +1,147 @@
+//! What `--help` prints. The manual page and the README are held to these names by a test.
+
+/// One command.
+pub struct Topic {
+    pub name: &'static str,
+    /// What follows the name.
+    pub arguments: &'static str,
+    pub summary: &'static str,
+    pub details: &'static str,
+}
+
+/// Every command, in the order in which one meets them.
+pub const TOPICS: &[Topic] = &[
+    Topic {
+        name: "init",
+        arguments: "",
+        summary: "Make the INI, the HAProxy template and hosts.d",
+        details: "\
+Makes the directory of the INI, autoscaler.ini (mode 0600, with a fresh secret),
+the template haproxy.cfg and hosts.d/. What is there already is kept, and said so.
+The same [cluster] name and secret belong on every node: copy the INI.
+",
+    },
+    Topic {
+        name: "master",
+        arguments: "",
+        summary: "On a HAProxy host: hand out the lease, keep the tunnels up",
+        details: "\
+Serves the protocol on [master] listen and keeps one `ssh -R` tunnel to every entry
+of hosts.d, following entries as they come and go. Runs until it is stopped.
+",
+    },
+    Topic {
+        name: "daemon",
+        arguments: "",
+        summary: "On an app server: watch the CPU and scale up",
+        details: "\
+Samples the CPU. When the mean over a full window reaches the threshold, it asks
+every connected master for the lease, launches one machine, waits until it serves,
+and enters it into every HAProxy of [haproxy] servers. Runs until it is stopped.
+",
+    },
+    Topic {
+        name: "add-host",
+        arguments: "<host> <port>",
+        summary: "On a HAProxy host: enter an app server into hosts.d",
+        details: "\
+Writes one entry. A name is resolved once, and its address is written. The same
+host and port again is a success that changes nothing.
+
+      --name NAME  the server's name in HAProxy, instead of the next app<n>
+      --id ID      the EC2 instance that it is (i-…); also its name
+      --apply      then do what `generate` does
+",
+    },
+    Topic {
+        name: "list-hosts",
+        arguments: "",
+        summary: "Print the entries: <name> <address> <port> <instance or ->",
+        details: "",
+    },
+    Topic {
+        name: "remove-host",
+        arguments: "<name|host[:port]>",
+        summary: "Take an app server out of hosts.d",
+        details: "      --apply      then do what `generate` does
+",
+    },
+    Topic {
+        name: "generate",
+        arguments: "",
+        summary: "Make HAProxy's configuration out of the template and hosts.d",
+        details: "\
+Puts one server line per entry in the place of $SERVERS, has the result checked by
+check_command, installs it to [haproxy] config in one step and reloads HAProxy.
+Without a change it does nothing. With no config set it prints the result.
+
+      --stdout     only print
+      --diff       only show what would change
+",
+    },
+    Topic {
+        name: "status",
+        arguments: "",
+        summary: "Show each node's CPU, who holds the lease, and the cooldown",
+        details: "\
+From a HAProxy host or an app server: asks every master that it can reach.
+",
+    },
+    Topic {
+        name: "scale-up",
+        arguments: "",
+        summary: "On an app server: add one machine by hand",
+        details: "\
+Takes the same lease and the same steps as the daemon, whatever the load is.
+
+      --dry-run    print the request that it would send, and change nothing
+",
+    },
+];
+
+const OPTIONS: &str = "  -c, --config FILE  the INI, instead of $AUTOSCALER_CONFIG or
+                     /etc/autoscaler/autoscaler.ini
+  -v, --verbose      say more
+  -q, --quiet        say only what went wrong
+  -h, --help         help, also for one command
+  -V, --version      the version
+";
+
+impl Topic {
+    /// The help of this command.
+    pub fn text(&self) -> String {
+        let arguments = if self.arguments.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", self.arguments)
+        };
+        let details = if self.details.is_empty() {
+            String::new()
+        } else {
+            format!("{}\n", self.details)
+        };
+        format!(
+            "{}\n\nUsage: autoscaler [options] {}{arguments}\n\n{details}Options:\n{OPTIONS}",
+            self.summary, self.name
+        )
+    }
+}
+
+/// The command called `name`.
+pub fn topic(name: &str) -> Option<&'static Topic> {
+    TOPICS.iter().find(|t| t.name == name)
+}
+
+/// `autoscaler --help`.
+pub fn overview() -> String {
+    let mut text = String::from(
+        "Reactive scaling for app servers behind HAProxy\n\nUsage: autoscaler [options] <command>\n\nCommands:\n",
+    );
+    for topic in TOPICS {
+        text += &format!("  {:<12} {}\n", topic.name, topic.summary);
+    }
+    text + "\nOptions:\n"
+        + OPTIONS
+        + "\nExit codes: 0 ok, 64 usage, 69 a remote end is unavailable, 74 local I/O,\n\
+           75 busy or try later, 77 refused credentials, 78 config.\n"
+}

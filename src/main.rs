@@ -1,0 +1,45 @@
+//! autoscaler: reactive scaling for app servers behind HAProxy.
+//!
+//! A map of the crate; each line may use those below it, never those above:
+//!
+//! ```text
+//! main      parse → run → print one error → exit code
+//! cli, help arguments → enum Command; what --help prints
+//! command/  one short file per command: the only place that joins the rest
+//! worker    the slow steps of a scale-up: EC2, the health gate, ssh
+//! system/   effects: files, processes, sockets, tunnels, this machine
+//! ec2/      EC2's Query API: signing, credentials, retries
+//! config/   autoscaler.ini → Config, every complaint with its line
+//! aws_cli/  `aws ec2 run-instances …` → the parameters of one request   (pure)
+//! core/     the decisions: load, lease, protocol, plan of a scale-up    (pure)
+//! error     one failure: its subject, its cause, its exit code
+//! ```
+//!
+//! To follow one scale-up, read `core/node.rs` (the daemon's mind), `core/master.rs` (the
+//! master's), then `worker.rs`. Nothing under `core/` opens a file, a socket or a process, reads
+//! a clock or makes a random number: the callers in `command/` do.
+
+mod aws_cli;
+mod cli;
+mod command;
+mod config;
+mod core;
+mod ec2;
+mod error;
+mod help;
+mod system;
+mod worker;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1);
+    let config = std::env::var_os("AUTOSCALER_CONFIG");
+    match cli::parse(arguments, config).and_then(command::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            system::log::Log::daemon(system::log::Level::Quiet).warning(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Files: read with their name in the error, replaced atomically, locked against each other.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// Reads a text file.
+///
+/// # Errors
+/// I/O, named after the file; text that is not UTF-8 is one.
+pub fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))
+}
+
+/// How a new file is put in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Fails if the name is taken.
+    New,
+    /// Takes over the name, whoever had it.
+    Replace,
+}
+
+/// Writes `text` under a hidden name beside `path` and puts it in place in one step, so nobody
+/// ever sees half of it, and a full disk leaves things as they were.
+///
+/// # Errors
+/// I/O; [`io::ErrorKind::AlreadyExists`] for [`Place::New`]. Nothing is left behind.
+pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()> {
+    let temporary = Temporary::create(path, text, mode)?;
+    match place {
+        Place::New => fs::hard_link(&temporary.path, path)?,
+        Place::Replace => fs::rename(&temporary.path, path)?,
+    }
+    sync_dir(path);
+    Ok(())
+}
+
+/// A file that goes away when it is not put in place.
+pub struct Temporary {
+    pub path: PathBuf,
+}
+
+impl Temporary {
+    /// Writes `text` to `.<name>.<process id>` beside `path`, on disk when this returns.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn create(path: &Path, text: &str, mode: u32) -> io::Result<Temporary> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = Temporary {
+            path: path.with_file_name(format!(".{name}.{}", std::process::id())),
+        };
+        // One left by a process that was killed, whose id has come round again.
+        let _ = fs::remove_file(&temporary.path);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary.path)?;
+        file.write_all(text.as_bytes())?;
+        // The mode as asked for, whatever the umask.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Makes the new name itself survive a power cut. Not every file system can; the file is
+/// complete either way.
+fn sync_dir(path: &Path) {
+    if let Some(dir) = path.parent()
+        && let Ok(dir) = File::open(dir)
+    {
+        let _ = dir.sync_all();
+    }
+}
+
+/// Waits until nobody else has the lock file `path`; the lock goes with the value.
+///
+/// # Errors
+/// I/O, named after the file.
+pub fn lock(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .and_then(|file| file.lock().map(|()| file));
+    file.map_err(|e| Error::io(path.display(), e))
+}
+
+/// Makes a directory and those above it, if they are missing.
+///
+/// # Errors
+/// I/O, named after the directory.
+pub fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|e| Error::io(path.display(), e))
+}

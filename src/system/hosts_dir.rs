@@ -1,0 +1,154 @@
+//! `hosts.d`: one file per app server, beside the INI.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::files::{self, Place};
+use crate::core::entry::{self, Entry, Form};
+use crate::error::Error;
+
+/// The directory of the INI, with its `hosts.d`.
+#[derive(Debug, Clone)]
+pub struct HostsDir {
+    base: PathBuf,
+}
+
+impl HostsDir {
+    pub fn new(base: &Path) -> HostsDir {
+        HostsDir { base: base.into() }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.base.join("hosts.d")
+    }
+
+    /// Changes that go by what they found wait for each other here.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn lock(&self) -> Result<File, Error> {
+        files::lock(&self.base.join(".lock"))
+    }
+
+    /// All entries, sorted by name. Hidden files and editors' backups (`x~`) are not entries.
+    ///
+    /// # Errors
+    /// I/O, and an entry that can't be read as one, each named: to leave it out would take a
+    /// server out of HAProxy without anyone having asked for it.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        self.names()?.iter().map(|name| self.entry(name)).collect()
+    }
+
+    /// The names of the entries, read or not.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn names(&self) -> Result<BTreeSet<String>, Error> {
+        let path = self.path();
+        let listed = fs::read_dir(&path).and_then(|dir| {
+            dir.map(|file| file.map(|f| f.file_name().to_string_lossy().into_owned()))
+                .filter(|name| {
+                    name.as_ref()
+                        .map_or(true, |n| !n.starts_with('.') && !n.ends_with('~'))
+                })
+                .collect::<io::Result<_>>()
+        });
+        listed.map_err(|e| Error::io(path.display(), e))
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// I/O, or what is wrong with its text.
+    pub fn entry(&self, name: &str) -> Result<Entry, Error> {
+        let path = self.path().join(name);
+        Entry::parse(name, &files::read(&path)?).map_err(|cause| Error::config(path.display(), cause))
+    }
+
+    /// When an entry last came or went.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn changed(&self) -> io::Result<SystemTime> {
+        fs::metadata(self.path())?.modified()
+    }
+
+    /// Writes an entry for `address` and `port`, unless one has them already. `name` empty:
+    /// the instance's id, else the next of `app1`, `app2`, …
+    ///
+    /// # Errors
+    /// I/O; usage where another server has `name`.
+    pub fn add(
+        &self,
+        address: IpAddr,
+        port: u16,
+        name: Option<&str>,
+        instance: Option<&str>,
+    ) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let entries = self.entries()?;
+        let same = |e: &Entry| e.address() == address.to_string() && e.port() == Some(port);
+        if entries.iter().any(same) {
+            return Ok(());
+        }
+        let taken = |name: &str| entries.iter().any(|e| e.name == name);
+        let name = match (name, instance) {
+            (Some(name), _) if taken(name) => {
+                return Err(Error::usage(
+                    format!("--name {name}"),
+                    "another server has this name",
+                ));
+            }
+            (Some(name), _) => name.to_string(),
+            (None, Some(id)) if !taken(id) => id.to_string(),
+            (None, _) => self.next_name(&entries)?,
+        };
+        let entry = Entry {
+            name,
+            form: Form::Host {
+                address,
+                port,
+                instance: instance.map(String::from),
+            },
+        };
+        let path = self.path().join(&entry.name);
+        files::write(&path, &entry.text(), 0o644, Place::New).map_err(|e| Error::io(path.display(), e))
+    }
+
+    /// A name that no server had before: HAProxy and ssh remember names for longer than
+    /// `hosts.d` does.
+    fn next_name(&self, entries: &[Entry]) -> Result<String, Error> {
+        let path = self.base.join(".serial");
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        let last = match fs::read_to_string(&path) {
+            Ok(text) => number(&text).ok_or_else(|| {
+                Error::config(path.display(), "is not a number; the next name follows from it")
+            })?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(Error::io(path.display(), e)),
+        };
+        let in_use = entries
+            .iter()
+            .filter_map(|e| number(e.name.strip_prefix("app")?))
+            .max()
+            .unwrap_or(0);
+        let next = last.max(in_use) + 1;
+        files::write(&path, &format!("{next}\n"), 0o644, Place::Replace)
+            .map_err(|e| Error::io(path.display(), e))?;
+        Ok(format!("app{next}"))
+    }
+
+    /// Removes the entry called `name`.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        debug_assert!(entry::check_name(name).is_ok());
+        let path = self.path().join(name);
+        fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))
+    }
+}

@@ -1,0 +1,188 @@
+//! The daemon's connections: it looks for masters on every tunnel port of this machine, and
+//! greets whom it finds.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::lines::{Lines, SILENCE};
+use super::machine;
+use crate::core::auth::{self, Claim, Role};
+use crate::core::node::LinkId;
+use crate::core::protocol::{FromMaster, FromNode};
+
+/// Between two looks while no master is connected, and while one is.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_FOR_MORE: Duration = Duration::from_secs(5);
+/// A connection that ended within this time of its beginning is not tried again before it is
+/// over: what listens there is no master, or one that is connected through another port.
+const SHORT_LIFE: Duration = Duration::from_secs(3);
+
+/// Who this node is to the masters.
+#[derive(Clone)]
+pub struct Identity {
+    pub node: String,
+    /// Empty: no proof is asked for or given.
+    pub secret: String,
+}
+
+/// News from the links.
+#[derive(Debug)]
+pub enum News {
+    /// A master has been greeted and has proved itself.
+    Connected {
+        link: LinkId,
+        master: String,
+        stream: TcpStream,
+    },
+    Line(LinkId, FromMaster),
+    Lost(LinkId, String),
+    /// Something that is no master, or one that can't prove that it is.
+    Refused {
+        port: u16,
+        why: String,
+    },
+    /// Every port has been looked at once.
+    Looked,
+}
+
+/// Looks for masters until `tell` returns false.
+pub fn look(
+    ports: RangeInclusive<u16>,
+    identity: Identity,
+    tell: impl Fn(News) -> bool + Clone + Send + 'static,
+) {
+    thread::spawn(move || {
+        let (freed, free): (Sender<u16>, Receiver<u16>) = mpsc::channel();
+        let mut in_use = BTreeSet::new();
+        let mut next_link = 0;
+        loop {
+            for port in ports.clone() {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                if in_use.contains(&port) {
+                    continue;
+                }
+                let Ok(stream) = TcpStream::connect_timeout(&address, LOOK) else {
+                    continue;
+                };
+                in_use.insert(port);
+                next_link += 1;
+                let (link, identity, tell, freed) =
+                    (next_link, identity.clone(), tell.clone(), freed.clone());
+                thread::spawn(move || {
+                    let since = Instant::now();
+                    follow(link, port, stream, &identity, &tell);
+                    thread::sleep(SHORT_LIFE.saturating_sub(since.elapsed()));
+                    let _ = freed.send(port);
+                });
+            }
+            if !tell(News::Looked) {
+                return;
+            }
+            let pause = if in_use.is_empty() { LOOK } else { LOOK_FOR_MORE };
+            // A port that comes free is looked at again at once.
+            for port in free.recv_timeout(pause).into_iter().chain(free.try_iter()) {
+                in_use.remove(&port);
+            }
+        }
+    });
+}
+
+/// One connection from its greeting to its end.
+fn follow(link: LinkId, port: u16, stream: TcpStream, identity: &Identity, tell: &impl Fn(News) -> bool) {
+    let (mut lines, master) = match greet(&stream, identity) {
+        Ok(greeted) => greeted,
+        Err(why) => {
+            tell(News::Refused { port, why });
+            return;
+        }
+    };
+    let Ok(writer) = stream.try_clone() else { return };
+    if !tell(News::Connected {
+        link,
+        master,
+        stream: writer,
+    }) {
+        return;
+    }
+    let why = loop {
+        match lines.next().map(|line| FromMaster::parse(&line)) {
+            Ok(Ok(message)) => {
+                if !tell(News::Line(link, message)) {
+                    return;
+                }
+            }
+            Ok(Err(why)) => break format!("it said something else than a master does: {why}"),
+            Err(end) => break end.text().to_string(),
+        }
+    };
+    // At once, or the ssh that carries this would stay as long as this end is open.
+    let _ = stream.shutdown(Shutdown::Both);
+    tell(News::Lost(link, why));
+}
+
+/// `HELLO` to `WELCOME`. Returns the master's name and the lines that follow.
+fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), String> {
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_write_timeout(Some(LOOK));
+    let mut writer = stream;
+    let mut send = |message: FromNode| {
+        writer
+            .write_all(format!("{message}\n").as_bytes())
+            .map_err(|e| e.to_string())
+    };
+    let reader = stream.try_clone().map_err(|e| e.to_string())?;
+    let mut lines = Lines::new(reader, SILENCE);
+    let mut next = || {
+        let line = lines.next().map_err(|end| end.text().to_string())?;
+        FromMaster::parse(&line)
+    };
+    let nonce = machine::nonce().map_err(|e| e.to_string())?;
+    let Identity { node, secret } = identity;
+    send(FromNode::Hello {
+        version: "1".into(),
+        node: node.clone(),
+        nonce: nonce.clone(),
+    })?;
+    let (welcome, master_nonce) = match next()? {
+        FromMaster::Challenge { .. } if secret.is_empty() => {
+            return Err("the master has a [cluster] secret, this node has none".into());
+        }
+        FromMaster::Challenge { nonce: master_nonce } => {
+            let claim = Claim {
+                role: Role::Node,
+                name: node,
+                node_nonce: &nonce,
+                master_nonce: &master_nonce,
+            };
+            send(FromNode::Auth {
+                proof: auth::prove(secret, claim),
+            })?;
+            (next()?, Some(master_nonce))
+        }
+        other => (other, None),
+    };
+    let (name, proof) = match welcome {
+        FromMaster::Welcome { master, proof } => (master, proof),
+        FromMaster::Error(text) => return Err(text),
+        other => return Err(format!("WELCOME was due, and it said {other}")),
+    };
+    if !secret.is_empty() {
+        let master_nonce = master_nonce.unwrap_or_default();
+        let claim = Claim {
+            role: Role::Master,
+            name: &name,
+            node_nonce: &nonce,
+            master_nonce: &master_nonce,
+        };
+        let proved = !master_nonce.is_empty() && auth::verify(secret, claim, &proof.unwrap_or_default());
+        if !proved {
+            return Err("it could not prove that it knows the [cluster] secret".into());
+        }
+    }
+    Ok((lines, name))
+}

@@ -1,0 +1,15 @@
+//! Effects: files, processes, sockets and the machine itself. Each file wraps one of them and
+//! decides nothing.
+
+pub mod child;
+pub mod files;
+pub mod health;
+pub mod hosts_dir;
+pub mod lines;
+pub mod links;
+pub mod listener;
+pub mod log;
+pub mod machine;
+pub mod ssh;
+pub mod state;
+pub mod tunnel;
