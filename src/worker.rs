@@ -65,12 +65,6 @@ impl Worker {
                 "[machine] scale_up_command is not set: it says what to launch",
             ));
         }
-        if config.haproxy.servers.is_empty() {
-            return Err(Error::config(
-                path,
-                "[haproxy] servers is not set: it says which HAProxy hosts to tell",
-            ));
-        }
         let launcher = match aws_cli::is_native(command) {
             true => native(&config, log)?,
             false => Launcher::Shell(command.clone()),
@@ -81,6 +75,23 @@ impl Worker {
             log,
             config,
         })
+    }
+
+    /// Are the settings enough for a scale-up, and not only for a look at its request?
+    ///
+    /// # Errors
+    /// Config.
+    pub fn check_ready(&self) -> Result<(), Error> {
+        let wrong = |cause| Err(Error::config(self.config.path.display(), cause));
+        if self.config.haproxy.servers.is_empty() {
+            return wrong("[haproxy] servers is not set: it says which HAProxy hosts to tell");
+        }
+        match &self.launcher {
+            Launcher::Native { request, .. } if request.count() != (1, 1) => {
+                wrong("scale_up_command: --count: a scale-up is one machine, so it must be 1")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Does EC2 know of the machines? Not of those that a shell command makes.

@@ -104,7 +104,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Numbers stay text: the only ones in use are whole, and the shape checks that.
+    /// Numbers stay text: only whole ones are in use, and `wire` refuses all others.
     fn number(&mut self) -> Result<Value, String> {
         let rest = &self.text[self.at..];
         let end = rest
@@ -115,7 +115,7 @@ impl Reader<'_> {
         let bytes = digits.as_bytes();
         let leading_zero = bytes.len() > 1 && bytes[0] == b'0' && bytes[1].is_ascii_digit();
         let whole_part = digits.starts_with(|c: char| c.is_ascii_digit());
-        if number.parse::<f64>().is_err() || leading_zero || !whole_part {
+        if leading_zero || !whole_part {
             return Err(self.error("a number"));
         }
         self.at += end;

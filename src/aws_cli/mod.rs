@@ -36,9 +36,13 @@ pub struct Request {
     pub action: &'static str,
     /// Names and values as they go over the wire, without Action, Version and ClientToken.
     pub params: Vec<(String, String)>,
+    /// `--region`; like the three below, it goes before environment and configuration.
     pub region: Option<String>,
+    /// `--profile`: whose credentials and Region.
     pub profile: Option<String>,
+    /// `--endpoint-url`
     pub endpoint_url: Option<String>,
+    /// `--ca-bundle`: a PEM file in place of the system's roots.
     pub ca_bundle: Option<String>,
 }
 
@@ -49,8 +53,9 @@ pub fn is_native(command: &str) -> bool {
     line::recognise(&words).is_some()
 }
 
-/// Reads a command for which `is_native` holds. `read` reads the path of a `file://` or `fileb://` value;
-/// a path in the home directory comes with its `~/`.
+/// Reads a command for which `is_native` holds, into the request that the AWS CLI would send.
+/// `read` reads the file of a `file://PATH` or `fileb://PATH` value; a path in the home directory comes to
+/// it with its `~/`.
 /// Err is one line that names the option.
 pub fn parse(command: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<Request, String> {
     let words = split(command)?;

@@ -32,9 +32,9 @@ mod tests {
     fn suggests_what_is_near() {
         let names = ["--count", "--image-id", "--block-device-mappings"];
         let hint = |word| suggest(word, names.into_iter());
-        assert_eq!(hint("--cuont"), "");
-        assert_eq!(hint("--coun"), "; did you mean --count?");
-        assert_eq!(hint("--ImageID"), "");
+        assert_eq!(hint("--cuont"), "; did you mean --count?");
+        assert_eq!(hint("--ImageID"), "; did you mean --image-id?");
+        assert_eq!(hint("--key-name"), "");
         assert!(hint("--blok-device-maping").contains("--block-device-mappings"));
     }
 }

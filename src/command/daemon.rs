@@ -117,6 +117,7 @@ impl Body {
     /// Config, before anything has begun.
     pub fn start(config: Arc<Config>, log: Log) -> Result<Body, Error> {
         let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
+        worker.check_ready()?;
         let settings = Settings {
             threshold: config.scaling.threshold,
             window: config.scaling.window,

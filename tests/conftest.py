@@ -1,0 +1,17 @@
+"""What all tests share: the binary under test, and a whole site of hosts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def binary():
+    """The release binary, built by `make`."""
+    path = Path(os.environ.get("AUTOSCALER", ROOT / "target/x86_64-unknown-linux-musl/release/autoscaler"))
+    if not path.exists():
+        pytest.exit(f"{path} is missing: run make first", returncode=1)
+    return path

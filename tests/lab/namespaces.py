@@ -1,0 +1,61 @@
+"""Making namespaces with util-linux: an init that holds them, and `ip` and `bridge` run inside.
+
+An init is `cat` on a pipe that only this Python process holds. When Python ends, however it ends, it reads
+end-of-file, and the kernel ends all that lived under it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from .support import Unavailable, children_of
+
+SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Arguments: SOURCE TARGET (each to be bound) … -- NAME. SIGCHLD is ignored for good, so that the kernel
+# reaps orphans: `cat` would leave zombies.
+_INIT = """set -e
+while [ "$1" != -- ]; do mount --rbind "$1" "$2"; shift 2; done
+echo "$2" >/proc/sys/kernel/hostname
+trap '' CHLD
+echo ready
+exec cat >/dev/null
+"""
+
+
+def missing(*programs):
+    """What keeps the lab (and `programs`, such as "haproxy") from running here, as a text; None if nothing."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "the lab needs Linux and root"
+    for program in ("unshare", "nsenter", "ip", "bridge", *programs):
+        if not shutil.which(program, path=f"{os.environ.get('PATH', '')}:{SBIN}"):
+            return f"{program} is not installed"
+    probe = subprocess.run(["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "true"],
+                           capture_output=True, text=True)
+    return None if probe.returncode == 0 else f"no namespaces here: {probe.stderr.strip()}"
+
+
+def start_init(arguments, script_arguments):
+    """Starts unshare with `arguments`; returns (its Popen, the pid of the init in it) once it is ready."""
+    unshare = subprocess.Popen(
+        ["unshare", *arguments, "/bin/sh", "-c", _INIT, "init", *script_arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    if unshare.stdout.readline() != "ready\n":
+        raise Unavailable(f"cannot make a host: {unshare.communicate()[1].strip()}")
+    return unshare, (children_of(unshare.pid)[0] if "--fork" in arguments else unshare.pid)
+
+
+def batch(pid, program, commands, check=True):
+    """Runs lines of `ip` or `bridge` in the network namespace of process `pid`; `check`: raise on failure."""
+    done = subprocess.run(["nsenter", "--target", str(pid), "--net", "--", program, "-batch", "-"],
+                          input="\n".join(commands) + "\n", capture_output=True, text=True)
+    if check and done.returncode:
+        raise RuntimeError(f"{program} {'; '.join(commands)}: {done.stderr.strip()}")
+
+
+def reap(popen):
+    """Waits for an unshare that is ending, and closes its pipes."""
+    popen.wait(10)
+    for pipe in (popen.stdin, popen.stdout, popen.stderr):
+        pipe.close()

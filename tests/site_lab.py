@@ -1,0 +1,136 @@
+"""A whole site in the lab: HAProxy hosts and app servers with the real binary, and EC2.
+
+Each app server and each machine that EC2 "boots" is set up in the same way, as from one image:
+sshd, an app on port 80, the INI, the binary, and its daemon.
+"""
+
+import contextlib
+
+from lab import Ec2Endpoint, Network, ProcStat
+
+TEMPLATE = """\
+global
+    stats socket /run/haproxy/admin.sock mode 660 level admin
+    hard-stop-after 5m
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+frontend web
+    bind :80
+    default_backend servers
+backend servers
+    balance roundrobin
+    default-server inter 200ms rise 1 fall 2
+    $SERVERS
+"""
+
+COMMAND = ("aws ec2 run-instances --image-id {image} --count 1 --instance-type t3.small --subnet-id {subnet}"
+           " --user-data 'hello world'")
+
+
+class Site(contextlib.ExitStack):
+    """`balancers` HAProxy hosts lb1, lb2, … and `apps` app servers app1, app2, …; everything ends
+    with the `with` block. `settings`: more lines for the INI, by section; `sections["scaling"]`."""
+
+    def __init__(self, scratch, binary, balancers=1, apps=1, settings=None, **endpoint):
+        super().__init__()
+        self.binary = binary
+        self.net = self.enter_context(Network(scratch))
+        aws = self.net.host("aws")
+        self.balancers = [self.net.host(f"lb{n + 1}") for n in range(balancers)]
+        self.apps = [self.net.host(f"app{n + 1}") for n in range(apps)]
+        self.ec2 = self.enter_context(Ec2Endpoint(host=aws, on_launch=self._boot, on_terminate=self._off, **endpoint))
+        self.settings = settings or {}
+        self.load, self.masters, self.daemons, self.haproxies = {}, {}, {}, {}
+        self.boots = True  # False: what EC2 launches never serves
+
+    def ini(self):
+        """The INI, the same on every node."""
+        command = COMMAND.format(image=self.ec2.image, subnet=next(iter(self.ec2.subnets.values())))
+        sections = {
+            "machine": {"scale_up_command": command, "boot_timeout": "20s"},
+            "scaling": {"procfs": "/var/lib/proc", "sample_interval": "100ms", "window": "500ms", "cooldown": "30s"},
+            "master": {"lease": "4s"},
+            "cluster": {"name": "test", "secret": "0123456789abcdef0123456789abcdef"},
+            "haproxy": {"servers": ", ".join(lb.name for lb in self.balancers), "ssh_user": "root",
+                        "config": "/etc/haproxy/haproxy.cfg"},
+        }
+        for section, keys in self.settings.items():
+            sections.setdefault(section, {}).update(keys)
+        text = self.ec2.ini()
+        for section, keys in sections.items():
+            text += f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+        return text
+
+    def configure(self, host):
+        """The binary, the INI and sshd, on any host."""
+        host.install(self.binary, "autoscaler")
+        ini = host.path("/etc/autoscaler/autoscaler.ini")
+        ini.write_text(self.ini())
+        ini.chmod(0o600)
+        host.start_sshd()
+
+    def start(self, daemons=True):
+        """Brings everything up: HAProxy with the app servers behind it, masters, tunnels, daemons."""
+        for app in self.apps:
+            self.configure(app)
+            app.start_app(80)
+        for lb in self.balancers:
+            self.configure(lb)
+            lb.path("/etc/autoscaler/haproxy.cfg").write_text(TEMPLATE)
+            lb.path("/etc/autoscaler/hosts.d").mkdir(exist_ok=True)
+            for app in self.apps:
+                lb.run(["autoscaler", "add-host", app.address, "80", "--name", app.name])
+            lb.path("/etc/haproxy/haproxy.cfg").write_text(
+                lb.run(["autoscaler", "generate", "--stdout"]).stdout)
+            self.haproxies[lb.name] = lb.start_haproxy()
+        for lb in self.balancers:
+            self.haproxies[lb.name].wait_servers(len(self.apps))
+            self.start_master(lb)
+        for app in self.apps:
+            self.watch(app)
+            if daemons:
+                self.start_daemon(app)
+        if daemons:
+            for app in self.apps:
+                for lb in self.balancers:
+                    self.daemons[app.name].wait_line(f"master {lb.name}: connected")
+        return self
+
+    def start_master(self, lb):
+        """`autoscaler master`, until it serves."""
+        self.masters[lb.name] = lb.popen(["autoscaler", "master"], log="master.log")
+        self.masters[lb.name].wait_line("serving on")
+
+    def watch(self, host, load=10):
+        """A /proc/stat of the host's own, for the daemon to watch."""
+        self.load[host.name] = self.enter_context(ProcStat(host.path("/var/lib/proc"), load=load))
+
+    def start_daemon(self, host):
+        """`autoscaler daemon`."""
+        self.daemons[host.name] = host.popen(["autoscaler", "daemon"], log="daemon.log")
+        self.daemons[host.name].wait_line("watching the CPU")
+
+    def _boot(self, instance_id, address, params):
+        host = self.net.host(instance_id, address)
+        if self.boots:
+            self.configure(host)
+            self.watch(host)
+            host.start_app(80)
+            self.start_daemon(host)
+
+    def _off(self, instance_id):
+        self.net.hosts[instance_id].kill()
+
+    def get(self, lb, count=1):
+        """Who answers `count` requests through HAProxy: the hosts' names, in order; "" for an error."""
+        names = []
+        for _ in range(count):
+            with lb.connect(80) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\nHost: site\r\n\r\n")
+                answer = b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+            head, _, body = answer.partition("\r\n\r\n")
+            names.append(body.strip() if " 200 " in head.split("\r\n")[0] else "")
+        return names
