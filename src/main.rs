@@ -8,9 +8,9 @@
 //! command/  one short file per command: the only place that joins the rest
 //! worker    the slow steps of a scale-up: EC2, the health gate, ssh
 //! system/   effects: files, processes, sockets, tunnels, this machine
+//! aws_cli/  `aws ec2 run-instances …` → the parameters of one request   (pure)
 //! ec2/      EC2's Query API: signing, credentials, retries
 //! config/   autoscaler.ini → Config, every complaint with its line
-//! aws_cli/  `aws ec2 run-instances …` → the parameters of one request   (pure)
 //! core/     the decisions: load, lease, protocol, plan of a scale-up    (pure)
 //! error     one failure: its subject, its cause, its exit code
 //! ```

@@ -1,8 +1,9 @@
 //! The words of one option → `Value` (AWS CLI User Guide, "Specify parameter values").
 
 use super::shapes::Shape;
-use super::value::{Value, integer};
-use super::{json, shorthand};
+use super::shorthand;
+use crate::core::json;
+use crate::core::value::{Value, integer};
 
 /// Reads the file of a `file://` or `fileb://` value. The path is as written; `~/` is still in front.
 pub type Read<'a> = &'a dyn Fn(&str) -> std::io::Result<Vec<u8>>;

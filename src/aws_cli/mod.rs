@@ -11,18 +11,16 @@
 
 mod input;
 mod interface;
-mod json;
 mod line;
 mod options;
 mod request;
 mod shapes;
 mod shorthand;
 mod suggest;
-mod value;
 mod wire;
 mod words;
 
-pub use shapes::Service;
+use crate::ec2::Service;
 pub use words::split;
 
 /// The interface that has the subnet, if there is any interface.

@@ -3,12 +3,13 @@
 
 use super::input::{Read, load, utf8, value};
 use super::interface;
-use super::json;
 use super::options::{Given, Meaning, Opt, kebab};
-use super::shapes::{Operation, Service};
+use super::shapes::Operation;
 use super::suggest::suggest;
-use super::value::{Map, Value, integer};
 use super::wire::{Params, user_data, write};
+use crate::core::json;
+use crate::core::value::{Map, Value, integer};
+use crate::ec2::Service;
 
 /// What the options say. The keys are names of members of the operation.
 #[derive(Default)]

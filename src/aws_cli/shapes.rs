@@ -4,30 +4,7 @@
 //! types, and the names on the wire. Source: EC2 API Reference 2016-11-15, RunInstances and
 //! TerminateInstances; Amazon EC2 Auto Scaling API Reference 2011-01-01.
 
-/// The API that an operation belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    Ec2,
-    Autoscaling,
-}
-
-impl Service {
-    /// The name in endpoints and signatures.
-    pub fn name(self) -> &'static str {
-        match self {
-            Service::Ec2 => "ec2",
-            Service::Autoscaling => "autoscaling",
-        }
-    }
-
-    /// The `Version` parameter of its requests.
-    pub fn version(self) -> &'static str {
-        match self {
-            Service::Ec2 => "2016-11-15",
-            Service::Autoscaling => "2011-01-01",
-        }
-    }
-}
+use crate::ec2::Service;
 
 /// One operation: how the AWS CLI calls it, and what it takes.
 pub struct Operation {

@@ -3,7 +3,7 @@
 
 use super::shapes::{Member, Shape};
 use super::suggest::suggest;
-use super::value::{Map, Value, integer};
+use crate::core::value::{Map, Value, integer};
 
 pub type Params = Vec<(String, String)>;
 

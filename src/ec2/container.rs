@@ -1,15 +1,15 @@
 //! Credentials of a container: an address in the environment answers with JSON.
 
 use super::http::{Call, Http, Lost};
-use super::json::{self, Json};
 use super::{Env, Failure, endpoint, var};
+use crate::core::{json, value::Value};
 use std::net::IpAddr;
 use std::time::Duration;
 
 const RELATIVE_BASE: &str = "http://169.254.170.2";
 
 /// The address that the environment names, and its document. None if it names none.
-pub fn fetch(env: &Env, http: &Http) -> Result<Option<(String, Json)>, Failure> {
+pub fn fetch(env: &Env, http: &Http) -> Result<Option<(String, Value)>, Failure> {
     let relative = var(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
     let full = var(env, "AWS_CONTAINER_CREDENTIALS_FULL_URI");
     let url = match (relative.as_str(), full) {
@@ -40,7 +40,9 @@ pub fn fetch(env: &Env, http: &Http) -> Result<Option<(String, Json)>, Failure> 
             cause: format!("container credentials {}", other.text()),
         },
     })?;
-    let document = std::str::from_utf8(&answer.body).ok().and_then(json::parse);
+    let document = std::str::from_utf8(&answer.body)
+        .ok()
+        .and_then(|text| json::parse(text).ok());
     match (answer.status, document) {
         (200, Some(document)) => Ok(Some((url, document))),
         (401 | 403, _) => Err(Failure::Credentials {

@@ -3,10 +3,10 @@
 
 use super::http::Http;
 use super::imds::Imds;
-use super::json::Json;
 use super::profile::{Profile, path};
 use super::shared_files::Section;
 use super::{Env, Failure, Settings, clock, container, var};
+use crate::core::value::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -205,7 +205,7 @@ fn from_section(section: &Section, place: &str) -> Result<Option<Keys>, Failure>
 }
 
 /// Keys from a credential service's document, which says when they run out.
-fn temporary(document: &Json, source: &str) -> Result<Keys, Failure> {
+fn temporary(document: &Value, source: &str) -> Result<Keys, Failure> {
     let mut keys = keys(
         document.text("AccessKeyId"),
         document.text("SecretAccessKey"),

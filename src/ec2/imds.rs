@@ -2,7 +2,8 @@
 //! GETs that carry it. Never through a proxy.
 
 use super::http::{Answer, Call, Http, Lost};
-use super::{Env, Failure, endpoint, json, var};
+use super::{Env, Failure, endpoint, var};
+use crate::core::{json, value::Value};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -100,7 +101,7 @@ impl Imds {
     }
 
     /// The role's name and its credentials' document. None: the instance has no role.
-    pub fn role(&self) -> Result<Option<(String, json::Json)>, NoMetadata> {
+    pub fn role(&self) -> Result<Option<(String, Value)>, NoMetadata> {
         const PATH: &str = "meta-data/iam/security-credentials/";
         let Some(role) = self.line(PATH)? else {
             return Ok(None);
@@ -111,7 +112,7 @@ impl Imds {
         }
         let text = self.get(&format!("{PATH}{role}"))?.unwrap_or_default();
         // The document holds a secret, so no error may quote it.
-        let Some(document) = json::parse(&text) else {
+        let Ok(document) = json::parse(&text) else {
             return Err(self.none(format!("the credentials of role {role} can't be read"), true));
         };
         match document.text("Code") {

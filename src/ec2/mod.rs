@@ -2,7 +2,7 @@
 //! instance metadata, retries.
 //!
 //! Pure, with values in and values out: `sigv4`, `query`, `xml`, `response`,
-//! `endpoint`, `json`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
+//! `endpoint`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
 //! (the only user of ureq), `imds`, `container`, `profile`, `credentials`,
 //! `settings`, `exchange`, which joins them, and `client` on top. Nothing outside this directory
 //! knows that EC2 is spoken over HTTP.
@@ -16,7 +16,6 @@ mod exchange;
 mod failure;
 mod http;
 mod imds;
-pub mod json;
 mod profile;
 mod query;
 mod response;
@@ -24,7 +23,7 @@ mod retry;
 mod settings;
 mod shared_files;
 mod sigv4;
-pub mod xml;
+mod xml;
 
 #[cfg(test)]
 mod client_test;
@@ -33,12 +32,12 @@ mod fake;
 #[cfg(test)]
 mod provider_test;
 
-pub use client::{Client, Identity};
+pub use client::Client;
 pub use endpoint::Service;
 pub use failure::Failure;
-pub use imds::{Imds, NoMetadata};
+use imds::Imds;
 pub use query::form_encode;
-pub use response::{Instance, State, is_instance_id};
+pub use response::{Instance, State};
 pub use settings::Settings;
 
 /// Reads an environment variable. A value, so that tests need not change the

@@ -1,4 +1,4 @@
-//! What the text of an option says, before its shape gives it a type.
+//! A JSON document, or what the text of an AWS CLI option says before its shape gives it a type.
 
 /// A parsed JSON document or shorthand text.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,19 @@ pub enum Value {
     Word(String),
     List(Vec<Value>),
     Map(Map),
+}
+
+impl Value {
+    /// The text under `key`; empty when this is no map or holds no such text.
+    pub fn text(&self, key: &str) -> &str {
+        match self {
+            Value::Map(map) => match map.get(key) {
+                Some(Value::Text(text)) => text,
+                _ => "",
+            },
+            _ => "",
+        }
+    }
 }
 
 /// Keys and values, in the order written. There are few: a search from the front is fast enough.
