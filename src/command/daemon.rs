@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
 use crate::core::fleet;
 use crate::core::node::{Action, LinkId, Node, Outcome, Settings};
@@ -16,12 +16,17 @@ use crate::core::protocol::FromNode;
 use crate::error::Error;
 use crate::system::links::{self, Identity, News};
 use crate::system::log::Log;
-use crate::system::machine;
+use crate::system::machine::{self, StatFile};
 use crate::worker::Worker;
+
+/// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
+const EVENTS: usize = 64;
+/// Nodes look after each other's HAProxy hosts at different times within this.
+const REPAIR_SPREAD: Duration = Duration::from_secs(30);
 
 pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
-    let mut sampler = Sampler::new(&config, log);
+    let mut sampler = Sampler::new(&config.scaling, log);
     let mut body = Body::start(config, log)?;
     log.event(&format!(
         "daemon: watching the CPU, threshold {:.0}%, window {} s",
@@ -42,7 +47,8 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
 
 /// Takes a sample every interval.
 struct Sampler {
-    config: Arc<Config>,
+    stat: StatFile,
+    interval: Duration,
     log: Log,
     last: Option<Counters>,
     next: Instant,
@@ -50,9 +56,10 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn new(config: &Arc<Config>, log: Log) -> Sampler {
+    fn new(settings: &Scaling, log: Log) -> Sampler {
         Sampler {
-            config: Arc::clone(config),
+            stat: StatFile::new(&settings.procfs),
+            interval: settings.sample_interval,
             log,
             last: None,
             next: Instant::now(),
@@ -65,13 +72,12 @@ impl Sampler {
         if now < self.next {
             return None;
         }
-        let interval = self.config.scaling.sample_interval;
-        self.next += interval;
+        self.next += self.interval;
         if self.next <= now {
             // It overslept (a suspended machine): what was missed is not made up for.
-            self.next = now + interval;
+            self.next = now + self.interval;
         }
-        match machine::counters(&self.config.scaling.procfs) {
+        match self.stat.read() {
             Ok(counters) => {
                 self.failing = false;
                 let busy = self.last.as_ref().and_then(|last| counters.busy_since(last));
@@ -102,7 +108,7 @@ pub struct Body {
     pub node: Node,
     worker: Arc<Worker>,
     writers: BTreeMap<LinkId, TcpStream>,
-    send: Sender<Event>,
+    send: SyncSender<Event>,
     events: Receiver<Event>,
     refusals: BTreeMap<u16, String>,
     /// Every tunnel port has been looked at once.
@@ -121,6 +127,8 @@ impl Body {
         let settings = Settings {
             threshold: config.scaling.threshold,
             window: config.scaling.window,
+            scale_down_threshold: config.scaling.scale_down_threshold,
+            scale_down_window: config.scaling.scale_down_window,
             sample_interval: config.scaling.sample_interval,
             servers: config.haproxy.servers.clone(),
             fleet: fleet::Rules {
@@ -129,12 +137,13 @@ impl Body {
                 max_hosts: config.scaling.max_hosts,
             },
             ec2: worker.asks_ec2(),
+            repair_delay: REPAIR_SPREAD.mul_f64(machine::random_share()?),
         };
         let identity = Identity {
             node: machine::host_name()?,
             secret: config.cluster.secret.clone(),
         };
-        let (send, events) = mpsc::channel();
+        let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(config.master.tunnel_ports.clone(), identity, move |news| {
             to_net.send(Event::Net(news)).is_ok()

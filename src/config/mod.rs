@@ -4,7 +4,7 @@ mod keys;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +43,10 @@ pub struct Aws {
 #[derive(Debug)]
 pub struct Machine {
     pub scale_up_command: String,
+    /// Empty: this instance is terminated.
+    pub scale_down_command: String,
+    /// Empty: it is found out.
+    pub address: Option<IpAddr>,
     pub port: u16,
     pub health_check: HealthCheck,
     pub boot_timeout: Duration,
@@ -69,7 +73,11 @@ pub struct Scaling {
     pub cooldown: Duration,
     pub max_hosts: usize,
     pub min_hosts: usize,
+    /// Percent; 0: never leave.
+    pub scale_down_threshold: f64,
+    pub scale_down_window: Duration,
     pub scale_down_cooldown: Duration,
+    pub drain_timeout: Duration,
     pub procfs: PathBuf,
 }
 
@@ -141,6 +149,8 @@ impl Config {
             },
             machine: Machine {
                 scale_up_command: v.text("machine", "scale_up_command"),
+                scale_down_command: v.text("machine", "scale_down_command"),
+                address: v.parsed("machine", "address", address)?,
                 port: v.parsed("machine", "port", port)?,
                 health_check: v.parsed("machine", "health_check", health_check)?,
                 boot_timeout: v.duration("machine", "boot_timeout")?,
@@ -154,7 +164,10 @@ impl Config {
                 cooldown: v.duration("scaling", "cooldown")?,
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
+                scale_down_threshold: v.parsed("scaling", "scale_down_threshold", percent)?,
+                scale_down_window: v.duration("scaling", "scale_down_window")?,
                 scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
+                drain_timeout: v.duration("scaling", "drain_timeout")?,
                 procfs: v.text("scaling", "procfs").into(),
             },
             master: Master {
@@ -181,10 +194,6 @@ impl Config {
                 reload_command: v.text("haproxy", "reload_command"),
             },
         };
-        // Those that later releases act on are held to their form already.
-        v.parsed("scaling", "scale_down_threshold", percent)?;
-        v.duration("scaling", "scale_down_window")?;
-        v.duration("scaling", "drain_timeout")?;
         config.check(&v)?;
         Ok(config)
     }
@@ -193,6 +202,20 @@ impl Config {
     fn check(&self, v: &Values) -> Result<(), Error> {
         if self.scaling.window < self.scaling.sample_interval {
             return Err(v.error("scaling", "window", "must not be shorter than sample_interval"));
+        }
+        if self.scaling.scale_down_window < self.scaling.sample_interval {
+            return Err(v.error(
+                "scaling",
+                "scale_down_window",
+                "must not be shorter than sample_interval",
+            ));
+        }
+        if self.scaling.scale_down_threshold >= self.scaling.threshold {
+            return Err(v.error(
+                "scaling",
+                "scale_down_threshold",
+                "must be under threshold, or machines would come and go for ever",
+            ));
         }
         if self.scaling.sample_interval < Duration::from_millis(10) {
             return Err(v.error(
@@ -295,6 +318,14 @@ fn over_zero(percent: f64) -> Result<f64, String> {
 fn count(text: &str) -> Result<usize, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+fn address(text: &str) -> Result<Option<IpAddr>, String> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(None),
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(format!("`{text}` is not an IP address")),
+    }
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

@@ -25,6 +25,7 @@ MaxStartups 200
 MaxSessions 200
 UseDNS no
 PrintMotd no
+Subsystem sftp internal-sftp
 SetEnv PATH={path}
 LogLevel VERBOSE
 """

@@ -1,4 +1,4 @@
-//! `scale-up`: one decision by hand, through the same lease and the same steps.
+//! `scale-up` and `scale-down`: one decision by hand, through the same lease and the same steps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::daemon::{Body, LONG};
 use super::print;
 use crate::config::Config;
+use crate::core::lease::Wish;
 use crate::core::node::Action;
 use crate::error::Error;
 use crate::system::log::Log;
@@ -14,10 +15,14 @@ use crate::worker::Worker;
 /// After the first look at all ports: for those masters whose greeting takes a moment longer.
 const SETTLE: Duration = Duration::from_millis(500);
 
-pub fn run(config: Config, dry_run: bool, log: Log) -> Result<(), Error> {
+pub fn run(config: Config, wish: Wish, dry_run: bool, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
     if dry_run {
-        return print(&Worker::new(config, log)?.describe());
+        let worker = Worker::new(config, log)?;
+        return print(&match wish {
+            Wish::Grow => worker.describe_up()?,
+            Wish::Shrink => worker.describe_down()?,
+        });
     }
     let mut body = Body::start(Arc::clone(&config), log)?;
     let mut asked = None;
@@ -32,7 +37,7 @@ pub fn run(config: Config, dry_run: bool, log: Log) -> Result<(), Error> {
                     return Err(no_master(&config, &body));
                 }
                 asked = Some(now + LONG);
-                body.node.want(now);
+                body.node.want(wish, now);
                 now
             }
             Some(at) => at,
