@@ -14,6 +14,8 @@ pub mod lease;
 pub mod master;
 pub mod node;
 pub mod protocol;
+#[cfg(test)]
+mod simulation;
 pub mod template;
 pub mod value;
 pub mod window;
