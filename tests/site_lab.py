@@ -122,7 +122,12 @@ class Site(contextlib.ExitStack):
             self.start_daemon(host)
 
     def _off(self, instance_id):
-        self.net.hosts[instance_id].kill()
+        if instance_id in self.net.hosts:  # a seeded one has no machine
+            self.net.hosts[instance_id].kill()
+
+    def scale_up(self, app, *options, timeout=60):
+        """`autoscaler scale-up` by hand; returns the CompletedProcess."""
+        return app.run(["autoscaler", "scale-up", *options], check=False, timeout=timeout)
 
     def get(self, lb, count=1):
         """Who answers `count` requests through HAProxy: the hosts' names, in order; "" for an error."""

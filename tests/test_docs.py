@@ -110,8 +110,7 @@ def test_keys_that_have_no_effect_are_said_to_have_none():
     for block in re.findall(r"((?:^\.It Ic .*\n)+)((?:^(?!\.It|\.El).*\n)*)", MAN, re.M):
         if "Not used by this release" in block[1]:
             said |= set(man_items("Ic", block[0]))
-    # Kept for the master's rules about leaving, which no daemon asks for yet.
-    assert said - {"scale_down_cooldown"} == unused - {"scale_down_cooldown"}
+    assert said == unused
 
 
 def test_make_targets_exist():

@@ -119,12 +119,12 @@ class Setup:
 
 
 def follow(setup, ec2, keys=""):
-    """The ten steps, with these keys in the INI as well; returns an app server."""
+    """The ten steps, with these keys in the INI as well; returns (an app server, the new machine, the HAProxies)."""
     net, lbs = setup.net, setup.lbs
     for lb in lbs:
         setup.machine(lb, "haproxy")
     setup.write_ini(f"[aws]\nendpoint_url = {ec2.url}\nmetadata_url = {ec2.metadata_url}\n"
-                    f"[scaling]\nprocfs = /var/lib/proc\n{keys}")
+                    f"[scaling]\nprocfs = /var/lib/proc\ncooldown = 1s\nscale_down_cooldown = 1s\n{keys}")
     # 8. and 3.: the first app servers, and the template that `init` made.
     add_hosts = commands(step(8))
     assert [line.split()[1] for line in add_hosts] == ["add-host", "add-host", "generate", "generate"]
@@ -155,7 +155,16 @@ def follow(setup, ec2, keys=""):
     for lb, haproxy in zip(lbs, haproxies):
         assert f"{new} is in HAProxy on {lb.address}" in done.stderr
         haproxy.wait_servers(3)
-    return apps[0]
+    return apps[0], net.hosts[new], haproxies
+
+
+def leave(machine, haproxies):
+    """The new machine goes the way that it came, through the same keys."""
+    wait_until(lambda: f"NODE {machine.name} " in machine.run(["autoscaler", "status"]).stdout, 10, "its load is known")
+    machine.run(["autoscaler", "scale-down", "-v"], check=False)  # it dies with the machine
+    for haproxy in haproxies:
+        haproxy.wait_servers(2)
+        assert machine.name not in haproxy.servers()
 
 
 @pytest.mark.parametrize("user", ["root", "autoscaler"])
@@ -169,16 +178,22 @@ def test_the_ten_steps(tmp_path, binary, user):
         assert f"ssh_user = {user}" in keys
     with Network(tmp_path) as net:
         setup = Setup(net, tmp_path, binary, user)
-        with Ec2Endpoint(host=net.host("aws"), on_launch=lambda i, address, _: setup.boot(net.host(i, address))) as ec2:
-            app = follow(setup, ec2, keys)
+        with Ec2Endpoint(host=net.host("aws"), on_launch=lambda i, address, _: setup.boot(net.host(i, address)),
+                         on_terminate=lambda i: net.hosts[i].kill()) as ec2:
+            app, new, haproxies = follow(setup, ec2, keys)
+            leave(new, haproxies)
+            assert ec2.running == []
             assert all(call.verdict == "ok" for call in ec2.requests)
             what_an_app_server_may_not_do(setup, setup.lbs[0], app)
             what_a_haproxy_host_may_not_do(setup, setup.lbs[0], app)
 
 
 def what_an_app_server_may_not_do(setup, lb, app):
-    """Its key lists and adds hosts."""
+    """Its key lists, adds and removes hosts."""
     listing = lb.run(["autoscaler", "list-hosts"]).stdout
+    for order in ("add-host 10.77.0.9 80 --apply", "remove-host 10.77.0.9:80 --apply", "add-host fd77::9 80 --apply",
+                  "remove-host '[fd77::9]:80' --apply"):
+        assert setup.ssh(app, lb, f"{setup.sudo}autoscaler {order}").returncode == 0, order
     assert setup.ssh(app, lb, f"{setup.sudo}autoscaler list-hosts").stdout == listing
     for order in ("id", "autoscaler generate"):
         done = setup.ssh(app, lb, order)
@@ -190,12 +205,14 @@ def what_an_app_server_may_not_do(setup, lb, app):
                   "autoscaler add-host 10.77.0.9 80", "autoscaler add-host 10.77.0.9 80 --apply -c /tmp/x",
                   "autoscaler add-host -c/tmp/x 80 --apply", "autoscaler add-host 10.77.0.9 80 --id -c/tmp/x --apply",
                   "autoscaler add-host $(id) 80 --apply", "autoscaler add-host * 80 --apply",
-                  "autoscaler remove-host app1", "autoscaler remove-host app1 x --apply"):
+                  "autoscaler remove-host app1", "autoscaler remove-host -c/tmp/x --apply",
+                  "autoscaler remove-host app1 x --apply", "autoscaler generate x y --apply"):
         done = lb.run(["autoscaler-ssh"], env={"SSH_ORIGINAL_COMMAND": order}, check=False)
         assert (done.returncode != 0, done.stdout) == (True, ""), order
     if setup.sudo:  # The rule of sudo holds without the forced command, too.
         for order in ("id", "autoscaler generate", "autoscaler add-host 10.77.0.9 80 --apply -c /tmp/x",
-                      "autoscaler add-host 10.77.0.9 80 -c /tmp/x --apply", "autoscaler list-hosts -c /tmp/x"):
+                      "autoscaler add-host -c/tmp/x 80 --apply", "autoscaler remove-host -c/tmp/x --apply",
+                      "autoscaler list-hosts -c /tmp/x"):
             done = lb.run(["setpriv", f"--reuid={setup.user}", f"--regid={setup.user}", "--clear-groups",
                            "sudo", "-n", *order.split()], check=False)
             assert "password is required" in done.stderr, order

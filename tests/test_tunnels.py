@@ -1,7 +1,5 @@
 """The tunnels from the masters to the app servers: real ssh, real sshd, hosts of their own."""
 
-import contextlib
-import os
 import re
 import signal
 
@@ -174,7 +172,7 @@ def test_a_tunnel_comes_back_with_a_pause_that_grows(site):
     master = site.master(lb1)
     master.wait_line("tunnel app1: up")
     lb1.path("/tmp/tries").unlink()
-    stop_sshd(app1)
+    app1.stop_sshd()
     tries = lb1.path("/tmp/tries")
     wait_until(lambda: tries.exists() and len(tries.read_text().split()) >= 3, 15, "three tries")
     begin = [float(line) for line in tries.read_text().split()]
@@ -185,16 +183,6 @@ def test_a_tunnel_comes_back_with_a_pause_that_grows(site):
     assert master_at(app1) == "lb1"
     # The same trouble is not said at every try.
     assert len(re.findall("tunnel app1: down", master.text())) <= 2, master.text()
-
-
-def stop_sshd(host):
-    """sshd and all its sessions end at once."""
-    def sessions():
-        return [pid for pid, argv in host.commands().items() if argv[0].startswith(("sshd", "/usr/sbin/sshd"))]
-    for pid in sessions():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not sessions(), 5, f"no sshd on {host.name}")
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM], ids=lambda sig: sig.name)
@@ -221,7 +209,7 @@ def test_a_master_that_is_killed_leaves_nothing(site, sig):
 
 def new_host_key(app):
     """The machine is another one at the same address."""
-    stop_sshd(app)
+    app.stop_sshd()
     for key in app.path("/etc/ssh").glob("ssh_host_*"):
         key.unlink()
     app.start_sshd()

@@ -112,7 +112,10 @@ pub struct Body {
     events: Receiver<Event>,
     refusals: BTreeMap<u16, String>,
     /// Every tunnel port has been looked at once.
-    pub looked: bool,
+    looked: bool,
+    /// How many connections have been found and how many greetings have ended, one way or other.
+    found: usize,
+    greeted: usize,
     log: Log,
 }
 
@@ -157,6 +160,8 @@ impl Body {
             events,
             refusals: BTreeMap::new(),
             looked: false,
+            found: 0,
+            greeted: 0,
             log,
         })
     }
@@ -181,6 +186,7 @@ impl Body {
         match event {
             Event::Net(News::Connected { link, master, stream }) => {
                 self.refusals.clear();
+                self.greeted += 1;
                 if self.node.connected(link, &master, now) {
                     self.writers.insert(link, stream);
                 } else {
@@ -193,12 +199,16 @@ impl Body {
                 self.node.disconnected(link, &why, now);
             }
             Event::Net(News::Refused { port, why }) => {
+                self.greeted += 1;
                 let why = format!("127.0.0.1:{port}: not a master to go by: {why}");
                 if self.refusals.insert(port, why.clone()).as_ref() != Some(&why) {
                     self.log.warning(&why);
                 }
             }
-            Event::Net(News::Looked) => self.looked = true,
+            Event::Net(News::Looked { found }) => {
+                self.looked = true;
+                self.found = found;
+            }
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
     }
@@ -231,11 +241,13 @@ impl Body {
         }
     }
 
+    /// Has everyone who was there at the start been greeted?
+    pub fn all_greeted(&self) -> bool {
+        self.looked && self.greeted >= self.found
+    }
+
     /// The reasons why no master could be greeted, for a person who waits for one.
     pub fn refusals(&self) -> String {
         self.refusals.values().cloned().collect::<Vec<_>>().join("; ")
     }
 }
-
-/// For callers that wait for events alone.
-pub const LONG: Duration = Duration::from_secs(3600);

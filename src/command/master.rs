@@ -1,6 +1,7 @@
 //! `master`: the protocol's sockets, the tunnels and the state file around [`Master`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -196,6 +197,9 @@ impl<'a> Tunnels<'a> {
             }
         };
         self.hosts = names.len();
+        if self.seen.is_none() {
+            self.forget_keys_but_of(&names);
+        }
         let gone: Vec<String> = self
             .running
             .keys()
@@ -215,6 +219,14 @@ impl<'a> Tunnels<'a> {
                 Ok(entry) => self.open(name, entry.address()),
                 Err(error) => self.say_once(&name, &error.to_string()),
             }
+        }
+    }
+
+    /// Entries may have gone while no master ran.
+    fn forget_keys_but_of(&self, names: &BTreeSet<String>) {
+        let files = fs::read_dir(&self.known_hosts).into_iter().flatten().flatten();
+        for file in files.filter(|file| !names.contains(&*file.file_name().to_string_lossy())) {
+            let _ = fs::remove_file(file.path());
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::entry::parse_port as port;
+use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
@@ -343,13 +343,9 @@ fn cluster_name(text: &str) -> Result<String, String> {
 }
 
 fn servers(text: &str) -> Result<Vec<String>, String> {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
     text.split([',', ' ', '\t', '\n'])
-        .filter(|s| !s.is_empty())
-        .map(|s| match s.bytes().all(ok) && !s.starts_with('-') {
-            true => Ok(s.to_string()),
-            false => Err(format!("`{s}` is not a host name or address")),
-        })
+        .filter(|host| !host.is_empty())
+        .map(|host| check_host(host).map(|()| host.to_string()))
         .collect()
 }
 

@@ -50,8 +50,11 @@ pub enum News {
         port: u16,
         why: String,
     },
-    /// Every port has been looked at once.
-    Looked,
+    /// Every port has been looked at once. For each connection that was found, `Connected` or
+    /// `Refused` has come or will come.
+    Looked {
+        found: usize,
+    },
 }
 
 /// A port whose connection has ended.
@@ -97,7 +100,11 @@ pub fn look(
                     });
                 });
             }
-            if !told_once && !tell(News::Looked) {
+            if !told_once
+                && !tell(News::Looked {
+                    found: next_link as usize,
+                })
+            {
                 return;
             }
             told_once = true;

@@ -117,11 +117,8 @@ fn machine_of(line: &str, default_port: u16) -> Option<Machine> {
     let host = words.next()?;
     let port = words.next().map_or(Ok(default_port), entry::parse_port).ok()?;
     // It goes into a command line on the HAProxy hosts.
-    let safe = host
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-        && !host.starts_with('-');
-    (safe && words.next().is_none()).then(|| Machine {
+    entry::check_host(host).ok()?;
+    words.next().is_none().then(|| Machine {
         instance: None,
         host: host.into(),
         port,
