@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -163,7 +164,8 @@ class Bench:
         ours, beside = list(contenders)[:2], "C loop on /proc/stat"
         for title, unit, values, target, limit in (
                 ("resident memory", "B", resident, None, 3e6), ("processor time per minute", "s", cpu, 2, None),
-                ("wake-ups per minute", "", wakeups, None, None), ("system calls per minute", "", calls, None, None)):
+                ("wake-ups per minute", "", wakeups, None, None),
+                ("system calls per minute" + ("" if calls else ", which takes strace"), "", calls, None, None)):
             for name, when in zip(ours, ("", " with no master to be found")):
                 yield Group(f"At rest{when}: {title}", unit, Figure(name, values.get(name, [])),
                             [Figure(beside, values.get(beside, []), target)], limit)
@@ -196,7 +198,9 @@ class Bench:
             directory = self.scratch / f"hosts{hosts}"
             for number in range(hosts):
                 (directory / f"hosts.d/app{number + 1}").write_text(f"10.1.{number // 250}.{number % 250 + 1} 80 -\n")
-            cat = "cat hosts.d/*" if hosts <= 100 else "find hosts.d -type f -print0 | xargs -0 cat"
+            many = hosts > 1000  # more than a command line holds
+            title, cat = (("find hosts.d | xargs cat", "find hosts.d -type f -print0 | xargs -0 cat") if many
+                          else ("cat hosts.d/*", "cat hosts.d/*"))
             walls = {"generate": [], "add-host": [], "cat": []}
             for _ in self.rounds(count + 1, f"generate and add-host, {hosts} hosts"):
                 (directory / "installed.cfg").unlink(missing_ok=True)
@@ -205,8 +209,8 @@ class Bench:
                 max((directory / "hosts.d").iterdir(), key=lambda path: int(path.name[3:])).unlink()
                 walls["cat"].append(self.succeed(["/bin/sh", "-c", f"cd {directory} && {cat}"]).wall)
             for name in ("generate", "add-host"):
-                others = [Figure("cat hosts.d/*", walls["cat"][1:], 2 if hosts == 10_000 else None)]
-                if hosts == 10_000:
+                others = [Figure(title, walls["cat"][1:], 2 if many else None)]
+                if many:
                     others.append(Figure(f"{name}, 100 hosts", earlier[name], 100))
                 yield Group(f"{name}, {hosts:,} host{'s' * (hosts > 1)}", "s", Figure(name, walls[name][1:]), others)
                 earlier[name] = walls[name][1:]
@@ -238,6 +242,8 @@ class Bench:
 
 def main(binary):
     """Measures everything, prints the table row by row and writes it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # whatever the caller did with them
     screen, groups = Screen(), []
     about = (f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the "
              f"start, {time.strftime('%Y-%m-%d')}.\nRatio: autoscaler's median to the median of its row.")

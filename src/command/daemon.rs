@@ -21,8 +21,6 @@ use crate::worker::Worker;
 
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
-/// Nodes look after each other's HAProxy hosts at different times within this.
-const REPAIR_SPREAD: Duration = Duration::from_secs(30);
 
 pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
@@ -140,7 +138,7 @@ impl Body {
                 max_hosts: config.scaling.max_hosts,
             },
             ec2: worker.asks_ec2(),
-            repair_delay: REPAIR_SPREAD.mul_f64(machine::random_share()?),
+            repair_delay: config.master.lease.mul_f64(machine::random_share()?),
         };
         let identity = Identity {
             node: machine::host_name()?,

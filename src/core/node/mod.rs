@@ -247,7 +247,10 @@ impl Node {
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
         if now >= self.next_heartbeat {
-            let interval = self.masters.heartbeat(self.window.newest(), now, &mut self.out);
+            // The mean, since one sample says little of what the others would have to take over.
+            let interval = self
+                .masters
+                .heartbeat(self.window.mean_so_far(), now, &mut self.out);
             self.next_heartbeat = now + interval;
         }
         match &mut self.phase {
