@@ -3,6 +3,7 @@
 mod add_host;
 mod daemon;
 mod generate;
+mod haproxy;
 mod init;
 mod list_hosts;
 mod master;

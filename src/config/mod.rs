@@ -70,6 +70,8 @@ pub struct Scaling {
     pub max_hosts: usize,
     pub min_hosts: usize,
     pub scale_down_cooldown: Duration,
+    /// How long a leaving server may take to finish its requests.
+    pub drain_timeout: Duration,
     pub procfs: PathBuf,
 }
 
@@ -101,6 +103,10 @@ pub struct Haproxy {
     pub server_line: String,
     pub config: Option<PathBuf>,
     pub check_command: String,
+    /// HAProxy's admin socket.
+    pub socket: PathBuf,
+    /// The backend or listen section in which the template has `$SERVERS`.
+    pub backend: String,
     pub reload_command: String,
 }
 
@@ -155,6 +161,7 @@ impl Config {
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
                 scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
+                drain_timeout: v.duration("scaling", "drain_timeout")?,
                 procfs: v.text("scaling", "procfs").into(),
             },
             master: Master {
@@ -178,13 +185,14 @@ impl Config {
                     .filter(|c| !c.is_empty())
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
+                socket: v.text("haproxy", "socket").into(),
+                backend: v.parsed("haproxy", "backend", backend)?,
                 reload_command: v.text("haproxy", "reload_command"),
             },
         };
         // Those that later releases act on are held to their form already.
         v.parsed("scaling", "scale_down_threshold", percent)?;
         v.duration("scaling", "scale_down_window")?;
-        v.duration("scaling", "drain_timeout")?;
         config.check(&v)?;
         Ok(config)
     }
@@ -336,6 +344,15 @@ fn server_line(text: &str) -> Result<String, String> {
             Ok(text.into())
         }
         _ => Err("must be one line such as `server $NAME $IP:$PORT check`".into()),
+    }
+}
+
+fn backend(text: &str) -> Result<String, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    if !text.is_empty() && text.bytes().all(ok) {
+        Ok(text.into())
+    } else {
+        Err("takes letters, digits, `-`, `_`, `.` and `:`".into())
     }
 }
 
