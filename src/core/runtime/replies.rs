@@ -125,7 +125,10 @@ impl Row {
 
     /// Was it told to take no new requests?
     pub fn is_set_aside(&self) -> bool {
-        self.status.starts_with("DRAIN") || self.status.starts_with("MAINT")
+        // NOLB: it was about to go down when it was set to drain.
+        ["DRAIN", "MAINT", "NOLB"]
+            .iter()
+            .any(|s| self.status.starts_with(s))
     }
 }
 
