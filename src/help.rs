@@ -64,8 +64,13 @@ host and port again is a success that changes nothing.
     Topic {
         name: "remove-host",
         arguments: "<name|host[:port]>",
-        summary: "Take an app server out of hosts.d",
-        details: "      --apply      then do what `generate` does
+        summary: "Drain an app server and take it out of hosts.d",
+        details: "\
+Has HAProxy send it no new requests, waits until those it has are finished or
+[scaling] drain_timeout has passed, then removes the entry. One that is DOWN is
+removed at once, and so is any when HAProxy can't be asked; both are said.
+
+      --apply      then do what `generate` does; refused for the only entry
 ",
     },
     Topic {
@@ -74,8 +79,10 @@ host and port again is a success that changes nothing.
         summary: "Make HAProxy's configuration out of the template and hosts.d",
         details: "\
 Puts one server line per entry in the place of $SERVERS, has the result checked by
-check_command, installs it to [haproxy] config in one step and reloads HAProxy.
-Without a change it does nothing. With no config set it prints the result.
+check_command, and installs it to [haproxy] config in one step. The running HAProxy
+follows by commands on [haproxy] socket when only servers came or went, else by
+reload_command; -v says why. Without a change it does nothing. With no config set
+it prints the result.
 
       --stdout     only print
       --diff       only show what would change

@@ -236,12 +236,12 @@ def test_one_killed_before_its_reload_is_made_up_for(site):
 
 # Looking only
 
-NO_NEWLINE = pytest.mark.xfail(strict=True, reason="the diff knows nothing of line ends")
+CARRIAGE = pytest.mark.xfail(strict=True, reason="the diff passes over carriage returns")
 
 
 @pytest.mark.parametrize("change", ["nothing installed", "a server more", "a server less", "nothing",
-                                    pytest.param("no final newline", marks=NO_NEWLINE),
-                                    pytest.param("carriage returns", marks=NO_NEWLINE)])
+                                    "no final newline",
+                                    pytest.param("carriage returns", marks=CARRIAGE)])
 def test_the_diff_makes_the_new_file_out_of_the_old_one(site, change):
     if change == "nothing installed":
         site.installed.unlink()

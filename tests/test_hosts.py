@@ -94,7 +94,6 @@ def test_a_generated_name_stays_clear_of_names_given_by_hand(cli):
     assert len(cli.names()) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="a removed name that .serial never counted is generated anew")
 def test_a_name_given_by_hand_is_not_generated_after_its_removal(cli):
     cli("add-host", "10.0.0.1", 80, "--name", "app2")
     cli("remove-host", "app2")

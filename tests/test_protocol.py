@@ -159,7 +159,6 @@ def test_lines_split_over_packets_and_several_in_one(open_master):
     assert peer.line() == "PONG"
 
 
-@pytest.mark.xfail(strict=True, reason="its last line is ERROR closed")
 def test_by_hand_with_nc(open_master):
     peer = open_master.connect()
     peer.send(b"HELLO 1 me x\nLOAD 55%\nSTATUS\nPING\n")

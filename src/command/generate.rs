@@ -3,22 +3,19 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
 
+use super::haproxy::{self, Installed};
 use super::{print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
-use crate::core::{diff, template as rendering};
-use crate::error::{Error, Kind};
-use crate::system::child::{self, Finished};
+use crate::core::{diff, runtime, template as rendering};
+use crate::error::Error;
+use crate::system::child::Finished;
+use crate::system::due::DueFile;
 use crate::system::files::Temporary;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
-
-/// A check or a reload that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
     match (mode, &config.haproxy.config) {
@@ -40,10 +37,15 @@ pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
 
 /// What `--apply` does: it never prints, so it needs a place to install to.
 pub fn apply(config: &Config, log: Log) -> Result<(), Error> {
-    match &config.haproxy.config {
-        Some(target) => install(config, target, log),
-        None => Err(no_config(config)),
-    }
+    install(config, can_apply(config)?, log)
+}
+
+/// The file that `--apply` installs to.
+///
+/// # Errors
+/// The INI names none.
+pub fn can_apply(config: &Config) -> Result<&Path, Error> {
+    config.haproxy.config.as_deref().ok_or_else(|| no_config(config))
 }
 
 fn no_config(config: &Config) -> Error {
@@ -54,15 +56,18 @@ fn no_config(config: &Config) -> Error {
 }
 
 struct Rendered {
+    template: String,
     text: String,
     servers: usize,
 }
 
 fn render(config: &Config) -> Result<Rendered, Error> {
     let entries = HostsDir::new(config.dir()).entries()?;
-    let text = rendering::render(&template(config)?, &entries, &config.haproxy.server_line)
+    let template = template(config)?;
+    let text = rendering::render(&template, &entries, &config.haproxy.server_line)
         .map_err(|cause| Error::config(template_path(config).display(), cause))?;
     Ok(Rendered {
+        template,
         text,
         servers: entries.len(),
     })
@@ -85,45 +90,63 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     let _lock = HostsDir::new(config.dir()).lock()?;
     let rendered = render(config)?;
     let before = installed(target)?;
-    let reload_due = Marker::new(config.dir());
+    let due_file = DueFile::new(config.dir());
+    let due = due_file.load()?;
     let changed = before.as_ref().map(|(text, _)| text) != Some(&rendered.text);
-    if !changed && !reload_due.is_set() {
+    if !changed && due.is_none() {
         log.detail(&format!("{}: nothing changed", target.display()));
         return Ok(());
     }
+    let mut due = due.unwrap_or_default();
+    let change = match &before {
+        Some((old, _)) => runtime::change(&rendered.template, old, &rendered.text, &config.haproxy.backend),
+        None => Err("there was no configuration before".into()),
+    };
     if changed {
-        if rendered.servers == 0 && before.is_some() {
-            return Err(Error::config(
-                HostsDir::new(config.dir()).path().display(),
-                format!(
-                    "is empty; {} is left as it is, a HAProxy without servers answers nobody",
-                    target.display()
-                ),
-            ));
-        }
-        let mode = before
-            .as_ref()
-            .map_or(0o644, |(_, metadata)| metadata.permissions().mode() & 0o7777);
-        let io = |e| Error::io(target.display(), e);
-        let candidate = Temporary::create(target, &rendered.text, mode).map_err(io)?;
-        if let Some((_, metadata)) = &before {
-            keep_owner(&candidate.path, metadata).map_err(io)?;
-        }
-        check(config, target, &candidate.path)?;
-        // Set before the file changes: a reload that this process doesn't live to see is made up
-        // for by the next one.
-        reload_due.set()?;
-        fs::rename(&candidate.path, target).map_err(io)?;
+        let candidate = candidate(config, target, &rendered, before.as_ref().map(|(_, m)| m))?;
+        // On file before the change: what this process doesn't live to see is made up for by the
+        // next one.
+        due.reload |= change.is_err();
+        due_file.save(&due)?;
+        fs::rename(&candidate.path, target).map_err(|e| Error::io(target.display(), e))?;
         log.event(&format!(
             "{}: installed with {} servers",
             target.display(),
             rendered.servers
         ));
     }
-    reload(config)?;
-    reload_due.clear()?;
-    log.event("HAProxy: reloaded");
-    Ok(())
+    let installed = Installed {
+        text: &rendered.text,
+        change,
+    };
+    haproxy::bring(config, installed, due, &due_file, log)
+}
+
+/// The new configuration in a file beside `target`, checked, with the mode and owner of the one
+/// `before`.
+fn candidate(
+    config: &Config,
+    target: &Path,
+    rendered: &Rendered,
+    before: Option<&Metadata>,
+) -> Result<Temporary, Error> {
+    if rendered.servers == 0 && before.is_some() {
+        return Err(Error::config(
+            HostsDir::new(config.dir()).path().display(),
+            format!(
+                "is empty; {} is left as it is, a HAProxy without servers answers nobody",
+                target.display()
+            ),
+        ));
+    }
+    let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
+    let io = |e| Error::io(target.display(), e);
+    let candidate = Temporary::create(target, &rendered.text, mode).map_err(io)?;
+    if let Some(metadata) = before {
+        keep_owner(&candidate.path, metadata).map_err(io)?;
+    }
+    check(config, target, &candidate.path)?;
+    Ok(candidate)
 }
 
 fn keep_owner(path: &Path, before: &Metadata) -> io::Result<()> {
@@ -138,7 +161,7 @@ fn keep_owner(path: &Path, before: &Metadata) -> io::Result<()> {
 /// Has `check_command` look at `candidate`.
 fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> {
     let command = &config.haproxy.check_command;
-    let done = shell(command, candidate).map_err(|e| Error::io("check_command", e))?;
+    let done = haproxy::shell(command, candidate).map_err(|e| Error::io("check_command", e))?;
     match done.status.code() {
         Some(0) => Ok(()),
         Some(126 | 127) => Err(Error::io("check_command", done.complaint())),
@@ -156,32 +179,6 @@ fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> 
     }
 }
 
-fn reload(config: &Config) -> Result<(), Error> {
-    let command = &config.haproxy.reload_command;
-    let target = config.haproxy.config.as_deref().unwrap_or(Path::new(""));
-    let failed = |cause: String| {
-        let next = "the file is installed, and the next `autoscaler generate` reloads again";
-        Error::new(
-            Kind::Io,
-            "reload_command",
-            format!("`{command}`: {cause}; {next}"),
-        )
-    };
-    let done = shell(command, target).map_err(failed)?;
-    if done.status.success() {
-        Ok(())
-    } else {
-        Err(failed(done.complaint()))
-    }
-}
-
-fn shell(command: &str, file: &Path) -> Result<Finished, String> {
-    child::run(
-        Command::new("/bin/sh").args(["-c", command]).env("FILE", file),
-        PATIENCE,
-    )
-}
-
 /// All that HAProxy complains of, in one line.
 fn complaint(done: &Finished) -> String {
     let lines: Vec<&str> = done
@@ -194,30 +191,5 @@ fn complaint(done: &Finished) -> String {
         done.complaint()
     } else {
         lines.join(" | ")
-    }
-}
-
-/// A file that is there while a reload is due.
-struct Marker {
-    path: PathBuf,
-}
-
-impl Marker {
-    fn new(dir: &Path) -> Marker {
-        Marker {
-            path: dir.join(".reload-due"),
-        }
-    }
-
-    fn is_set(&self) -> bool {
-        self.path.exists()
-    }
-
-    fn set(&self) -> Result<(), Error> {
-        fs::write(&self.path, "").map_err(|e| Error::io(self.path.display(), e))
-    }
-
-    fn clear(&self) -> Result<(), Error> {
-        fs::remove_file(&self.path).map_err(|e| Error::io(self.path.display(), e))
     }
 }

@@ -2,7 +2,9 @@
 
 mod add_host;
 mod daemon;
+mod drain;
 mod generate;
+mod haproxy;
 mod init;
 mod list_hosts;
 mod master;
@@ -50,15 +52,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
             }
         }
         Command::ListHosts => list_hosts::run(&load(&path)?),
-        Command::RemoveHost { host, apply } => {
-            let config = load(&path)?;
-            remove_host::run(&config, &host)?;
-            if apply {
-                generate::apply(&config, log)
-            } else {
-                Ok(())
-            }
-        }
+        Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status => status::run(&load(&path)?),
         Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),

@@ -77,6 +77,7 @@ pub struct Scaling {
     pub scale_down_threshold: f64,
     pub scale_down_window: Duration,
     pub scale_down_cooldown: Duration,
+    /// How long a leaving server may take to finish its requests.
     pub drain_timeout: Duration,
     pub procfs: PathBuf,
 }
@@ -109,6 +110,10 @@ pub struct Haproxy {
     pub server_line: String,
     pub config: Option<PathBuf>,
     pub check_command: String,
+    /// HAProxy's admin socket.
+    pub socket: PathBuf,
+    /// The backend or listen section in which the template has `$SERVERS`.
+    pub backend: String,
     pub reload_command: String,
 }
 
@@ -191,6 +196,8 @@ impl Config {
                     .filter(|c| !c.is_empty())
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
+                socket: v.text("haproxy", "socket").into(),
+                backend: v.parsed("haproxy", "backend", backend)?,
                 reload_command: v.text("haproxy", "reload_command"),
             },
         };
@@ -363,6 +370,15 @@ fn server_line(text: &str) -> Result<String, String> {
             Ok(text.into())
         }
         _ => Err("must be one line such as `server $NAME $IP:$PORT check`".into()),
+    }
+}
+
+fn backend(text: &str) -> Result<String, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    if !text.is_empty() && text.bytes().all(ok) {
+        Ok(text.into())
+    } else {
+        Err("takes letters, digits, `-`, `_`, `.` and `:`".into())
     }
 }
 

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod master;
 pub mod node;
 pub mod protocol;
+pub mod runtime;
 #[cfg(test)]
 mod simulation;
 pub mod template;

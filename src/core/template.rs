@@ -2,7 +2,7 @@
 
 use super::entry::Entry;
 
-const PLACEHOLDER: &str = "$SERVERS";
+pub(super) const PLACEHOLDER: &str = "$SERVERS";
 
 /// Renders `template`. A line with `$SERVERS` is repeated for every entry, sorted by name, so
 /// each server line keeps its indentation; with no entry it goes.

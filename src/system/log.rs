@@ -50,18 +50,38 @@ impl Log {
         }
     }
 
+    /// How far a wait has come: one line that each call replaces, for a person at a terminal.
+    pub fn progress(&self, text: &str) {
+        if self.at_terminal() {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[Kautoscaler: {}", clean(text));
+        }
+    }
+
+    /// Takes the line of [`Log::progress`] away.
+    pub fn progress_done(&self) {
+        if self.at_terminal() {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+
+    fn at_terminal(&self) -> bool {
+        self.events && std::io::stderr().is_terminal()
+    }
+
     /// Something that a person has to see.
     pub fn warning(&self, text: &str) {
         write(text);
     }
 }
 
-/// Control characters from outside must not reach a terminal or begin a line of their own.
 /// A log that can't be written (its reader is gone) is no reason to stop.
 fn write(text: &str) {
-    let clean: String = text
-        .chars()
+    let _ = writeln!(std::io::stderr().lock(), "autoscaler: {}", clean(text));
+}
+
+/// Control characters from outside must not reach a terminal or begin a line of their own.
+fn clean(text: &str) -> String {
+    text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let _ = writeln!(std::io::stderr().lock(), "autoscaler: {clean}");
+        .collect()
 }

@@ -2,7 +2,9 @@
 //! decides nothing.
 
 pub mod child;
+pub mod due;
 pub mod files;
+pub mod haproxy_socket;
 pub mod health;
 pub mod hosts_dir;
 pub mod lines;

@@ -1,0 +1,189 @@
+//! Servers in and out of the running HAProxy by commands.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::LOOK_EVERY;
+use crate::core::runtime::{self, Change, Commands};
+use crate::system::due::{Due, DueFile};
+use crate::system::haproxy_socket::HaproxySocket;
+
+/// How long a removal waits for the requests in flight; later ones finish all the same.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a removal waits for one of those that stay to pass its check.
+const SERVES_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// To be told.
+    pub events: Vec<String>,
+    /// Servers in maintenance that still have connections.
+    pub left: BTreeSet<String>,
+}
+
+/// Brings the servers of the HAProxy behind `socket` to `change`.
+///
+/// # Errors
+/// Why it has to be a reload after all.
+pub fn carry_out(
+    socket: &HaproxySocket,
+    version: (u32, u32),
+    change: &Change,
+    due: &Due,
+    due_file: &DueFile,
+) -> Result<Done, String> {
+    if due.reload {
+        return Err("one is due from before".into());
+    }
+    let backend = &change.backend;
+    let running = socket.servers(&backend.name)?;
+    let commands = runtime::plan(change, &running, version, &due.aside)?;
+    let mut done = Done::default();
+    if commands.is_empty() {
+        return Ok(done);
+    }
+    remember(&commands, due, due_file)?;
+    let admin = Admin {
+        socket,
+        version,
+        backend: &backend.name,
+    };
+    admin.add(&commands)?;
+    admin.remove(&commands.remove, &mut done)?;
+    let leaving: Vec<String> = done.left.iter().cloned().collect();
+    let running = socket.servers(&backend.name)?;
+    if let Some(difference) = runtime::difference(backend, &running, &leaving) {
+        return Err(format!("HAProxy {difference} after the commands"));
+    }
+    let idle = running
+        .iter()
+        .find(|r| commands.add.iter().any(|a| a.name == r.name) && r.in_maintenance());
+    if let Some(server) = idle {
+        return Err(format!("server `{}` stays in maintenance", server.name));
+    }
+    done.events.insert(0, told(&commands));
+    Ok(done)
+}
+
+/// Puts on file what will be half done, should this process not live to finish it.
+fn remember(commands: &Commands, due: &Due, due_file: &DueFile) -> Result<(), String> {
+    let added = commands.add.iter().map(|a| &a.name);
+    let touched = added.chain(&commands.ready).chain(&commands.remove);
+    let due = Due {
+        reload: false,
+        aside: due.aside.iter().chain(touched).cloned().collect(),
+    };
+    due_file.save(&due).map_err(|e| e.to_string())
+}
+
+fn told(commands: &Commands) -> String {
+    let added: Vec<&str> = commands.add.iter().map(|a| a.name.as_str()).collect();
+    let mut parts = Vec::new();
+    for (verb, names) in [
+        ("added", added.join(", ")),
+        ("ready again", commands.ready.join(", ")),
+        ("removed", commands.remove.join(", ")),
+    ] {
+        if !names.is_empty() {
+            parts.push(format!("{verb} {names}"));
+        }
+    }
+    format!("HAProxy: {}, without a reload", parts.join("; "))
+}
+
+struct Admin<'a> {
+    socket: &'a HaproxySocket,
+    version: (u32, u32),
+    backend: &'a str,
+}
+
+impl Admin<'_> {
+    fn order(&self, command: &str, expected: &str) -> Result<(), String> {
+        self.socket.order(self.version, command, expected)
+    }
+
+    fn set_state(&self, server: &str, state: &str) -> Result<(), String> {
+        self.order(&format!("set server {}/{server} state {state}", self.backend), "")
+    }
+
+    fn add(&self, commands: &Commands) -> Result<(), String> {
+        for addition in &commands.add {
+            self.order(&addition.add, "New server registered.")?;
+            self.order(&addition.start, "")?;
+        }
+        commands
+            .ready
+            .iter()
+            .try_for_each(|name| self.set_state(name, "ready"))
+    }
+
+    fn remove(&self, leaving: &[String], done: &mut Done) -> Result<(), String> {
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        self.wait_for_somebody(leaving)?;
+        for name in leaving {
+            self.set_state(name, "maint")?;
+        }
+        let deadline = Instant::now() + GONE_WITHIN;
+        done.left = leaving.iter().cloned().collect();
+        loop {
+            for name in self.deletable(&done.left)? {
+                if self.delete(&name)? {
+                    done.left.remove(&name);
+                }
+            }
+            if done.left.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        done.events.extend(done.left.iter().map(|name| {
+            format!("{name}: still has connections; it gets no new ones, and the next generate removes it")
+        }));
+        Ok(())
+    }
+
+    /// Those that replace the leaving ones have to pass their checks first.
+    fn wait_for_somebody(&self, leaving: &[String]) -> Result<(), String> {
+        let deadline = Instant::now() + SERVES_WITHIN;
+        while runtime::leaves_nobody(&self.socket.servers(self.backend)?, leaving) {
+            if Instant::now() >= deadline {
+                return Err("none of the servers that stay has passed its check".into());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Those of `leaving` that have no request any more.
+    fn deletable(&self, leaving: &BTreeSet<String>) -> Result<Vec<String>, String> {
+        let rows = self.socket.rows(self.backend)?;
+        let quiet = rows.iter().filter(|r| r.sessions == 0);
+        Ok(quiet
+            .map(|r| r.name.clone())
+            .filter(|n| leaving.contains(n))
+            .collect())
+    }
+
+    /// Deletes a server in maintenance; `false` while it has connections.
+    fn delete(&self, name: &str) -> Result<bool, String> {
+        let command = format!("del server {}/{name}", self.backend);
+        match self.order(&command, "Server deleted.") {
+            Ok(()) => Ok(true),
+            Err(why) if why.contains("still has connections") => {
+                let running = self.socket.servers(self.backend)?;
+                let found = running.iter().find(|r| r.name == name);
+                if let Some(command) = found.and_then(|r| runtime::drop_idle(self.backend, r)) {
+                    // Answered by what changed, in words that differ by version.
+                    let _ = self.order(&command, "");
+                }
+                Ok(false)
+            }
+            Err(why) => Err(why),
+        }
+    }
+}

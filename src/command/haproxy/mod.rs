@@ -1,0 +1,159 @@
+//! The running HAProxy: brought to what the installed file says, by commands on its admin socket
+//! where that is safe, else by a reload.
+
+mod change;
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::core::runtime::replies::Process;
+use crate::core::runtime::{self, Change, text};
+use crate::error::{Error, Kind};
+use crate::system::child::{self, Finished};
+use crate::system::due::{Due, DueFile};
+use crate::system::haproxy_socket::HaproxySocket;
+use crate::system::log::Log;
+
+/// A check or a reload that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a reload may take after its command has ended: HAProxy does it on its own time.
+const RELOADED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often the running HAProxy is looked at while something is awaited.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What the installed file holds, and whether its change is one of servers alone (else why not).
+pub struct Installed<'a> {
+    pub text: &'a str,
+    pub change: Result<Change, String>,
+}
+
+/// Brings the running HAProxy to what is `installed`. `due` stands in `due_file` already and goes
+/// from there when all is done.
+///
+/// # Errors
+/// The reload failed, or HAProxy doesn't show what the file says after it; what is due is then
+/// still on file.
+pub fn bring(
+    config: &Config,
+    installed: Installed,
+    mut due: Due,
+    due_file: &DueFile,
+    log: Log,
+) -> Result<(), Error> {
+    let socket = HaproxySocket::new(&config.haproxy.socket);
+    let process = socket.process();
+    let by_commands = |change: Change| {
+        let process = process.clone()?;
+        change::carry_out(&socket, process.version, &change, &due, due_file)
+    };
+    let reason = match installed.change.and_then(by_commands) {
+        Ok(done) => {
+            for line in &done.events {
+                log.event(line);
+            }
+            if done.left.is_empty() {
+                return due_file.clear();
+            }
+            due.aside = done.left;
+            return due_file.save(&due);
+        }
+        Err(reason) => reason,
+    };
+    log.event(&format!("HAProxy: reloading: {reason}"));
+    due.reload = true;
+    due_file.save(&due)?;
+    reload(config)?;
+    look_after_reload(config, installed.text, &socket, process.ok(), log)?;
+    due_file.clear()?;
+    log.event("HAProxy: reloaded");
+    Ok(())
+}
+
+fn reload(config: &Config) -> Result<(), Error> {
+    let command = &config.haproxy.reload_command;
+    let target = config.haproxy.config.as_deref().unwrap_or(Path::new(""));
+    let failed = |cause: String| {
+        Error::new(
+            Kind::Io,
+            "reload_command",
+            format!("`{command}`: {cause}; {NEXT}"),
+        )
+    };
+    let done = shell(command, target).map_err(failed)?;
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(failed(done.complaint()))
+    }
+}
+
+/// What happens after a failed reload.
+const NEXT: &str = "the file is installed, and the next `autoscaler generate` reloads again";
+
+/// A reload that fails leaves the old process going and says nothing: looks until a process that
+/// is newer than `before` has the servers of `text`. Where no socket answers, nothing can be seen.
+fn look_after_reload(
+    config: &Config,
+    text: &str,
+    socket: &HaproxySocket,
+    before: Option<Process>,
+    log: Log,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + RELOADED_WITHIN;
+    loop {
+        let process = socket.process();
+        let wrong = match (&process, &before) {
+            (Err(why), None) => {
+                log.detail(&format!("HAProxy: can't be looked at after its reload: {why}"));
+                return Ok(());
+            }
+            // The socket may have gone from the configuration.
+            (Err(_), Some(_)) if !text.contains(&*config.haproxy.socket.to_string_lossy()) => return Ok(()),
+            (Err(why), Some(_)) => why.clone(),
+            (Ok(now), Some(before)) if !now.is_newer_than(before) => {
+                "the old process goes on as before".into()
+            }
+            (Ok(_), _) => match differs(text, socket, &config.haproxy.backend) {
+                None => return Ok(()),
+                Some(difference) => format!("it {difference}"),
+            },
+        };
+        if Instant::now() >= deadline {
+            let command = &config.haproxy.reload_command;
+            let seconds = RELOADED_WITHIN.as_secs();
+            return Err(Error::unavailable(
+                "HAProxy",
+                format!("not reloaded {seconds} s after `{command}`: {wrong}; {NEXT}"),
+            ));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// How the running servers differ from those of `text`, as far as either can be known.
+fn differs(text: &str, socket: &HaproxySocket, backend: &str) -> Option<String> {
+    let wanted = text::read(text, backend).ok()?;
+    if wanted.unclear.is_some() {
+        return None;
+    }
+    match socket.servers(backend) {
+        Ok(running) => runtime::difference(&wanted, &running, &[]),
+        Err(why) => Some(format!("can't be asked: {why}")),
+    }
+}
+
+/// Runs one of the INI's commands on `file`.
+///
+/// # Errors
+/// It could not be started or did not end.
+pub fn shell(command: &str, file: &Path) -> Result<Finished, String> {
+    child::run(
+        Command::new("/bin/sh").args(["-c", command]).env("FILE", file),
+        PATIENCE,
+    )
+}

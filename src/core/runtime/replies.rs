@@ -1,0 +1,255 @@
+//! What HAProxy answers on its admin socket.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// `srv_admin_state`: in maintenance, whether by command, by the configuration or for want of
+/// an address.
+const MAINTENANCE: u32 = 0x01 | 0x02 | 0x04 | 0x20;
+/// `srv_admin_state`: set to drain.
+const DRAIN: u32 = 0x08 | 0x10;
+
+/// The process behind the socket, from `show info`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Major and minor.
+    pub version: (u32, u32),
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime: u64,
+}
+
+impl Process {
+    /// Is this another process than `before`? One in a container may have the same id.
+    pub fn is_newer_than(&self, before: &Process) -> bool {
+        self.pid != before.pid || self.uptime < before.uptime
+    }
+}
+
+/// Reads `show info`.
+///
+/// # Errors
+/// The answer as it stands, when it is another one.
+pub fn info(answer: &str) -> Result<Process, String> {
+    let field = |name: &str| {
+        answer
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
+    };
+    let read = || {
+        let mut version = field("Version")?.split(['.', '-']);
+        let mut number = || version.next()?.parse().ok();
+        Some(Process {
+            version: (number()?, number()?),
+            pid: field("Pid")?.parse().ok()?,
+            uptime: field("Uptime_sec")?.parse().ok()?,
+        })
+    };
+    read().ok_or_else(|| unexpected("show info", answer))
+}
+
+/// One running server, from `show servers state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    pub name: String,
+    /// `None` while it has no address.
+    pub address: Option<SocketAddr>,
+    operational: u32,
+    administrative: u32,
+}
+
+impl Running {
+    pub fn in_maintenance(&self) -> bool {
+        self.administrative & MAINTENANCE != 0
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.administrative & DRAIN != 0
+    }
+
+    /// Does it take new requests?
+    pub fn serves(&self) -> bool {
+        // 0 is stopped, 3 stopping.
+        self.administrative == 0 && matches!(self.operational, 1 | 2)
+    }
+}
+
+/// Reads `show servers state <backend>`.
+///
+/// # Errors
+/// The answer as it stands, when it is another one.
+pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
+    let wrong = || unexpected("show servers state", answer);
+    let mut lines = answer.lines();
+    if lines.next() != Some("1") {
+        return Err(wrong());
+    }
+    let header = lines
+        .next()
+        .and_then(|l| l.strip_prefix("# "))
+        .ok_or_else(wrong)?;
+    let columns: Vec<&str> = header.split(' ').collect();
+    let column = |name: &str| columns.iter().position(|c| *c == name).ok_or_else(wrong);
+    let (name, address, port) = (column("srv_name")?, column("srv_addr")?, column("srv_port")?);
+    let (operational, administrative) = (column("srv_op_state")?, column("srv_admin_state")?);
+    let server = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let ip: Option<IpAddr> = fields.get(address)?.parse().ok();
+        let port: u16 = fields.get(port)?.parse().ok()?;
+        Some(Running {
+            name: (*fields.get(name)?).into(),
+            address: ip.map(|ip| SocketAddr::new(ip, port)),
+            operational: fields.get(operational)?.parse().ok()?,
+            administrative: fields.get(administrative)?.parse().ok()?,
+        })
+    };
+    lines
+        .filter(|l| !l.is_empty())
+        .map(|l| server(l).ok_or_else(wrong))
+        .collect()
+}
+
+/// One server's row of `show stat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub name: String,
+    /// `UP`, `DOWN 1/2`, `MAINT`, `DRAIN`, `no check`, …
+    pub status: String,
+    /// Sessions right now.
+    pub sessions: u64,
+}
+
+impl Row {
+    pub fn is_down(&self) -> bool {
+        self.status.starts_with("DOWN")
+    }
+
+    /// Was it told to take no new requests?
+    pub fn is_set_aside(&self) -> bool {
+        // NOLB: it was about to go down when it was set to drain.
+        ["DRAIN", "MAINT", "NOLB"]
+            .iter()
+            .any(|s| self.status.starts_with(s))
+    }
+}
+
+/// Reads the servers of `backend` out of `show stat`.
+///
+/// # Errors
+/// The answer as it stands, when it is another one.
+pub fn stat(answer: &str, backend: &str) -> Result<Vec<Row>, String> {
+    let wrong = || unexpected("show stat", answer);
+    let mut records = csv(answer.strip_prefix("# ").ok_or_else(wrong)?).into_iter();
+    let columns = records.next().ok_or_else(wrong)?;
+    let column = |name: &str| columns.iter().position(|c| c == name).ok_or_else(wrong);
+    let (proxy, name) = (column("pxname")?, column("svname")?);
+    let (status, sessions) = (column("status")?, column("scur")?);
+    let row = |record: Vec<String>| {
+        Some(Row {
+            name: record.get(name)?.clone(),
+            status: record.get(status)?.clone(),
+            sessions: record.get(sessions)?.parse().ok()?,
+        })
+    };
+    records
+        .filter(|r| r.get(proxy).is_some_and(|p| p == backend))
+        .filter(|r| {
+            r.get(name)
+                .is_some_and(|n| !["FRONTEND", "BACKEND"].contains(&n.as_str()))
+        })
+        .map(|r| row(r).ok_or_else(wrong))
+        .collect()
+}
+
+/// The records of a CSV text; a field in quotes may hold commas, doubled quotes and line ends.
+fn csv(text: &str) -> Vec<Vec<String>> {
+    let mut records = vec![vec![String::new()]];
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let record = records.last_mut().expect("never empty");
+        let field = record.last_mut().expect("never empty");
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => field.extend(chars.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => record.push(String::new()),
+            '\n' if !quoted => records.push(vec![String::new()]),
+            c => field.push(c),
+        }
+    }
+    records.retain(|r| r.len() > 1);
+    records
+}
+
+/// What to say of an answer that was not looked for.
+pub fn unexpected(command: &str, answer: &str) -> String {
+    let answer = answer.trim();
+    let first = answer.lines().next().unwrap_or_default();
+    match first {
+        "" => format!("HAProxy answers nothing to `{command}`"),
+        _ => format!("HAProxy answers to `{command}`: {first}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    // As 2.6.12 and 2.8.25 write them.
+    const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
+        srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health \
+        srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord \
+        srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n\
+        3 servers 1 app1 127.0.0.1 0 0 1 1 1 8 2 0 6 0 0 0 - 18081 - 0 0 - - 0\n\
+        3 servers 2 app2 2001:db8::2 2 0 1 1 1 1 0 1 0 0 0 0 - 80 - 0 0 - - 0\n\
+        3 servers 3 app3 127.0.0.1 2 9 1 1 1 1 0 1 0 0 0 0 - 80 - 0 0 - - 0\n\n";
+
+    #[test]
+    fn the_process() {
+        let answer = "Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nPid: 25148\nUptime_sec: 7\n";
+        let process = info(answer).unwrap();
+        assert_eq!((process.version, process.pid, process.uptime), ((2, 6), 25148, 7));
+        let version = |v: &str| info(&answer.replace("2.6.12-1+deb12u4", v)).unwrap().version;
+        assert_eq!(version("3.3-dev5"), (3, 3));
+        assert_eq!(
+            info("Permission denied\n").unwrap_err(),
+            "HAProxy answers to `show info`: Permission denied"
+        );
+        let restarted = Process { uptime: 0, ..process };
+        assert!(restarted.is_newer_than(&process) && !process.is_newer_than(&process));
+    }
+
+    #[test]
+    fn the_state_of_servers() {
+        let servers = servers_state(STATE).unwrap();
+        assert_eq!(servers[0].address, "127.0.0.1:18081".parse().ok());
+        assert_eq!(servers[1].address, "[2001:db8::2]:80".parse().ok());
+        assert_eq!(
+            servers.iter().map(Running::serves).collect::<Vec<_>>(),
+            [false, true, false]
+        );
+        assert!(servers[2].in_maintenance() && servers[2].is_draining());
+        assert_eq!(
+            servers_state("Can't find backend.\n\n").unwrap_err(),
+            "HAProxy answers to `show servers state`: Can't find backend."
+        );
+    }
+
+    #[test]
+    fn the_sessions_of_servers() {
+        let answer = "# pxname,svname,scur,status,last_chk,\nweb,FRONTEND,3,OPEN,,\n\
+            servers,app1,2,UP 1/3,\"a, \"\"b\"\"\nc\",\nservers,BACKEND,2,UP,,\nother,app1,9,UP,,\n\n";
+        let rows = stat(answer, "servers").unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].name.as_str(), rows[0].sessions), ("app1", 2));
+        assert!(!rows[0].is_down() && !rows[0].is_set_aside());
+        assert!(stat("Permission denied\n", "servers").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_is_too_strange(answer in "(1\n# |# )?[a-z_0-9 ,\"\n:.]{0,80}") {
+            let _ = (info(&answer), servers_state(&answer), stat(&answer, "b"));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the running HAProxy still lacks of the installed file: `.haproxy-due` beside the INI.
+//! It is written before the work begins, so one that was killed amid it is made up for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, Place};
+use crate::error::Error;
+
+/// What is due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Nothing less than a reload will do.
+    pub reload: bool,
+    /// Servers that were taken out of rotation, or not yet put into it.
+    pub aside: BTreeSet<String>,
+}
+
+/// The file; as long as it is there, something is due.
+#[derive(Debug)]
+pub struct DueFile {
+    path: PathBuf,
+}
+
+impl DueFile {
+    pub fn new(dir: &Path) -> DueFile {
+        DueFile {
+            path: dir.join(".haproxy-due"),
+        }
+    }
+
+    /// `None`: the running HAProxy is as the file says.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn load(&self) -> Result<Option<Due>, Error> {
+        match fs::read(&self.path) {
+            Ok(bytes) => Ok(Some(parse(&String::from_utf8_lossy(&bytes)))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(self.path.display(), e)),
+        }
+    }
+
+    /// # Errors
+    /// I/O.
+    pub fn save(&self, due: &Due) -> Result<(), Error> {
+        files::write(&self.path, &format(due), 0o644, Place::Replace)
+            .map_err(|e| Error::io(self.path.display(), e))
+    }
+
+    /// All is done.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn clear(&self) -> Result<(), Error> {
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(self.path.display(), e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn format(due: &Due) -> String {
+    let reload = if due.reload { "reload\n" } else { "" };
+    let aside = due.aside.iter().map(|name| format!("aside {name}\n"));
+    format!("look\n{reload}{}", aside.collect::<String>())
+}
+
+/// A file that can't be made out asks for a reload, which mends everything.
+fn parse(text: &str) -> Due {
+    let mut due = Due::default();
+    let mut lines = text.lines();
+    due.reload = lines.next() != Some("look");
+    for line in lines {
+        match line.split_once(' ') {
+            Some(("aside", name)) => drop(due.aside.insert(name.into())),
+            _ => due.reload = true,
+        }
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        for reload in [true, false] {
+            let due = Due {
+                reload,
+                aside: ["app1".to_string(), "app2".to_string()].into(),
+            };
+            assert_eq!(parse(&format(&due)), due);
+        }
+        assert!(!parse("look\n").reload);
+        assert!(parse("").reload && parse("look\n\0\n").reload);
+    }
+}

@@ -1,0 +1,476 @@
+"""Servers in and out of a real, running HAProxy: by commands where that is safe, else by a reload."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lab import Network, missing, wait_until
+
+needs = missing("haproxy", "wrk")
+pytestmark = pytest.mark.skipif(needs is not None, reason=str(needs))
+
+INI = """\
+[scaling]
+drain_timeout = {drain_timeout}
+[haproxy]
+config = /etc/haproxy/haproxy.cfg
+server_line = {server_line}
+reload_command = {reload_command}
+"""
+
+TEMPLATE = """\
+global
+    stats socket /run/haproxy/admin.sock mode 660 level admin
+    hard-stop-after 20s
+    nbthread 2
+defaults
+    mode http
+    retries 0
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+    default-server inter 100ms
+frontend web
+    bind :80
+    default_backend servers
+backend servers
+    balance roundrobin
+    option httpchk GET /healthz
+    default-server rise 1 fall 1
+    $SERVERS
+"""
+
+
+class App:
+    """An app server in the test process, on one port of `host`: says its name, /slow/<seconds> takes that long."""
+
+    def __init__(self, host, port, healthy=True):
+        self.name, self.port, self.healthy, self.served, self.slow = f"app{port}", port, healthy, 0, 0
+        app = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                if self.path == "/healthz":
+                    return self.answer(200 if app.healthy else 503)
+                app.served += 1
+                if self.path.startswith("/slow/"):
+                    app.slow += 1
+                    time.sleep(float(self.path.removeprefix("/slow/")))
+                    app.slow -= 1
+                self.answer(200)
+
+            do_OPTIONS = do_GET
+
+            def answer(self, status):
+                body = f"{app.name}\n".encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("", 0), Handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = host.listen(port, "127.0.0.1")
+        self._server.server_name, self._server.server_port = "app", port
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        """From now on, connections are refused."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Balancer(contextlib.ExitStack):
+    """One host with HAProxy and the binary, with an app and an entry for each of `ports`."""
+
+    def __init__(self, scratch, binary, ports=(8001, 8002), template=TEMPLATE, drain_timeout="10s",
+                 server_line="server $NAME $IP:$PORT check", reload_command="systemctl reload haproxy"):
+        super().__init__()
+        self.host = self.enter_context(Network(scratch)).host("lb1")
+        self.host.install(binary, "autoscaler")
+        if "HAPROXY" in os.environ:  # another version than Debian's
+            self.host.install(os.environ["HAPROXY"], "haproxy")
+        self.settings = {"drain_timeout": drain_timeout, "server_line": server_line, "reload_command": reload_command}
+        self.configure()
+        self.template(template)
+        self.host.path("/etc/autoscaler/hosts.d").mkdir()
+        self.apps = {}
+        for port in ports:
+            self.start_app(port)
+            self.add(port, apply=False)
+        # No HAProxy yet, so the first call must not want to reload one.
+        self.configure(reload_command="true")
+        self.run("generate")
+        self.configure(**self.settings)
+        self.haproxy = self.host.start_haproxy()
+        if "stats socket" in template and " check" in server_line:
+            self.haproxy.wait_servers(len(ports))
+        self.worker = self.workers()
+
+    def configure(self, **settings):
+        self.host.path("/etc/autoscaler/autoscaler.ini").write_text(INI.format(**(self.settings | settings)))
+
+    def template(self, text):
+        self.host.path("/etc/autoscaler/haproxy.cfg").write_text(text)
+
+    def start_app(self, port, healthy=True):
+        app = self.apps[port] = App(self.host, port, healthy)
+        self.callback(app.close)
+        return app
+
+    def run(self, *words, code=0):
+        """`autoscaler -v …`; returns what it said. `code`: the exit status it has to have."""
+        done = self.host.run(["autoscaler", "-v", *words], check=False)
+        assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stderr}"
+        return done.stderr
+
+    def add(self, port, apply=True, code=0):
+        return self.run("add-host", "127.0.0.1", str(port), "--name", f"app{port}", *["--apply"] * apply, code=code)
+
+    def drop(self, port):
+        """Takes an entry out and has HAProxy follow at once, with no drain before."""
+        self.host.path(f"/etc/autoscaler/hosts.d/app{port}").unlink()
+        return self.run("generate")
+
+    def request(self, path="/"):
+        """(status, body) of one request through HAProxy."""
+        connection = http.client.HTTPConnection("lb1", timeout=20)
+        connection.sock = self.host.connect(80, timeout=20)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read().decode().strip()
+        connection.close()
+        return answer.status, body
+
+    def slow_request(self, port, seconds):
+        """A request that app `port` takes `seconds` for, in flight when this returns; a future of its outcome."""
+        pool = self.enter_context(ThreadPoolExecutor(len(self.apps)))
+        futures = [pool.submit(self.request, f"/slow/{seconds}") for _ in self.apps]
+        wait_until(lambda: all(app.slow for app in self.apps.values() if app.healthy), 5, "one request at each app")
+        return [future for future in futures]
+
+    def workers(self):
+        return sorted(pid for pid, _ in self.haproxy.workers)
+
+    def assert_no_reload(self):
+        assert self.workers() == self.worker
+
+    def in_file(self):
+        text = self.host.path("/etc/haproxy/haproxy.cfg").read_text()
+        return set(re.findall(r"^\s+server (\S+)", text, re.M))
+
+    def in_hosts_d(self):
+        return {path.name for path in self.host.path("/etc/autoscaler/hosts.d").iterdir()}
+
+    def assert_same_everywhere(self):
+        assert set(self.haproxy.servers()) == self.in_file() == self.in_hosts_d()
+        assert not self.due().exists()
+
+    def due(self):
+        return self.host.path("/etc/autoscaler/.haproxy-due")
+
+
+@pytest.fixture
+def site(tmp_path, binary):
+    with Balancer(tmp_path, binary) as site:
+        yield site
+
+
+# Without a reload
+
+def test_a_new_server_gets_requests_only_after_its_check_passed(site):
+    sick = site.start_app(8003, healthy=False)
+    stop = threading.Event()
+
+    def visit():
+        statuses = set()
+        while not stop.is_set():
+            statuses.add(site.request()[0])
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        visitors = [pool.submit(visit) for _ in range(4)]
+        said = site.add(8003)
+        assert "HAProxy: added app8003, without a reload" in said
+        site.add(8004)  # nobody listens there
+        time.sleep(0.7)
+        assert sick.served == 0
+        sick.healthy = True
+        wait_until(lambda: sick.served > 5, 5, "requests for the new server")
+        stop.set()
+        assert all(visitor.result() == {200} for visitor in visitors)
+    assert site.haproxy.servers()["app8004"].startswith("DOWN")
+    site.assert_no_reload()
+    site.assert_same_everywhere()
+
+
+def test_a_server_without_a_check_is_ready_at_once(tmp_path, binary):
+    with Balancer(tmp_path, binary, server_line="server $NAME $IP:$PORT",
+                  template=TEMPLATE.replace("option httpchk GET /healthz", "")
+                  .replace("balance roundrobin", "balance source\n    hash-type consistent")) as site:
+        site.start_app(8003)
+        site.add(8003)
+        assert site.haproxy.servers()["app8003"] == "no check"
+        site.drop(8001), site.drop(8002)
+        assert site.request() == (200, "app8003")
+        site.assert_no_reload()
+
+
+def test_a_removed_server_finishes_what_it_has(site):
+    futures = site.slow_request(8002, 1)
+    began = time.monotonic()
+    said = site.drop(8002)
+    assert 0.5 < time.monotonic() - began < 2
+    assert "HAProxy: removed app8002, without a reload" in said
+    assert {future.result() for future in futures} == {(200, "app8001"), (200, "app8002")}
+    site.assert_no_reload()
+    site.assert_same_everywhere()
+
+
+def test_a_server_that_takes_long_is_removed_by_the_next_call(site):
+    futures = site.slow_request(8002, 4)
+    assert "app8002: still has connections" in site.drop(8002)
+    assert site.due().exists() and site.haproxy.servers()["app8002"] == "MAINT"
+    assert {site.request()[1] for _ in range(10)} == {"app8001"}
+    # It comes back meanwhile: only a reload gives it its place again.
+    assert "reloading: server `app8002` runs from an earlier change" in site.add(8002)
+    wait_until(lambda: {site.request() for _ in range(5)} == {(200, "app8001"), (200, "app8002")}, 5)
+    site.worker = [pid for pid in site.workers() if pid not in site.worker]
+    assert {future.result() for future in futures} == {(200, "app8001"), (200, "app8002")}
+    site.assert_same_everywhere()
+    futures = site.slow_request(8002, 3)
+    site.drop(8002)
+    [future.result() for future in futures]
+    assert "HAProxy: removed app8002, without a reload" in site.run("generate")
+    site.assert_same_everywhere()
+
+
+def test_all_servers_are_replaced_and_somebody_always_answers(site):
+    site.start_app(8003), site.start_app(8004)
+    for port in (8001, 8002):
+        site.host.path(f"/etc/autoscaler/hosts.d/app{port}").unlink()
+    site.add(8003, apply=False), site.add(8004, apply=False)
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(lambda: [site.request()[0] for _ in iter(stop.is_set, True)])
+        site.run("generate")
+        stop.set()
+        assert set(answers.result()) == {200}
+    site.assert_no_reload()
+    site.assert_same_everywhere()
+
+
+def test_a_hundred_additions_and_removals_under_load_lose_nothing(site):
+    # Served by HAProxy itself, which keeps up with any load.
+    apps = site.host.path("/etc/haproxy/apps.cfg")
+    apps.write_text("defaults\n    mode http\n    timeout client 30s\nfrontend apps\n    bind 127.0.0.1:9001-9010\n"
+                    "    http-request return status 200 string ok content-type text/plain\n")
+    site.host.popen(["haproxy", "-f", "/etc/haproxy/apps.cfg"], log="apps.log")
+    site.host.wait_port(9010)
+    site.add(9001)
+    site.drop(8001), site.drop(8002)
+    wrk = site.host.popen(["wrk", "-t1", "-c16", "-d120s", "--latency", "http://127.0.0.1/"], log="wrk.log")
+    time.sleep(0.3)
+    for turn in range(50):  # two to four servers at any time
+        site.add(9002 + turn % 9)
+        if turn > 1:
+            site.drop(9002 + (turn - 2) % 9)
+        site.assert_no_reload()
+    site.drop(9001), site.drop(9002 + 48 % 9)
+    wrk.kill(signal.SIGINT)
+    wrk.wait()
+    report = wrk.text()
+    assert "Socket errors" not in report and "Non-2xx" not in report, report
+    assert int(re.search(r"(\d+) requests in", report)[1]) > 5000, report
+    site.run("generate")
+    site.assert_same_everywhere()
+    site.assert_no_reload()
+
+
+def test_the_membership_outlives_a_reload_and_a_restart(site):
+    site.start_app(8003)
+    site.add(8003)
+    site.drop(8001)
+    site.haproxy.reload()
+    assert site.haproxy.wait_servers(2) == ["app8002", "app8003"]
+    site.haproxy.process.stop()
+    site.haproxy = site.host.start_haproxy()
+    assert site.haproxy.wait_servers(2) == ["app8002", "app8003"]
+    site.assert_same_everywhere()
+
+
+def test_a_call_that_is_killed_is_made_up_for(site):
+    site.start_app(8003)
+    for turn in range(24):
+        if turn % 2:
+            site.host.path("/etc/autoscaler/hosts.d/app8003").unlink()
+        else:
+            site.add(8003, apply=False)
+        call = site.host.popen(["autoscaler", "-v", "generate"], log="killed.log")
+        time.sleep(0.004 * turn)
+        call.kill()
+        call.wait()
+        site.run("generate")
+        site.haproxy.wait_servers(2 if turn % 2 else 3)
+        site.assert_same_everywhere()
+
+
+# With a reload
+
+@pytest.mark.parametrize("change, reason", [
+    (("balance roundrobin", "balance static-rr"), "more than the servers changed"),
+    (("timeout client 30s", "timeout client 31s"), "more than the servers changed"),
+    ({"server_line": "server $NAME $IP:$PORT check weight 7"}, "the line of server `app8001` changed"),
+])
+def test_what_is_no_change_of_servers_alone_reloads(site, change, reason):
+    if isinstance(change, dict):
+        site.configure(**change)
+    else:
+        site.template(TEMPLATE.replace(*change))
+    site.start_app(8003)
+    assert f"HAProxy: reloading: {reason}" in site.add(8003)
+    site.haproxy.wait_servers(3)
+    assert site.workers() != site.worker
+    site.assert_same_everywhere()
+
+
+@pytest.mark.parametrize("settings, reason", [
+    ({"template": TEMPLATE.replace("balance roundrobin", "balance static-rr")},
+     "`balance static-rr` takes no servers at run time"),
+    ({"template": TEMPLATE.replace("balance roundrobin", "cookie SRV insert"),
+      "server_line": "server $NAME $IP:$PORT check cookie $NAME"}, "`cookie`"),
+    ({"template": TEMPLATE.replace("level admin", "level operator")}, "Permission denied"),
+])
+def test_what_a_running_haproxy_cannot_take_reloads(tmp_path, binary, settings, reason):
+    with Balancer(tmp_path, binary, **settings) as site:
+        site.start_app(8003)
+        said = site.add(8003)
+        assert re.search(f"HAProxy: reloading: .*{re.escape(reason)}", said), said
+        site.haproxy.wait_servers(3)
+        site.assert_same_everywhere()
+
+
+def test_without_a_socket_it_reloads_as_before(tmp_path, binary):
+    no_socket = re.sub(".*stats socket.*\n", "", TEMPLATE)
+    with Balancer(tmp_path, binary, template=no_socket) as site:
+        site.start_app(8003)
+        assert "reloading: /run/haproxy/admin.sock: No such file" in site.add(8003)
+        site.haproxy.wait_reloaded(site.worker)
+        site.drop(8001), site.drop(8002)
+        wait_until(lambda: site.request() == (200, "app8003"), 5)
+        assert not site.due().exists()
+
+
+def test_a_reload_that_fails_silently_is_noticed(tmp_path, binary):
+    with Balancer(tmp_path, binary, reload_command="true") as site:
+        site.template(TEMPLATE.replace("client 30s", "client 31s"))
+        said = site.add(8003, code=69)
+        assert "not reloaded 5 s after `true`: the old process goes on as before" in said
+        assert site.due().exists()
+        site.configure(reload_command="systemctl reload haproxy")
+        assert "HAProxy: reloading: one is due from before" in site.run("generate")
+        assert set(site.haproxy.servers()) == {"app8001", "app8002", "app8003"}
+        site.assert_same_everywhere()
+
+
+# remove-host
+
+def test_remove_host_waits_for_requests_in_flight(site):
+    futures = site.slow_request(8002, 1.5)
+    began = time.monotonic()
+    removal = site.host.popen(["autoscaler", "-v", "remove-host", "127.0.0.1:8002", "--apply"])
+    removal.wait_line("app8002: draining")
+    wait_until(lambda: site.haproxy.servers()["app8002"] == "DRAIN", 2)
+    # Others are not kept from their work, nor does theirs end the drain.
+    site.start_app(8003)
+    site.add(8003)
+    assert time.monotonic() - began < 1.2 and site.haproxy.servers()["app8002"] == "DRAIN"
+    assert removal.wait() == 0
+    assert {future.result() for future in futures} == {(200, "app8001"), (200, "app8002")}
+    assert 1 < time.monotonic() - began < 4
+    site.assert_no_reload()
+    site.assert_same_everywhere()
+    assert site.in_file() == {"app8001", "app8003"}
+    site.run("remove-host", "127.0.0.1:8002", code=64)
+
+
+def test_drain_timeout_ends_the_wait(site):
+    site.configure(drain_timeout="500ms")
+    futures = site.slow_request(8002, 4)
+    began = time.monotonic()
+    said = site.run("remove-host", "app8002")
+    assert 0.4 < time.monotonic() - began < 2
+    assert "app8002: still has 1 sessions after drain_timeout, 1 s; removed all the same" in said
+    assert site.in_hosts_d() == {"app8001"}
+    # It comes back before HAProxy was told: the drain ends.
+    site.add(8002)
+    assert {site.request()[1] for _ in range(4)} == {"app8001", "app8002"}
+    assert {future.result()[0] for future in futures} == {200}
+    site.assert_no_reload()
+    site.assert_same_everywhere()
+
+
+def test_a_server_that_is_down_is_removed_at_once(site):
+    site.apps[8002].healthy = False
+    wait_until(lambda: site.haproxy.servers()["app8002"].startswith("DOWN"), 5)
+    said = site.host.run(["autoscaler", "remove-host", "app8002", "--apply"]).stderr
+    assert said == "autoscaler: app8002: removed without draining: HAProxy has it DOWN\n"
+    site.assert_same_everywhere()
+
+
+def test_the_only_entry_stays_where_haproxy_would_follow(site):
+    site.host.run(["autoscaler", "remove-host", "app8002", "--apply"])
+    said = site.run("remove-host", "app8001", "--apply", code=78)
+    assert "app8001: is the only entry" in said
+    assert site.haproxy.servers() == {"app8001": "UP"}
+    assert "removed without draining" in site.run("remove-host", "app8001")
+    assert site.in_hosts_d() == set() and site.haproxy.servers() == {"app8001": "UP"}
+
+
+def test_the_last_one_of_two_that_leave_at_once_stays(site):
+    futures = site.slow_request(8001, 1)
+    calls = [site.host.popen(["autoscaler", "remove-host", name, "--apply"], log=f"{name}.log")
+             for name in ("app8001", "app8002")]
+    assert sorted(call.wait() for call in calls) == [0, 78]
+    assert {future.result()[0] for future in futures} == {200}
+    site.assert_same_everywhere()
+    assert list(site.haproxy.servers().values()) == ["UP"]
+
+
+def test_a_haproxy_that_does_not_answer_keeps_nobody(site):
+    site.haproxy.process.stop()
+    said = site.run("remove-host", "app8002")
+    assert "app8002: removed without draining: /run/haproxy/admin.sock: Connection refused" in said
+    assert site.in_hosts_d() == {"app8001"}
+
+
+def test_a_drain_that_is_killed_or_reloaded_away_is_done_again(site):
+    futures = site.slow_request(8002, 2.5)
+    removal = site.host.popen(["autoscaler", "-v", "remove-host", "app8002", "--apply"])
+    removal.wait_line("draining")
+    wait_until(lambda: site.haproxy.servers()["app8002"] == "DRAIN", 2)
+    removal.kill()
+    removal.wait()
+    assert site.in_hosts_d() == {"app8001", "app8002"}
+    removal = site.host.popen(["autoscaler", "-v", "remove-host", "app8002", "--apply"])
+    removal.wait_line("draining")
+    time.sleep(0.2)
+    site.haproxy.reload()
+    assert removal.wait() == 0
+    assert {future.result()[0] for future in futures} == {200}
+    site.assert_same_everywhere()
+    assert site.in_file() == {"app8001"}
