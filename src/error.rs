@@ -49,6 +49,10 @@ impl Error {
         Error::new(Kind::Io, subject, cause)
     }
 
+    pub fn busy(subject: impl fmt::Display, cause: impl fmt::Display) -> Error {
+        Error::new(Kind::Busy, subject, cause)
+    }
+
     pub fn config(subject: impl fmt::Display, cause: impl fmt::Display) -> Error {
         Error::new(Kind::Config, subject, cause)
     }
