@@ -249,7 +249,7 @@ def test_the_diff_makes_the_new_file_out_of_the_old_one(site, change):
         site.template.write_text("# first\n" + TEMPLATE + "# last\n")
         site("add-host", "10.0.0.3", 80)
     elif change == "a server less":
-        site("remove-host", "app1")
+        site.remove("app1")
     elif change == "no final newline":
         site.installed.write_text(site.installed.read_text().rstrip("\n"))
     elif change == "carriage returns":

@@ -80,7 +80,7 @@ def test_a_generated_name_is_never_used_again(cli):
     for number in range(1, 4):
         cli("add-host", f"10.0.0.{number}", 80)
     for number in range(1, 4):
-        cli("remove-host", f"app{number}")
+        cli.remove(f"app{number}")
     cli("add-host", "10.0.0.9", 80)
     os.remove(cli.hosts / "app4")  # by hand
     cli("add-host", "10.0.0.9", 80)
@@ -96,7 +96,7 @@ def test_a_generated_name_stays_clear_of_names_given_by_hand(cli):
 
 def test_a_name_given_by_hand_is_not_generated_after_its_removal(cli):
     cli("add-host", "10.0.0.1", 80, "--name", "app2")
-    cli("remove-host", "app2")
+    cli.remove("app2")
     for number in range(2, 5):
         cli("add-host", f"10.0.0.{number}", 80)
     assert "app2" not in cli.names()
@@ -105,7 +105,7 @@ def test_a_name_given_by_hand_is_not_generated_after_its_removal(cli):
 def test_remove_host_takes_a_name_an_address_or_both(cli):
     for number, wanted in enumerate(("app1", "10.0.0.2", "10.0.0.3:80", "[2001:db8::4]:80", "2001:db8::5"), 1):
         cli("add-host", f"10.0.0.{number}" if number < 4 else f"2001:db8::{number}", 80)
-        cli("remove-host", wanted)
+        cli.remove(wanted)
         assert cli.names() == [], wanted
     cli("add-host", "10.0.0.1", 80, "--name", "a")
     cli("add-host", "10.0.0.1", 81, "--name", "b")
@@ -113,7 +113,7 @@ def test_remove_host_takes_a_name_an_address_or_both(cli):
     assert "a, b" in complaint
     cli.refused(64, "remove-host", "10.0.0.2")
     cli.refused(64, "remove-host", "../hosts.d/a")
-    cli("remove-host", "10.0.0.1:81")
+    cli.remove("10.0.0.1:81")
     assert cli.names() == ["a"]
 
 

@@ -89,3 +89,23 @@ def test_a_balancer_that_was_down_is_brought_up_to_date_by_itself(tmp_path, bina
         assert new in lb2.run(["autoscaler", "list-hosts"]).stdout
         wait_until(lambda: new not in lb2.run(["autoscaler", "list-hosts"]).stdout, 90, f"lb2 has heard that {new} left")
         site.haproxies["lb2"].wait_servers(1)
+
+
+def test_a_spot_instance_that_ec2_takes_back_is_replaced_and_drains(tmp_path, binary):
+    site = Site(tmp_path, binary, settings={"scaling": CALM["scaling"] | {"scale_down_threshold": "0"}})
+    with site:
+        site.boot_load = 30
+        site.ec2.imds.spot = True
+        site.start()
+        site.load["app1"].load = 90
+        site.haproxies["lb1"].wait_servers(2, timeout=30)
+        [spot] = site.ec2.launched
+        site.load["app1"].load = 30
+        site.daemons[spot].wait_line("master lb1: connected")
+        site.ec2.imds.notices[spot] = "interruption"
+        site.daemons[spot].wait_line("spot interruption notice", timeout=15)
+        wait_until(lambda: len(site.ec2.launched) == 2, 20, "a replacement is launched")
+        site.daemons[spot].wait_line("is out of HAProxy on lb1", timeout=40)
+        names = site.get(site.balancers[0], 8)
+        assert set(names) == {"app1", site.ec2.launched[1]}
+        assert site.net.hosts[spot].alive, "EC2 ends it"

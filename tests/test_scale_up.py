@@ -165,7 +165,8 @@ def test_a_command_of_the_users_own(tmp_path, binary):
         [lb], [app] = site.balancers, site.apps
         spare = site.net.host("spare")
         spare.start_app(80)
-        for ending in ("echo spare 80 and more", "echo spare http", "echo '$(reboot)' 80", "echo -oProxyCommand=x 80", "exit 0"):
+        for ending in ("echo spare 80 and more", "echo spare http", "echo '$(reboot)' 80", "echo -oProxyCommand=x 80",
+                       "exit 0"):
             app.script("launch", LAUNCH.format(ending=ending))
             done = site.scale_up(app)
             assert done.returncode == 69 and "last line" in done.stderr, done

@@ -82,19 +82,26 @@ def test_an_old_orphan_is_terminated_only_when_every_haproxy_could_be_asked(tmp_
         # Those that HAProxy knows by their address, and those of others, are none.
         entered = site.ec2.seed(app.address, {TAG: "test"})
         others = [site.ec2.seed("10.77.0.91", {TAG: "test2"}), site.ec2.seed("10.77.0.92", {"Name": "test"})]
+        said = []
+
+        def scale_up():
+            said.append(site.scale_up(app, "--verbose"))
+            return said[-1].returncode == 0
+
         lb2.stop_sshd()
-        done = site.scale_up(app)
-        assert done.returncode == 69 and "lb2" in done.stderr  # it serves behind the other one
-        assert site.ec2.calls("TerminateInstances") == [] and len(site.ec2.launched) == 1
+        assert not scale_up()
+        assert said[-1].returncode == 69 and "lb2" in said[-1].stderr, said  # it serves behind the other one
+        assert site.ec2.calls("TerminateInstances") == [] and len(site.ec2.launched) == 1, said
         lb2.start_sshd()
         lb2.run(["autoscaler", "add-host", "lb1", "8080", "--id", orphan])  # one of them lists it
-        wait_until(lambda: site.scale_up(app).returncode == 0, 20, "the next scale-up")
-        assert site.ec2.calls("TerminateInstances") == [] and len(site.ec2.launched) == 2
+        wait_until(scale_up, 20, "the next scale-up")
+        assert site.ec2.calls("TerminateInstances") == [] and len(site.ec2.launched) == 2, said
         lb2.run(["autoscaler", "remove-host", orphan])
-        wait_until(lambda: site.scale_up(app).returncode == 0, 20, "the next scale-up")
+        wait_until(scale_up, 20, "the next scale-up")
+        assert site.ec2.calls("TerminateInstances"), said
         [end] = site.ec2.calls("TerminateInstances")
         assert [value for name, value in end.params.items() if name.startswith("InstanceId")] == [orphan]
-        assert len(site.ec2.launched) == 3
+        assert len(site.ec2.launched) == 3, said
         assert set(site.ec2.running) == {entered, *others, *site.ec2.launched}
 
 

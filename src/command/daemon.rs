@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
 use crate::core::fleet;
-use crate::core::node::{Action, LinkId, Node, Outcome, Settings};
+use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings};
 use crate::core::protocol::FromNode;
 use crate::error::Error;
 use crate::system::links::{self, Identity, News};
@@ -31,6 +31,7 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
         body.config.scaling.threshold,
         body.config.scaling.window.as_secs_f64()
     ));
+    body.watch_for_notice();
     loop {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
@@ -96,6 +97,7 @@ impl Sampler {
 }
 
 enum Event {
+    Interrupted(&'static str, Machine),
     Net(News),
     Stepped(Outcome),
 }
@@ -164,6 +166,19 @@ impl Body {
         })
     }
 
+    /// Looks out for EC2 taking this machine back.
+    fn watch_for_notice(&self) {
+        if !self.worker.asks_ec2() || !self.worker.has_metadata() {
+            return;
+        }
+        let (worker, send) = (Arc::clone(&self.worker), self.send.clone());
+        thread::spawn(move || {
+            if let Some((notice, machine)) = worker.wait_for_notice() {
+                let _ = send.send(Event::Interrupted(notice, machine));
+            }
+        });
+    }
+
     /// Waits for the next event, at most until `until`, and lets the node act on it. Returns
     /// what is left for the caller: what to say, and the end of a scale-up.
     pub fn step(&mut self, until: Instant) -> Vec<Action> {
@@ -207,6 +222,7 @@ impl Body {
                 self.looked = true;
                 self.found = found;
             }
+            Event::Interrupted(notice, machine) => self.node.interrupted(notice, machine, now),
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
     }

@@ -21,7 +21,7 @@ const LOCAL: Duration = Duration::from_secs(1);
 /// Between two looks: short after the start and after a loss, when a tunnel is likely to come up,
 /// then longer and longer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A connection that ended within this time of its beginning is not tried again before it is
 /// over: what listens there is no master, or one that is connected through another port.
 const SHORT_LIFE: Duration = Duration::from_secs(3);

@@ -1,12 +1,18 @@
 //! Leaving: which machine this is, and its end.
 
 use std::net::{ToSocketAddrs, UdpSocket};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::core::node::Machine;
 use crate::error::Error;
+
+/// The default of `[aws] metadata_url`.
+const METADATA_URL: &str = "http://169.254.169.254";
+/// Between two looks for a notice; the EC2 User Guide says every 5 s.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// This machine, if autoscaler may end it: an instance that carries the cluster's tag, or any
@@ -56,6 +62,40 @@ impl Worker {
             host,
             port,
         })
+    }
+
+    /// May there be metadata here? Elsewhere its address is somebody else's, and not to be asked.
+    pub fn has_metadata(&self) -> bool {
+        let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
+        vendor.trim() == "Amazon EC2" || self.config.aws.metadata_url != METADATA_URL
+    }
+
+    /// Waits until EC2 takes this machine back: its notice, and which machine it is. `None`: this
+    /// is no spot instance.
+    pub fn wait_for_notice(&self) -> Option<(&'static str, Machine)> {
+        let metadata = self.client.metadata();
+        let mut is_spot = false;
+        loop {
+            // Without an answer, it is asked again: metadata may be late at boot.
+            let notice = match is_spot {
+                true => metadata.notice().ok().flatten(),
+                false => match metadata.is_spot() {
+                    Ok(true) => {
+                        is_spot = true;
+                        continue;
+                    }
+                    Ok(false) => return None,
+                    Err(_) => None,
+                },
+            };
+            if let Some(notice) = notice {
+                match self.identify() {
+                    Ok(machine) => return Some((notice, machine)),
+                    Err(error) => self.log.warning(&format!("{notice}: {error}")),
+                }
+            }
+            thread::sleep(NOTICE_INTERVAL);
+        }
     }
 
     /// This machine's address as HAProxy knows it: the INI's, else the one that packets to the

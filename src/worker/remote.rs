@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::core::fleet::Listed;
 use crate::core::node::{Machine, Told};
 use crate::error::Error;
 use crate::system::child;
@@ -10,9 +11,6 @@ use crate::system::ssh::{self, Ssh};
 
 /// For one command.
 const TIME: Duration = Duration::from_secs(60);
-/// `remote_command`'s exit code for an entry that is not there.
-const NO_SUCH_ENTRY: i32 = 64;
-
 /// How to run autoscaler on a HAProxy host.
 pub struct Remote {
     ssh: Ssh,
@@ -41,8 +39,19 @@ impl Remote {
         let order = format!("remove-host {host} --apply");
         let time = drain_timeout + TIME;
         without_output(side_by_side(servers, |server| {
-            self.run(server, &order, time, &[0, NO_SUCH_ENTRY])
+            match self.run(server, &order, time) {
+                // Removed before, perhaps by a call whose answer was lost.
+                Err(_) if self.lists(server, machine) == Ok(false) => Ok(String::new()),
+                result => result,
+            }
         }))
+    }
+
+    /// Does this host list `machine`?
+    fn lists(&self, server: &str, machine: &Machine) -> Result<bool, Error> {
+        let listing = self.on(server, "list-hosts")?;
+        let here = |l: Listed| l.address == machine.host && l.port == Some(machine.port);
+        Ok(listing.lines().filter_map(Listed::parse).any(here))
     }
 
     /// Runs autoscaler on each host, side by side: what it printed, or why not.
@@ -52,16 +61,16 @@ impl Remote {
 
     /// Runs autoscaler on one host: what it printed, or why not.
     pub fn on(&self, server: &str, arguments: &str) -> Result<String, Error> {
-        self.run(server, arguments, TIME, &[0])
+        self.run(server, arguments, TIME)
     }
 
-    fn run(&self, server: &str, arguments: &str, time: Duration, good: &[i32]) -> Result<String, Error> {
+    fn run(&self, server: &str, arguments: &str, time: Duration) -> Result<String, Error> {
         let mut command = self.ssh.to(server, None, None);
         command.arg(format!("{} {arguments}", self.program));
         let failed = |cause: String| Error::unavailable(format!("HAProxy host {server}"), cause);
         let done = child::run(&mut command, time).map_err(failed)?;
         match done.status.code() {
-            Some(code) if good.contains(&code) => Ok(done.stdout),
+            Some(0) => Ok(done.stdout),
             Some(ssh::UNREACHABLE) => Err(failed(format!("ssh: {}", done.complaint()))),
             _ => Err(failed(
                 done.complaint().trim_start_matches("autoscaler: ").to_string(),

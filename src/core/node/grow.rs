@@ -66,7 +66,7 @@ impl Node {
                     .window
                     .mean()
                     .is_none_or(|mean| mean >= self.settings.threshold);
-                if over || self.wanted.is_some() {
+                if over || self.wanted.is_some() || self.interruption.is_some() {
                     self.work(Wish::Grow, Step::Launch { fleet }, now);
                 } else {
                     self.back_to_waiting(
@@ -118,6 +118,10 @@ impl Node {
         if failed.len() < told.len() {
             self.repairs.owe(machine, failed, now);
             self.succeeded(Phase::Watching);
+            if let Some(interruption) = &mut self.interruption {
+                interruption.replaced();
+                self.drain_when_due(now);
+            }
             return;
         }
         let boot_timeout = self.settings.fleet.boot_timeout;

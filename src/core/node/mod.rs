@@ -12,6 +12,7 @@
 //! tell HAProxy hosts that could not be reached.
 
 mod grow;
+mod interruption;
 mod masters;
 mod repair;
 mod shrink;
@@ -28,6 +29,7 @@ use super::lease::Wish;
 use super::protocol::{FromMaster, FromNode, Reason};
 use super::window::Window;
 use crate::error::{Error, Kind};
+use interruption::Interruption;
 pub use masters::HEARTBEAT;
 use masters::Masters;
 use repair::Repairs;
@@ -107,6 +109,7 @@ pub struct Node {
     myself: Option<Machine>,
     /// This machine is not one that autoscaler may end.
     stays: bool,
+    interruption: Option<Interruption>,
     said_alone: bool,
     out: Vec<Action>,
 }
@@ -125,6 +128,7 @@ impl Node {
             wanted: None,
             myself: None,
             stays: false,
+            interruption: None,
             said_alone: false,
             out: Vec::new(),
         }
@@ -240,7 +244,8 @@ impl Node {
             Phase::Asking { since, .. } => Some(*since + ANSWER_TIME),
             Phase::Working { next, .. } => next.as_ref().map(|(at, _)| *at),
         };
-        let due = [phase, self.repairs.deadline()];
+        let drain = self.interruption.as_ref().and_then(Interruption::deadline);
+        let due = [phase, self.repairs.deadline(), drain];
         due.into_iter().flatten().fold(self.next_heartbeat, Instant::min)
     }
 
@@ -270,12 +275,16 @@ impl Node {
             _ => {}
         }
         self.repair_when_due(now);
+        self.drain_when_due(now);
     }
 
     /// Which change is called for?
     fn need(&self) -> Option<Wish> {
         if self.wanted.is_some() {
             return self.wanted;
+        }
+        if let Some(interruption) = &self.interruption {
+            return interruption.wants_replacement().then_some(Wish::Grow);
         }
         if self.masters.other_is_at_it() {
             return None;
@@ -433,6 +442,9 @@ impl Node {
             Outcome::Repaired(result) => self.repaired(result),
             Outcome::Entered(machine, told) if self.repairs.owes(&machine) => {
                 self.entered_late(&machine, &told, now);
+            }
+            Outcome::Drained(machine, told) if self.interruption.is_some() => {
+                self.drained_before_the_end(&machine, &told);
             }
             outcome => match &self.phase {
                 Phase::Working { wish: Wish::Grow, .. } => self.grow(outcome, now),

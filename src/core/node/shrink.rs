@@ -31,10 +31,16 @@ impl Node {
             }
             Outcome::Identified(Err(error)) => {
                 self.say(error.to_string());
-                if error.kind() == Kind::Config {
-                    self.stays = true;
+                match error.kind() {
+                    // Nothing went wrong that more waiting would mend.
+                    Kind::Config => {
+                        self.stays = true;
+                        self.masters.give_back(false, &error.to_string(), &mut self.out);
+                        self.phase = Phase::Watching;
+                        self.end(Err(error));
+                    }
+                    _ => self.failed(error, now),
                 }
-                self.failed(error, now);
             }
             Outcome::Surveyed(Ok(survey)) => {
                 let Some(machine) = self.myself.clone() else {
@@ -80,17 +86,7 @@ impl Node {
     }
 
     fn drained(&mut self, machine: Machine, told: &Told, now: Instant) {
-        let mut out_of_one = false;
-        for (server, result) in told {
-            match result {
-                Ok(()) => {
-                    out_of_one = true;
-                    self.say(format!("{} is out of HAProxy on {server}", machine.title()));
-                }
-                Err(error) => self.say(error.to_string()),
-            }
-        }
-        if out_of_one {
+        if self.say_drained(&machine, told) {
             self.work(Wish::Shrink, Step::Depart { machine }, now);
         } else {
             self.failed(
@@ -98,5 +94,16 @@ impl Node {
                 now,
             );
         }
+    }
+
+    /// Says how it went; is it out of one HAProxy at least?
+    pub(super) fn say_drained(&mut self, machine: &Machine, told: &Told) -> bool {
+        for (server, result) in told {
+            self.say(match result {
+                Ok(()) => format!("{} is out of HAProxy on {server}", machine.title()),
+                Err(error) => error.to_string(),
+            });
+        }
+        told.iter().any(|(_, result)| result.is_ok())
     }
 }

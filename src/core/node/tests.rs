@@ -436,3 +436,38 @@ fn a_master_that_comes_back_makes_for_a_look_at_its_haproxy() {
     b.hear(1, "FINISH app2");
     assert_eq!(b.after(10 * SECOND), ["Repair"]);
 }
+
+#[test]
+fn a_machine_that_ec2_takes_back_is_replaced_and_then_drains() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.node.interrupted("spot interruption", machine(), b.now);
+    assert_eq!(b.seen(), ["1 SCALE"], "whatever the load");
+    assert_eq!(b.hear(1, "GRANT 1-a 30 1"), ["Survey"]);
+    assert_eq!(b.finish(Outcome::Surveyed(Ok(empty()))), ["Launch"]);
+    b.finish(Outcome::Launched(Ok(machine())));
+    b.finish(Outcome::Booted(machine(), Ok(())));
+    let end = b.finish(Outcome::Entered(machine(), told(&[("lb1", true)])));
+    assert_eq!(end, ["1 FINISH 1-a ok", "ok", "Drain"]);
+    assert_eq!(
+        b.finish(Outcome::Drained(machine(), told(&[("lb1", true)]))),
+        NOTHING,
+        "EC2 ends it"
+    );
+    assert_eq!(
+        b.sample(&[90.0; 30]),
+        NOTHING,
+        "it has other worries than its load"
+    );
+}
+
+#[test]
+fn a_machine_that_ec2_takes_back_drains_in_time_without_a_replacement() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.node.interrupted("spot interruption", machine(), b.now);
+    b.seen();
+    assert_eq!(b.hear(1, "WAIT full 30"), ["Busy"]);
+    let seen = b.after(60 * SECOND);
+    assert!(seen.contains(&"Drain".to_string()), "{seen:?}");
+}
