@@ -1,4 +1,5 @@
-"""The main job before your eyes: a busy app server gets a second one. Run by `make demo`: BINARY.
+"""The main job before your eyes: a busy app server gets a second one, which leaves when the load falls. Run
+by `make demo`: BINARY.
 
 All of it runs on this machine, in namespaces that end with this program: a HAProxy host, an app server
 and an EC2 endpoint that "boots" machines. HAProxy, sshd, the CPU load and the HTTP requests are real.
@@ -85,7 +86,21 @@ class Demo(DemoSite):
             ("lease returned", said(master, "app1: added a machine", "the cooldown begins")),
             ("joined", joined),
         ))
+
+    def shrink(self):
+        """The second act: the load falls, and the machine leaves."""
+        [new] = self.ec2.launched
+        daemon, master = self.daemons[new], self.master
+        self.begin = time.monotonic()
         self.rest()
+        self.act("Seconds since the load ended", (
+            ("load ends", lambda: "no busy loops any more"),
+            ("under threshold", said(daemon, "scale-down: (CPU .*)", rf"{new}: \1")),
+            ("lease", said(master, f"{new}: may leave", f"lb1 allows {new} to leave")),
+            ("drained", said(daemon, "is out of HAProxy on lb1", "lb1 let its requests end and took it out")),
+            ("terminated", lambda: new not in self.ec2.running and "by its own signed TerminateInstances"),
+            ("lease returned", said(master, f"{new}: left", "the cooldown begins")),
+        ))
 
     def epilogue(self):
         """What is there at the end, and whether all of it is right."""
@@ -144,6 +159,11 @@ def play(binary, scratch, screen):
             demo.show_answers()
             demo.grow()
             demo.show_answers()
+            if demo.is_quiet:
+                demo.shrink()
+                demo.show_answers()
+            else:
+                screen.line("This machine has too much to do to show a falling load: no second act.")
             demo.epilogue()
             screen.waiting("taking everything down")
         return 0
@@ -165,7 +185,7 @@ def main(binary):
     for number in SIGNALS:
         signal.signal(number, stop)
     screen, scratch, status = Screen(), Path(tempfile.mkdtemp(prefix="autoscaler-")), 1
-    screen.line(screen.paint("1", "autoscaler: a busy app server gets a second one"))
+    screen.line(screen.paint("1", "autoscaler: a busy app server gets a second one, for as long as it needs it"))
     screen.line("All of it on this machine, in namespaces: HAProxy, sshd, the load and the\n"
                 "requests are real; EC2 is a local endpoint that checks every signature.\n")
     try:

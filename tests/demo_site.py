@@ -28,7 +28,7 @@ def cpu_ticks():
 
 
 def choose_threshold(screen):
-    """The threshold in percent: above what this machine does anyway."""
+    """(The threshold in percent, above what this machine does anyway; what it does anyway)."""
     for attempt in range(QUIET_WITHIN):
         before = cpu_ticks()
         screen.pause(1.0, "measuring this machine's CPU before the load")
@@ -45,10 +45,10 @@ def choose_threshold(screen):
                      "Run it again when this machine has less to do.")
     if percent < THRESHOLD - 15:
         screen.line(f"This machine's CPU before the load: {percent:.0f}%.")
-        return THRESHOLD
+        return THRESHOLD, percent
     threshold = round((percent + 100) / 2)
     screen.line(f"This machine's CPU before the load: {percent:.0f}%, so the threshold is raised to {threshold}%.")
-    return threshold
+    return threshold, percent
 
 
 def set_keys(ini, settings):
@@ -72,13 +72,15 @@ class DemoSite(contextlib.ExitStack):
         self.binary, self.scratch, self.screen = binary, scratch, screen
         self.answers, self.burners, self.daemons = [], [], {}
         self.ini = ""
+        self.is_quiet = False  # enough to show a falling load
 
     def build(self):
         """Hosts, EC2, HAProxy and a web site: what is there before autoscaler comes."""
         self.screen.waiting("making hosts and an EC2 endpoint")
         net = self.net = self.enter_context(Network(self.scratch))
         self.aws, self.lb, self.app, self.client = (net.host(name) for name in ("aws", "lb1", "app1", "client"))
-        self.ec2 = self.enter_context(Ec2Endpoint(host=self.aws, on_launch=self.boot, boot_delay=BOOT))
+        self.ec2 = self.enter_context(Ec2Endpoint(host=self.aws, on_launch=self.boot, boot_delay=BOOT,
+                                                    on_terminate=lambda instance: net.hosts[instance].kill()))
         self.lb.install(self.binary, "autoscaler")
         self.lb.start_sshd()
         self.lb.path("/etc/haproxy/haproxy.cfg").write_text(EMPTY_HAPROXY)
@@ -104,6 +106,10 @@ class DemoSite(contextlib.ExitStack):
     def settings(self):
         """The keys that the demo sets; all others keep their defaults."""
         subnet = next(iter(self.ec2.subnets.values()))
+        threshold, anyway = choose_threshold(self.screen)
+        # A machine leaves only if the others can take its load, with room to spare; and here all
+        # of them see the load of this one machine.
+        self.is_quiet = anyway < 0.3 * threshold
         return {
             "aws": {"aws_access_key": self.ec2.access_key, "aws_secret_key": self.ec2.secret_key,
                     "aws_default_region": self.ec2.region, "endpoint_url": self.ec2.url,
@@ -111,8 +117,9 @@ class DemoSite(contextlib.ExitStack):
             "machine": {"scale_up_command": f"aws ec2 run-instances --image-id {self.ec2.image}"
                                             f" --instance-type t3.small --subnet-id {subnet}",
                         "boot_timeout": "30s"},
-            "scaling": {"threshold": choose_threshold(self.screen), "sample_interval": "500ms",
-                        "window": f"{WINDOW}s"},
+            "scaling": {"threshold": threshold, "sample_interval": "500ms", "window": f"{WINDOW}s",
+                        "cooldown": "5s", "max_hosts": 2, "scale_down_threshold": threshold // 2,
+                        "scale_down_window": "5s", "scale_down_cooldown": "5s"},
             "cluster": {"name": "demo"},
             "haproxy": {"servers": self.lb.name, "ssh_user": "root"},
         }
