@@ -7,6 +7,7 @@ use lexopt::prelude::*;
 
 use crate::core::entry;
 use crate::core::lease::Wish;
+use crate::core::words::did_you_mean;
 use crate::error::Error;
 use crate::help;
 use crate::system::log::Level;
@@ -107,11 +108,10 @@ impl Reader {
             )));
         }
         let Some(topic) = help::topic(&name) else {
-            let hint = crate::core::words::nearest(&name, help::TOPICS.iter().map(|t| t.name));
-            let hint = hint.map_or(String::new(), |near| format!(", did you mean `{near}`"));
+            let hint = did_you_mean(&name, help::TOPICS.iter().map(|t| t.name));
             return Err(Error::usage(
                 name,
-                format!("unknown command{hint}; see autoscaler --help"),
+                format!("unknown command{hint} (see autoscaler --help)"),
             ));
         };
         self.command = format!("autoscaler {name}");

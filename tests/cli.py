@@ -103,7 +103,10 @@ def environment(**extra):
 def run(argv, *, env=None, timeout=60, **options):
     """Runs `argv` in a clean environment to its end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.run(argv, env=environment(**(env or {})), timeout=timeout, text=True, **options)
+    done = subprocess.run(argv, env=environment(**(env or {})), timeout=timeout, **options)
+    # Not as "text", which would turn every line end into a line feed.
+    done.stdout, done.stderr = (stream if stream is None else stream.decode() for stream in (done.stdout, done.stderr))
+    return done
 
 
 def refusal(done, code):

@@ -430,11 +430,11 @@ mod tests {
         for (text, complaint) in [
             (
                 "[scaling]\n\ntreshold = 5\n",
-                "/etc/a.ini:3: unknown key `treshold` in [scaling]; did you mean `threshold`?",
+                "/etc/a.ini:3: unknown key `treshold` in [scaling]; did you mean threshold?",
             ),
             (
                 "[scalign]\nx = 5\n",
-                "/etc/a.ini:1: unknown section [scalign]; did you mean [scaling]?",
+                "/etc/a.ini:1: unknown section [scalign]; did you mean scaling?",
             ),
             (
                 "[scaling]\nthreshold = 101\n",
