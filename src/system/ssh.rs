@@ -17,7 +17,7 @@ pub struct Ssh {
 /// first time and hold the host to it, and keep off connections that somebody else multiplexes.
 const OPTIONS: [&str; 7] = [
     "BatchMode=yes",
-    "ConnectTimeout=10",
+    "ConnectTimeout=5",
     "ServerAliveInterval=5",
     "ServerAliveCountMax=3",
     "StrictHostKeyChecking=accept-new",

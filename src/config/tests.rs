@@ -1,0 +1,91 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/etc/a.ini"), text).map_err(|e| e.to_string())
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.scaling.threshold, 50.0);
+    assert_eq!(config.scaling.window, Duration::from_secs(10));
+    assert_eq!(config.master.tunnel_ports, 65432..=65439);
+    assert_eq!(config.haproxy.ssh_command, ["ssh"]);
+    assert_eq!(config.haproxy.config, None);
+    assert_eq!(config.dir(), Path::new("/etc"));
+    assert!(!config.has_secret());
+}
+
+#[test]
+fn a_file_of_release_0_0_3() {
+    let config = parse(
+        "[aws]\naws_access_key = AKIA\naws_secret_key = a=b%c;d#e\naws_default_region = eu-west-1\n\
+         [machine]\nscale_up_command = aws ec2 run-instances --image-id ami-1 --count 1\n\
+         [haproxy]\nservers = 10.0.0.2, lb2\nssh_user = ubuntu\nssh_params = -i ~/.ssh/k -o 'A b=c'\n\
+         server_line = server $NAME $IP:80 check\n",
+    )
+    .unwrap();
+    assert_eq!(config.aws.secret_key, "a=b%c;d#e");
+    assert_eq!(config.haproxy.servers, ["10.0.0.2", "lb2"]);
+    assert_eq!(config.haproxy.ssh_params, ["-i", "~/.ssh/k", "-o", "A b=c"]);
+    assert!(config.has_secret());
+}
+
+#[test]
+fn complaints_name_file_and_line() {
+    for (text, complaint) in [
+        (
+            "[scaling]\n\ntreshold = 5\n",
+            "/etc/a.ini:3: unknown key `treshold` in [scaling]; did you mean threshold?",
+        ),
+        (
+            "[scalign]\nx = 5\n",
+            "/etc/a.ini:1: unknown section [scalign]; did you mean scaling?",
+        ),
+        (
+            "[scaling]\nthreshold = 101\n",
+            "/etc/a.ini:2: threshold: `101` is not a percentage from 0 to 100",
+        ),
+        (
+            "[scaling]\nthreshold = 0\n",
+            "/etc/a.ini:2: threshold: must be over 0: at 0 it would scale for ever",
+        ),
+        (
+            "[scaling]\nwindow = 1 day\n",
+            "/etc/a.ini:2: window: `1 day` is not a duration such as 500ms, 10s, 2m or 1h",
+        ),
+        (
+            "[scaling]\nsample_interval = 20s\n",
+            "/etc/a.ini: window: must not be shorter than sample_interval",
+        ),
+        (
+            "[machine]\nport = 0\n",
+            "/etc/a.ini:2: port: `0` is not a port from 1 to 65535",
+        ),
+        (
+            "[machine]\nhealth_check = http\n",
+            "/etc/a.ini:2: health_check: is `tcp` or `http:/path`",
+        ),
+        (
+            "[haproxy]\nservers = -oProxyCommand=x\n",
+            "/etc/a.ini:2: servers: `-oProxyCommand=x` is not a host name or address",
+        ),
+        (
+            "[master]\ntunnel_ports = 9-1\n",
+            "/etc/a.ini:2: tunnel_ports: ends before it begins",
+        ),
+        (
+            "[master]\nlisten = 0.0.0.0:1\n",
+            "/etc/a.ini:2: listen: outside loopback needs a [cluster] secret, or anyone may ask for the lease",
+        ),
+    ] {
+        assert_eq!(parse(text).unwrap_err(), complaint);
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let config =
+        parse("[aws]\naws_secret_key = hush\naws_session_token = hush\n[cluster]\nsecret = hush\n").unwrap();
+    assert!(!format!("{config:?}").contains("hush"));
+}
