@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::core::entry;
+use crate::core::lease::Wish;
+use crate::core::words::did_you_mean;
 use crate::error::Error;
 use crate::help;
 use crate::system::log::Level;
@@ -32,7 +34,9 @@ pub enum Command {
     },
     Generate(Generate),
     Status,
-    ScaleUp {
+    /// `scale-up` or `scale-down`.
+    Scale {
+        wish: Wish,
         dry_run: bool,
     },
 }
@@ -94,10 +98,7 @@ impl Reader {
         let Some(name) = self.argument(&mut [])? else {
             return match self.help {
                 true => Ok(Command::Print(help::overview())),
-                false => Err(Error::usage(
-                    "command line",
-                    format!("no command; see autoscaler --help"),
-                )),
+                false => Err(Error::usage("command line", "no command; see autoscaler --help")),
             };
         };
         if name == "\0version" {
@@ -107,11 +108,10 @@ impl Reader {
             )));
         }
         let Some(topic) = help::topic(&name) else {
-            let hint = crate::core::words::nearest(&name, help::TOPICS.iter().map(|t| t.name));
-            let hint = hint.map_or(String::new(), |near| format!(", did you mean `{near}`"));
+            let hint = did_you_mean(&name, help::TOPICS.iter().map(|t| t.name));
             return Err(Error::usage(
                 name,
-                format!("unknown command{hint}; see autoscaler --help"),
+                format!("unknown command{hint} (see autoscaler --help)"),
             ));
         };
         self.command = format!("autoscaler {name}");
@@ -165,10 +165,16 @@ impl Reader {
                     _ => Command::Generate(Generate::Install),
                 }
             }
-            "scale-up" => {
+            "scale-up" | "scale-down" => {
                 let mut options = [Opt::flag("dry-run")];
                 self.words(&[], &mut options)?;
-                Command::ScaleUp {
+                let wish = if name == "scale-up" {
+                    Wish::Grow
+                } else {
+                    Wish::Shrink
+                };
+                Command::Scale {
+                    wish,
                     dry_run: options[0].given,
                 }
             }

@@ -57,6 +57,10 @@ impl Error {
         Error::new(Kind::Config, subject, cause)
     }
 
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The process's exit code for this failure.
     pub fn exit_code(&self) -> u8 {
         self.kind as u8

@@ -33,11 +33,13 @@ of hosts.d, following entries as they come and go. Runs until it is stopped.
     Topic {
         name: "daemon",
         arguments: "",
-        summary: "On an app server: watch the CPU and scale up",
+        summary: "On an app server: watch the CPU and scale",
         details: "\
 Samples the CPU. When the mean over a full window reaches the threshold, it asks
 every connected master for the lease, launches one machine, waits until it serves,
-and enters it into every HAProxy of [haproxy] servers. Runs until it is stopped.
+and enters it into every HAProxy of [haproxy] servers. With a scale_down_threshold, a
+machine whose mean stays under it drains and terminates itself, if the others can
+take its load. Runs until it is stopped.
 ",
     },
     Topic {
@@ -100,6 +102,17 @@ From a HAProxy host or an app server: asks every master that it can reach.
         summary: "On an app server: add one machine by hand",
         details: "\
 Takes the same lease and the same steps as the daemon, whatever the load is.
+
+      --dry-run    print the request that it would send, and change nothing
+",
+    },
+    Topic {
+        name: "scale-down",
+        arguments: "",
+        summary: "On an app server: drain and terminate this machine by hand",
+        details: "\
+Takes the same lease and the same steps as the daemon, whatever the load is. Only a
+machine that autoscaler launched leaves, and never one of the last min_hosts.
 
       --dry-run    print the request that it would send, and change nothing
 ",

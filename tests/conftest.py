@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cli import Cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,3 +16,9 @@ def binary():
     if not path.exists():
         pytest.exit(f"{path} is missing: run make first", returncode=1)
     return path
+
+
+@pytest.fixture
+def cli(binary, tmp_path):
+    """The binary with a directory of its own."""
+    return Cli(binary, tmp_path / "etc")

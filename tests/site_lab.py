@@ -5,6 +5,7 @@ sshd, an app on port 80, the INI, the binary, and its daemon.
 """
 
 import contextlib
+import secrets
 
 from lab import Ec2Endpoint, Network, ProcStat
 
@@ -36,7 +37,7 @@ class Site(contextlib.ExitStack):
 
     def __init__(self, scratch, binary, balancers=1, apps=1, settings=None, **endpoint):
         super().__init__()
-        self.binary = binary
+        self.binary, self.secret = binary, secrets.token_hex(16)
         self.net = self.enter_context(Network(scratch))
         aws = self.net.host("aws")
         self.balancers = [self.net.host(f"lb{n + 1}") for n in range(balancers)]
@@ -45,6 +46,7 @@ class Site(contextlib.ExitStack):
         self.settings = settings or {}
         self.load, self.masters, self.daemons, self.haproxies = {}, {}, {}, {}
         self.boots = True  # False: what EC2 launches never serves
+        self.boot_load = 10  # of what EC2 launches
 
     def ini(self):
         """The INI, the same on every node."""
@@ -53,7 +55,7 @@ class Site(contextlib.ExitStack):
             "machine": {"scale_up_command": command, "boot_timeout": "20s"},
             "scaling": {"procfs": "/var/lib/proc", "sample_interval": "100ms", "window": "500ms", "cooldown": "30s"},
             "master": {"lease": "4s"},
-            "cluster": {"name": "test", "secret": "0123456789abcdef0123456789abcdef"},
+            "cluster": {"name": "test", "secret": self.secret},
             "haproxy": {"servers": ", ".join(lb.name for lb in self.balancers), "ssh_user": "root",
                         "config": "/etc/haproxy/haproxy.cfg"},
         }
@@ -89,6 +91,9 @@ class Site(contextlib.ExitStack):
         for lb in self.balancers:
             self.haproxies[lb.name].wait_servers(len(self.apps))
             self.start_master(lb)
+        for lb in self.balancers:
+            for app in self.apps:
+                self.masters[lb.name].wait_line(f"tunnel {app.name}: up")
         for app in self.apps:
             self.watch(app)
             if daemons:
@@ -117,12 +122,17 @@ class Site(contextlib.ExitStack):
         host = self.net.host(instance_id, address)
         if self.boots:
             self.configure(host)
-            self.watch(host)
+            self.watch(host, self.boot_load)
             host.start_app(80)
             self.start_daemon(host)
 
     def _off(self, instance_id):
-        self.net.hosts[instance_id].kill()
+        if instance_id in self.net.hosts:  # a seeded one has no machine
+            self.net.hosts[instance_id].kill()
+
+    def scale_up(self, app, *options, timeout=60):
+        """`autoscaler scale-up` by hand; returns the CompletedProcess."""
+        return app.run(["autoscaler", "scale-up", *options], check=False, timeout=timeout)
 
     def get(self, lb, count=1):
         """Who answers `count` requests through HAProxy: the hosts' names, in order; "" for an error."""

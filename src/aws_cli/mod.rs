@@ -16,7 +16,6 @@ mod options;
 mod request;
 mod shapes;
 mod shorthand;
-mod suggest;
 mod wire;
 mod words;
 

@@ -2,7 +2,7 @@
 //! `--opt=value`, unambiguous prefixes; the last of repeated options wins.
 
 use super::shapes::{Member, Operation, Shape};
-use super::suggest::suggest;
+use crate::core::words::did_you_mean;
 
 /// An option of one operation.
 pub struct Opt {
@@ -96,7 +96,7 @@ pub fn collect(words: &[String], options: &[Opt]) -> Result<Vec<Given>, String> 
             }
             Reading::Unknown => {
                 let name = word.split('=').next().unwrap_or(word);
-                let hint = suggest(name, names.iter().copied());
+                let hint = did_you_mean(name, names.iter().copied());
                 return Err(format!("{name}: unknown option{hint}"));
             }
         };

@@ -5,10 +5,10 @@ use super::input::{Read, load, utf8, value};
 use super::interface;
 use super::options::{Given, Meaning, Opt, kebab};
 use super::shapes::Operation;
-use super::suggest::suggest;
 use super::wire::{Params, user_data, write};
 use crate::core::json;
 use crate::core::value::{Map, Value, integer};
+use crate::core::words::did_you_mean;
 use crate::ec2::Service;
 
 /// What the options say. The keys are names of members of the operation.
@@ -116,7 +116,7 @@ fn write_all(operation: &Operation, all: &Map, from_json: &[String]) -> Result<P
     let mut params = Params::new();
     for (key, value) in &all.0 {
         let Some(member) = operation.members.iter().find(|member| member.name == key) else {
-            let hint = suggest(key, operation.members.iter().map(|member| member.name));
+            let hint = did_you_mean(key, operation.members.iter().map(|member| member.name));
             return Err(format!("--cli-input-json: unknown key {key:?}{hint}"));
         };
         let path = match from_json.contains(key) {

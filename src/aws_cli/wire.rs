@@ -2,8 +2,8 @@
 //! lists are `NAME.1`, `NAME.2`, …, booleans `true` and `false`).
 
 use super::shapes::{Member, Shape};
-use super::suggest::suggest;
 use crate::core::value::{Map, Value, integer};
+use crate::core::words::did_you_mean;
 
 pub type Params = Vec<(String, String)>;
 
@@ -52,7 +52,7 @@ fn write_members(
     for (key, value) in &map.0 {
         let Some(member) = members.iter().find(|member| member.name == key) else {
             let names = members.iter().map(|member| member.name);
-            return Err(format!("{path}: unknown key {key:?}{}", suggest(key, names)));
+            return Err(format!("{path}: unknown key {key:?}{}", did_you_mean(key, names)));
         };
         let name = format!("{name}.{}", member.wire);
         write(&member.shape, value, &name, &format!("{path}: {key}"), out)?;

@@ -4,30 +4,34 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
 use crate::core::fleet;
-use crate::core::node::{Action, LinkId, Node, Outcome, Settings};
+use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings};
 use crate::core::protocol::FromNode;
 use crate::error::Error;
 use crate::system::links::{self, Identity, News};
 use crate::system::log::Log;
-use crate::system::machine;
+use crate::system::machine::{self, StatFile};
 use crate::worker::Worker;
+
+/// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
+const EVENTS: usize = 64;
 
 pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
-    let mut sampler = Sampler::new(&config, log);
+    let mut sampler = Sampler::new(&config.scaling, log);
     let mut body = Body::start(config, log)?;
     log.event(&format!(
         "daemon: watching the CPU, threshold {:.0}%, window {} s",
         body.config.scaling.threshold,
         body.config.scaling.window.as_secs_f64()
     ));
+    body.watch_for_notice();
     loop {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
@@ -42,7 +46,8 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
 
 /// Takes a sample every interval.
 struct Sampler {
-    config: Arc<Config>,
+    stat: StatFile,
+    interval: Duration,
     log: Log,
     last: Option<Counters>,
     next: Instant,
@@ -50,9 +55,10 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn new(config: &Arc<Config>, log: Log) -> Sampler {
+    fn new(settings: &Scaling, log: Log) -> Sampler {
         Sampler {
-            config: Arc::clone(config),
+            stat: StatFile::new(&settings.procfs),
+            interval: settings.sample_interval,
             log,
             last: None,
             next: Instant::now(),
@@ -65,13 +71,12 @@ impl Sampler {
         if now < self.next {
             return None;
         }
-        let interval = self.config.scaling.sample_interval;
-        self.next += interval;
+        self.next += self.interval;
         if self.next <= now {
             // It overslept (a suspended machine): what was missed is not made up for.
-            self.next = now + interval;
+            self.next = now + self.interval;
         }
-        match machine::counters(&self.config.scaling.procfs) {
+        match self.stat.read() {
             Ok(counters) => {
                 self.failing = false;
                 let busy = self.last.as_ref().and_then(|last| counters.busy_since(last));
@@ -92,6 +97,7 @@ impl Sampler {
 }
 
 enum Event {
+    Interrupted(&'static str, Machine),
     Net(News),
     Stepped(Outcome),
 }
@@ -102,11 +108,14 @@ pub struct Body {
     pub node: Node,
     worker: Arc<Worker>,
     writers: BTreeMap<LinkId, TcpStream>,
-    send: Sender<Event>,
+    send: SyncSender<Event>,
     events: Receiver<Event>,
     refusals: BTreeMap<u16, String>,
     /// Every tunnel port has been looked at once.
-    pub looked: bool,
+    looked: bool,
+    /// How many connections have been found and how many greetings have ended, one way or other.
+    found: usize,
+    greeted: usize,
     log: Log,
 }
 
@@ -121,6 +130,8 @@ impl Body {
         let settings = Settings {
             threshold: config.scaling.threshold,
             window: config.scaling.window,
+            scale_down_threshold: config.scaling.scale_down_threshold,
+            scale_down_window: config.scaling.scale_down_window,
             sample_interval: config.scaling.sample_interval,
             servers: config.haproxy.servers.clone(),
             fleet: fleet::Rules {
@@ -129,12 +140,13 @@ impl Body {
                 max_hosts: config.scaling.max_hosts,
             },
             ec2: worker.asks_ec2(),
+            repair_delay: config.master.lease.mul_f64(machine::random_share()?),
         };
         let identity = Identity {
             node: machine::host_name()?,
             secret: config.cluster.secret.clone(),
         };
-        let (send, events) = mpsc::channel();
+        let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(config.master.tunnel_ports.clone(), identity, move |news| {
             to_net.send(Event::Net(news)).is_ok()
@@ -148,8 +160,23 @@ impl Body {
             events,
             refusals: BTreeMap::new(),
             looked: false,
+            found: 0,
+            greeted: 0,
             log,
         })
+    }
+
+    /// Looks out for EC2 taking this machine back.
+    fn watch_for_notice(&self) {
+        if !self.worker.asks_ec2() || !self.worker.has_metadata() {
+            return;
+        }
+        let (worker, send) = (Arc::clone(&self.worker), self.send.clone());
+        thread::spawn(move || {
+            if let Some((notice, machine)) = worker.wait_for_notice() {
+                let _ = send.send(Event::Interrupted(notice, machine));
+            }
+        });
     }
 
     /// Waits for the next event, at most until `until`, and lets the node act on it. Returns
@@ -172,6 +199,7 @@ impl Body {
         match event {
             Event::Net(News::Connected { link, master, stream }) => {
                 self.refusals.clear();
+                self.greeted += 1;
                 if self.node.connected(link, &master, now) {
                     self.writers.insert(link, stream);
                 } else {
@@ -184,12 +212,17 @@ impl Body {
                 self.node.disconnected(link, &why, now);
             }
             Event::Net(News::Refused { port, why }) => {
+                self.greeted += 1;
                 let why = format!("127.0.0.1:{port}: not a master to go by: {why}");
                 if self.refusals.insert(port, why.clone()).as_ref() != Some(&why) {
                     self.log.warning(&why);
                 }
             }
-            Event::Net(News::Looked) => self.looked = true,
+            Event::Net(News::Looked { found }) => {
+                self.looked = true;
+                self.found = found;
+            }
+            Event::Interrupted(notice, machine) => self.node.interrupted(notice, machine, now),
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
     }
@@ -222,11 +255,13 @@ impl Body {
         }
     }
 
+    /// Has everyone who was there at the start been greeted?
+    pub fn all_greeted(&self) -> bool {
+        self.looked && self.greeted >= self.found
+    }
+
     /// The reasons why no master could be greeted, for a person who waits for one.
     pub fn refusals(&self) -> String {
         self.refusals.values().cloned().collect::<Vec<_>>().join("; ")
     }
 }
-
-/// For callers that wait for events alone.
-pub const LONG: Duration = Duration::from_secs(3600);

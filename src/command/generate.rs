@@ -108,6 +108,7 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         // next one.
         due.reload |= change.is_err();
         due_file.save(&due)?;
+        keep_first(target).map_err(|e| Error::io(target.display(), e))?;
         fs::rename(&candidate.path, target).map_err(|e| Error::io(target.display(), e))?;
         log.event(&format!(
             "{}: installed with {} servers",
@@ -147,6 +148,16 @@ fn candidate(
     }
     check(config, target, &candidate.path)?;
     Ok(candidate)
+}
+
+/// Keeps what was there before the first `generate` ever, which was somebody's own work.
+fn keep_first(target: &Path) -> io::Result<()> {
+    let mut copy = target.as_os_str().to_owned();
+    copy.push(".before-autoscaler");
+    match fs::hard_link(target, copy) {
+        Err(e) if !matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn keep_owner(path: &Path, before: &Metadata) -> io::Result<()> {

@@ -1,17 +1,19 @@
 //! `master`: the protocol's sockets, the tunnels and the state file around [`Master`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
-use crate::core::lease::{Arbiter, Rules};
+use crate::core::lease::{Arbiter, Rules, Wish};
 use crate::core::master::{Master, Output};
 use crate::error::Error;
 use crate::system::files;
 use crate::system::hosts_dir::HostsDir;
+use crate::system::lines::End;
 use crate::system::listener::{self, News, Writers};
 use crate::system::log::Log;
 use crate::system::machine;
@@ -19,6 +21,11 @@ use crate::system::ssh::Ssh;
 use crate::system::state::StateFile;
 use crate::system::tunnel::{Change, Route, Tunnel};
 
+/// How far under the threshold the others must stay with the load of a machine that leaves: what
+/// they take over must not make them scale up again.
+const ROOM: f64 = 0.8;
+/// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
+const EVENTS: usize = 64;
 /// How often `hosts.d` is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -39,10 +46,11 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
         scale_down_cooldown: config.scaling.scale_down_cooldown,
         max_hosts: config.scaling.max_hosts,
         min_hosts: config.scaling.min_hosts,
+        room: ROOM * config.scaling.threshold,
     };
     let arbiter = Arbiter::new(rules, saved, now);
     let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
-    let (send, events) = mpsc::channel();
+    let (send, events) = mpsc::sync_channel(EVENTS);
     let to_net = send.clone();
     listener::listen(config.master.listen, move |news| {
         to_net.send(Event::Net(news)).is_ok()
@@ -64,7 +72,11 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
     loop {
         let now = Instant::now();
         if now >= next_look {
-            tunnels.follow();
+            let leaving = master
+                .arbiter
+                .lease()
+                .is_some_and(|lease| lease.wish == Wish::Shrink);
+            tunnels.follow(leaving);
             next_look = now + LOOK;
         }
         carry_out(master.tick(now), &master, &mut writers, &mut saver, now);
@@ -82,11 +94,18 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
                 master.opened(peer);
             }
             Event::Net(News::Line(peer, line)) => {
+                if !writers.has(peer) {
+                    // Cut off, and this was still on its way.
+                    continue;
+                }
                 let out = master.line(peer, &line, tunnels.hosts, &machine::nonce()?, now);
                 carry_out(out, &master, &mut writers, &mut saver, now);
             }
             Event::Net(News::Closed(peer, end)) => {
-                writers.send(peer, &format!("ERROR {}", end.text()));
+                // One that has only stopped sending (`… | nc`) has done nothing wrong.
+                if end != End::Closed {
+                    writers.send(peer, &format!("ERROR {}", end.text()));
+                }
                 writers.close(peer);
                 master.closed(peer);
             }
@@ -131,7 +150,7 @@ impl Saver {
 struct Tunnels<'a> {
     config: &'a Config,
     log: Log,
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     hosts_dir: HostsDir,
     known_hosts: PathBuf,
     running: BTreeMap<String, Tunnel>,
@@ -143,7 +162,7 @@ struct Tunnels<'a> {
 }
 
 impl<'a> Tunnels<'a> {
-    fn new(config: &'a Config, log: Log, events: Sender<Event>) -> Tunnels<'a> {
+    fn new(config: &'a Config, log: Log, events: SyncSender<Event>) -> Tunnels<'a> {
         Tunnels {
             config,
             log,
@@ -157,8 +176,9 @@ impl<'a> Tunnels<'a> {
         }
     }
 
-    /// Makes the tunnels follow `hosts.d`.
-    fn follow(&mut self) {
+    /// Makes the tunnels follow `hosts.d`. While a node is `leaving`, tunnels outlive their entries:
+    /// it has drained itself and still has to say `FINISH`.
+    fn follow(&mut self, leaving: bool) {
         let changed = self.hosts_dir.changed().ok();
         // A change within the clock's tick of the last one leaves the same time: look again
         // while it is fresh.
@@ -176,15 +196,18 @@ impl<'a> Tunnels<'a> {
                 return;
             }
         };
-        self.seen = changed;
         self.hosts = names.len();
+        if self.seen.is_none() {
+            self.forget_keys_but_of(&names);
+        }
         let gone: Vec<String> = self
             .running
             .keys()
             .filter(|n| !names.contains(*n))
             .cloned()
             .collect();
-        for name in gone {
+        self.seen = changed.filter(|_| gone.is_empty() || !leaving);
+        for name in gone.into_iter().filter(|_| !leaving) {
             if let Some(tunnel) = self.running.remove(&name) {
                 self.log.event(&format!("tunnel {name}: entry removed, closing"));
                 tunnel.forget();
@@ -199,6 +222,14 @@ impl<'a> Tunnels<'a> {
         }
     }
 
+    /// Entries may have gone while no master ran.
+    fn forget_keys_but_of(&self, names: &BTreeSet<String>) {
+        let files = fs::read_dir(&self.known_hosts).into_iter().flatten().flatten();
+        for file in files.filter(|file| !names.contains(&*file.file_name().to_string_lossy())) {
+            let _ = fs::remove_file(file.path());
+        }
+    }
+
     fn open(&mut self, name: String, host: String) {
         if self.running.get(&name).is_some_and(|t| t.host() == host) {
             return;
@@ -207,7 +238,6 @@ impl<'a> Tunnels<'a> {
             self.say_once("known_hosts", &error.to_string());
         }
         let route = Route {
-            name: name.clone(),
             host,
             ports: self.config.master.tunnel_ports.clone(),
             target: reachable(self.config.master.listen).to_string(),

@@ -9,7 +9,7 @@ mod init;
 mod list_hosts;
 mod master;
 mod remove_host;
-mod scale_up;
+mod scale;
 mod status;
 
 use std::fs;
@@ -55,7 +55,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status => status::run(&load(&path)?),
-        Command::ScaleUp { dry_run } => scale_up::run(load(&path)?, dry_run, log),
+        Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `status`: what every master within reach knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -14,9 +14,6 @@ use crate::system::machine;
 
 /// For the masters to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After the first look at all ports: for greetings that take a moment longer.
-const SETTLE: Duration = Duration::from_millis(500);
-
 pub fn run(config: &Config) -> Result<(), Error> {
     let identity = Identity {
         node: machine::host_name()?,
@@ -25,23 +22,30 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let ports = config.master.tunnel_ports.clone();
     let (send, news) = mpsc::channel();
     links::look(ports.clone(), identity, move |news| send.send(news).is_ok());
-    let mut deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     // Those who have not said END yet, and those who have been asked at all.
     let (mut owing, mut masters, mut why) = (BTreeSet::new(), BTreeSet::new(), String::new());
-    let mut looked = false;
-    let mut text = String::new();
-    while !(looked && owing.is_empty() && !masters.is_empty()) {
+    // How many connections were found, once that is known, and how many greetings have ended.
+    let (mut found, mut greeted) = (None, 0);
+    let mut answers = BTreeMap::new();
+    while found.is_none_or(|found| greeted < found) || !owing.is_empty() {
         match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(News::Connected {
                 link,
                 master,
                 mut stream,
             }) => {
+                greeted += 1;
                 if masters.insert(master.clone()) && writeln!(stream, "{}", FromNode::Status).is_ok() {
                     owing.insert(link);
-                    text += &format!("MASTER {master}\n");
+                    answers.insert(link, format!("MASTER {master}\n"));
                 }
             }
+            Ok(News::Refused { port, why: cause }) => {
+                greeted += 1;
+                why = format!(": port {port}: {cause}");
+            }
+            Ok(News::Looked { found: count }) => found = Some(count),
             Ok(News::Line(link, FromMaster::End)) => {
                 owing.remove(&link);
             }
@@ -49,17 +53,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
                 link,
                 line @ (FromMaster::Node { .. } | FromMaster::Lease { .. } | FromMaster::Cooldown { .. }),
             )) if owing.contains(&link) => {
-                text += &format!("{line}\n");
+                *answers.entry(link).or_default() += &format!("{line}\n");
             }
+            Ok(News::Line(..)) => {}
             Ok(News::Lost(link, _)) => {
                 owing.remove(&link);
             }
-            Ok(News::Refused { port, why: cause }) => why = format!(": port {port}: {cause}"),
-            Ok(News::Looked) if !looked => {
-                looked = true;
-                deadline = Instant::now() + SETTLE;
-            }
-            Ok(_) => {}
             Err(_) => break,
         }
     }
@@ -67,5 +66,5 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let where_ = format!("127.0.0.1:{}-{}", ports.start(), ports.end());
         return Err(Error::unavailable(where_, format!("no master answers here{why}")));
     }
-    print(&text)
+    print(&answers.into_values().collect::<String>())
 }

@@ -4,12 +4,12 @@ mod keys;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::entry::parse_port as port;
+use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
@@ -43,6 +43,10 @@ pub struct Aws {
 #[derive(Debug)]
 pub struct Machine {
     pub scale_up_command: String,
+    /// Empty: this instance is terminated.
+    pub scale_down_command: String,
+    /// Empty: it is found out.
+    pub address: Option<IpAddr>,
     pub port: u16,
     pub health_check: HealthCheck,
     pub boot_timeout: Duration,
@@ -69,6 +73,9 @@ pub struct Scaling {
     pub cooldown: Duration,
     pub max_hosts: usize,
     pub min_hosts: usize,
+    /// Percent; 0: never leave.
+    pub scale_down_threshold: f64,
+    pub scale_down_window: Duration,
     pub scale_down_cooldown: Duration,
     /// How long a leaving server may take to finish its requests.
     pub drain_timeout: Duration,
@@ -147,6 +154,8 @@ impl Config {
             },
             machine: Machine {
                 scale_up_command: v.text("machine", "scale_up_command"),
+                scale_down_command: v.text("machine", "scale_down_command"),
+                address: v.parsed("machine", "address", address)?,
                 port: v.parsed("machine", "port", port)?,
                 health_check: v.parsed("machine", "health_check", health_check)?,
                 boot_timeout: v.duration("machine", "boot_timeout")?,
@@ -160,6 +169,8 @@ impl Config {
                 cooldown: v.duration("scaling", "cooldown")?,
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
+                scale_down_threshold: v.parsed("scaling", "scale_down_threshold", percent)?,
+                scale_down_window: v.duration("scaling", "scale_down_window")?,
                 scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
                 drain_timeout: v.duration("scaling", "drain_timeout")?,
                 procfs: v.text("scaling", "procfs").into(),
@@ -190,9 +201,6 @@ impl Config {
                 reload_command: v.text("haproxy", "reload_command"),
             },
         };
-        // Those that later releases act on are held to their form already.
-        v.parsed("scaling", "scale_down_threshold", percent)?;
-        v.duration("scaling", "scale_down_window")?;
         config.check(&v)?;
         Ok(config)
     }
@@ -201,6 +209,20 @@ impl Config {
     fn check(&self, v: &Values) -> Result<(), Error> {
         if self.scaling.window < self.scaling.sample_interval {
             return Err(v.error("scaling", "window", "must not be shorter than sample_interval"));
+        }
+        if self.scaling.scale_down_window < self.scaling.sample_interval {
+            return Err(v.error(
+                "scaling",
+                "scale_down_window",
+                "must not be shorter than sample_interval",
+            ));
+        }
+        if self.scaling.scale_down_threshold >= self.scaling.threshold {
+            return Err(v.error(
+                "scaling",
+                "scale_down_threshold",
+                "must be under threshold, or machines would come and go for ever",
+            ));
         }
         if self.scaling.sample_interval < Duration::from_millis(10) {
             return Err(v.error(
@@ -305,6 +327,14 @@ fn count(text: &str) -> Result<usize, String> {
         .map_err(|_| format!("`{text}` is not a whole number"))
 }
 
+fn address(text: &str) -> Result<Option<IpAddr>, String> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(None),
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(format!("`{text}` is not an IP address")),
+    }
+}
+
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not <address>:<port>, as in 127.0.0.1:65432"))
@@ -320,13 +350,9 @@ fn cluster_name(text: &str) -> Result<String, String> {
 }
 
 fn servers(text: &str) -> Result<Vec<String>, String> {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
     text.split([',', ' ', '\t', '\n'])
-        .filter(|s| !s.is_empty())
-        .map(|s| match s.bytes().all(ok) && !s.starts_with('-') {
-            true => Ok(s.to_string()),
-            false => Err(format!("`{s}` is not a host name or address")),
-        })
+        .filter(|host| !host.is_empty())
+        .map(|host| check_host(host).map(|()| host.to_string()))
         .collect()
 }
 
@@ -404,11 +430,11 @@ mod tests {
         for (text, complaint) in [
             (
                 "[scaling]\n\ntreshold = 5\n",
-                "/etc/a.ini:3: unknown key `treshold` in [scaling]; did you mean `threshold`?",
+                "/etc/a.ini:3: unknown key `treshold` in [scaling]; did you mean threshold?",
             ),
             (
                 "[scalign]\nx = 5\n",
-                "/etc/a.ini:1: unknown section [scalign]; did you mean [scaling]?",
+                "/etc/a.ini:1: unknown section [scalign]; did you mean scaling?",
             ),
             (
                 "[scaling]\nthreshold = 101\n",

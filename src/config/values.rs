@@ -25,14 +25,14 @@ impl Values {
         let items = ini::parse(text).map_err(|(line, cause)| at(line, cause))?;
         for (line, name) in section_lines(text) {
             if !keys.iter().any(|(section, ..)| *section == name) {
-                let hint = did_you_mean(&name, keys.iter().map(|k| k.0), "[", "]");
+                let hint = words::did_you_mean(&name, keys.iter().map(|k| k.0));
                 return Err(at(line, format!("unknown section [{name}]{hint}")));
             }
         }
         for item in &items {
             let mut of_section = keys.iter().filter(|k| k.0 == item.section).map(|k| k.1);
             if !of_section.clone().any(|key| key == item.key) {
-                let hint = did_you_mean(&item.key, &mut of_section, "`", "`");
+                let hint = words::did_you_mean(&item.key, &mut of_section);
                 return Err(at(
                     item.line,
                     format!("unknown key `{}` in [{}]{hint}", item.key, item.section),
@@ -104,11 +104,4 @@ fn section_lines(text: &str) -> impl Iterator<Item = (usize, String)> + '_ {
         let name = line.trim().strip_prefix('[')?.strip_suffix(']')?;
         Some((index + 1, name.to_string())).filter(|_| line.starts_with('['))
     })
-}
-
-fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>, open: &str, close: &str) -> String {
-    match words::nearest(word, known) {
-        Some(near) => format!("; did you mean {open}{near}{close}?"),
-        None => String::new(),
-    }
 }

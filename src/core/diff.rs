@@ -12,7 +12,10 @@ enum Edit {
 
 /// The unified diff from `old` to `new`; empty when they are equal.
 pub fn unified(old_name: &str, old: &str, new_name: &str, new: &str) -> String {
-    let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let (a, b): (Vec<&str>, Vec<&str>) = (
+        old.split_inclusive('\n').collect(),
+        new.split_inclusive('\n').collect(),
+    );
     let edits = edits(&a, &b);
     let mut out = String::new();
     let mut i = 0;
@@ -32,9 +35,9 @@ pub fn unified(old_name: &str, old: &str, new_name: &str, new: &str) -> String {
         out += &format!("@@ -{} +{} @@\n", range(in_a, from_a), range(in_b, from_b));
         for edit in hunk {
             match edit {
-                Edit::Keep => out += &format!(" {}\n", a[in_a]),
-                Edit::Delete => out += &format!("-{}\n", a[in_a]),
-                Edit::Insert => out += &format!("+{}\n", b[in_b]),
+                Edit::Keep => push(&mut out, ' ', a[in_a]),
+                Edit::Delete => push(&mut out, '-', a[in_a]),
+                Edit::Insert => push(&mut out, '+', b[in_b]),
             }
             in_a += usize::from(*edit != Edit::Insert);
             in_b += usize::from(*edit != Edit::Delete);
@@ -42,6 +45,15 @@ pub fn unified(old_name: &str, old: &str, new_name: &str, new: &str) -> String {
         i = end;
     }
     out
+}
+
+/// One line; what lacks its line feed is marked as `patch` expects it.
+fn push(out: &mut String, mark: char, line: &str) {
+    out.push(mark);
+    out.push_str(line);
+    if !line.ends_with('\n') {
+        out.push_str("\n\\ No newline at end of file\n");
+    }
 }
 
 /// Where the hunk with the change at `change` ends: changes that share context are one hunk.
@@ -135,6 +147,11 @@ mod tests {
             "--- a\n+++ b\n@@ -2,6 +2,7 @@\n 2\n 3\n 4\n+x\n 5\n 6\n 7\n"
         );
         assert_eq!(unified("a", old, "b", old), "");
+        let cut = unified("a", "1\n2", "b", "1\n2\n");
+        assert_eq!(
+            cut,
+            "--- a\n+++ b\n@@ -1,2 +1,2 @@\n 1\n-2\n\\ No newline at end of file\n+2\n"
+        );
     }
 
     #[test]
@@ -161,7 +178,7 @@ mod tests {
                 }
             }
             prop_assert_eq!((x, y), (a.len(), b.len()));
-            prop_assert_eq!(unified("a", &old, "b", &new).is_empty(), a == b);
+            prop_assert_eq!(unified("a", &old, "b", &new).is_empty(), old == new);
         }
     }
 }

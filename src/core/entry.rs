@@ -47,6 +47,8 @@ impl Entry {
         let form = match words[..] {
             ["server", server, target, ..] if check_name(server).is_ok() => {
                 let (address, port) = split_target(target);
+                // The tunnel's ssh is called with it.
+                check_host(address)?;
                 Form::Line {
                     line: line.into(),
                     address: address.into(),
@@ -154,6 +156,21 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// Is `host` a host name or an address, and nothing that a program could take for an option?
+///
+/// # Errors
+/// A text that says so.
+pub fn check_host(host: &str) -> Result<(), String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    match !host.is_empty() && host.bytes().all(ok) && !host.starts_with('-') {
+        true => Ok(()),
+        false => Err(format!(
+            "`{}` is not a host name or address",
+            super::protocol::one_line(host)
+        )),
+    }
+}
+
 /// Is `id` an EC2 instance id, `i-` and hex digits? Returns it.
 ///
 /// # Errors
@@ -245,6 +262,8 @@ mod tests {
             "bind *:1",
             "server a\u{0}b 1.2.3.4:80",
             "server a 1.2.3.4:80\nbind *:1",
+            "server a -oProxyCommand=x:80",
+            "server a $IP:80",
             "server",
         ] {
             assert!(Entry::parse("app1", text).is_err(), "{text:?}");

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use super::entry;
+use super::node::Machine;
+
 /// One EC2 instance that carries the cluster's tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     pub id: String,
     /// `pending` or `running`.
     pub live: bool,
+    /// `shutting-down` or `terminated`.
+    pub gone: bool,
     /// Its private address, once it has one.
     pub address: Option<String>,
     /// Seconds since 1970, by EC2's clock.
@@ -19,6 +24,8 @@ pub struct Instance {
 pub struct Listed {
     pub name: String,
     pub address: String,
+    /// `None` in a line of 0.0.3 that has none.
+    pub port: Option<u16>,
     pub instance: Option<String>,
 }
 
@@ -26,12 +33,13 @@ impl Listed {
     /// Reads `<name> <address> <port> <instance or ->`; `None` for anything else.
     pub fn parse(line: &str) -> Option<Listed> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [name, address, _port, instance] = words[..] else {
+        let [name, address, port, instance] = words[..] else {
             return None;
         };
         Some(Listed {
             name: name.into(),
             address: address.into(),
+            port: entry::parse_port(port).ok(),
             instance: Some(instance).filter(|i| *i != "-").map(String::from),
         })
     }
@@ -48,8 +56,8 @@ pub struct Survey {
     pub now: u64,
     /// The cluster's instances, terminated ones included while EC2 lists them.
     pub instances: Vec<Instance>,
-    /// What each HAProxy host lists; `None` for one that could not be asked. Empty when there is
-    /// no live instance to look for.
+    /// What each HAProxy host lists, in the order of `[haproxy] servers`; `None` for one that could
+    /// not be asked. Empty when there is no live instance to look for.
     pub listings: Vec<Option<Vec<Listed>>>,
 }
 
@@ -77,27 +85,41 @@ pub enum Plan {
     Wait { why: String, wait: Duration },
 }
 
-/// Decides. Adopting comes first, since that machine answers the need without another one.
+/// The live instances that no HAProxy host lists, of those that could be asked.
+fn orphans(survey: &Survey) -> impl Iterator<Item = &Instance> {
+    let listed = |i: &Instance| survey.listings.iter().flatten().flatten().any(|l| l.is(i));
+    survey.instances.iter().filter(move |i| i.live && !listed(i))
+}
+
+fn age(instance: &Instance, survey: &Survey) -> Duration {
+    Duration::from_secs(survey.now.saturating_sub(instance.launched_at))
+}
+
+/// The instances to terminate because they never came into service, or left it half way: orphans
+/// that had their time to boot. None while a HAProxy host could not be asked: not seen is not the
+/// same as not there.
+pub fn leftovers(survey: &Survey, rules: &Rules) -> Vec<String> {
+    if survey.listings.iter().any(Option::is_none) {
+        return Vec::new();
+    }
+    let old = orphans(survey).filter(|i| age(i, survey) >= rules.boot_timeout);
+    old.map(|i| i.id.clone()).collect()
+}
+
+/// Decides on a launch. Adopting comes first, since that machine answers the need without another
+/// one.
 pub fn plan(survey: &Survey, rules: &Rules) -> Plan {
-    let age = |i: &Instance| Duration::from_secs(survey.now.saturating_sub(i.launched_at));
-    let orphans: Vec<&Instance> = survey
-        .instances
-        .iter()
-        .filter(|i| i.live && !survey.listings.iter().flatten().flatten().any(|l| l.is(i)))
-        .collect();
-    if let Some(young) = orphans.iter().find(|i| age(i) < rules.boot_timeout) {
+    if let Some(young) = orphans(survey).find(|i| age(i, survey) < rules.boot_timeout) {
         return Plan::Adopt {
-            instance: (*young).clone(),
-            boot_time_left: rules.boot_timeout - age(young),
+            instance: young.clone(),
+            boot_time_left: rules.boot_timeout - age(young, survey),
         };
     }
-    // Not seen is not the same as not there: a HAProxy that could not be asked may list it.
-    if !orphans.is_empty() && survey.listings.iter().all(Option::is_some) {
-        return Plan::Clear {
-            ids: orphans.iter().map(|i| i.id.clone()).collect(),
-        };
+    let ids = leftovers(survey, rules);
+    if !ids.is_empty() {
+        return Plan::Clear { ids };
     }
-    if let Some(newest) = survey.instances.iter().map(age).min()
+    if let Some(newest) = survey.instances.iter().map(|i| age(i, survey)).min()
         && newest < rules.cooldown
     {
         return Plan::Wait {
@@ -123,6 +145,61 @@ pub fn plan(survey: &Survey, rules: &Rules) -> Plan {
     Plan::Launch { fleet }
 }
 
+/// Something that one HAProxy host missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fix {
+    Add { machine: Machine },
+    Remove { name: String },
+}
+
+/// What the HAProxy hosts, by their number in the listings, missed: live instances that another
+/// one lists, and entries whose instance is gone. Where that would be more than half of a host's
+/// entries, something else is wrong, and nothing is removed there.
+pub fn repairs(survey: &Survey) -> Vec<(usize, Fix)> {
+    let mut fixes = Vec::new();
+    let asked = || {
+        survey
+            .listings
+            .iter()
+            .enumerate()
+            .filter_map(|(at, l)| l.as_ref().map(|l| (at, l)))
+    };
+    for instance in survey.instances.iter().filter(|i| i.live) {
+        let Some(seen) = asked().flat_map(|(_, l)| l).find(|l| l.is(instance)) else {
+            continue;
+        };
+        let Some(port) = seen.port else { continue };
+        let machine = Machine {
+            instance: Some(instance.id.clone()),
+            host: seen.address.clone(),
+            port,
+        };
+        for (at, listing) in asked() {
+            if !listing.iter().any(|l| l.is(instance)) {
+                fixes.push((
+                    at,
+                    Fix::Add {
+                        machine: machine.clone(),
+                    },
+                ));
+            }
+        }
+    }
+    let is_gone = |l: &&Listed| {
+        survey
+            .instances
+            .iter()
+            .any(|i| i.gone && l.instance.as_ref() == Some(&i.id))
+    };
+    for (at, listing) in asked() {
+        let gone: Vec<&Listed> = listing.iter().filter(is_gone).collect();
+        if 2 * gone.len() <= listing.len() {
+            fixes.extend(gone.iter().map(|l| (at, Fix::Remove { name: l.name.clone() })));
+        }
+    }
+    fixes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +218,7 @@ mod tests {
         Instance {
             id: id.into(),
             live,
+            gone: !live,
             address: Some(format!("10.0.0.{}", &id[2..])),
             launched_at: NOW - age,
         }
@@ -235,6 +313,25 @@ mod tests {
             plan(&survey(&instances, &[Some(listing)]), &rules()),
             Plan::Wait { .. }
         ));
+    }
+
+    #[test]
+    fn a_host_that_was_away_is_brought_to_what_the_others_list() {
+        let (old, new) = (instance("i-1", false, 9000), instance("i-2", true, 900));
+        let here = "a 10.0.0.9 80 -\nb 10.0.0.2 8080 i-2";
+        let back = "a 10.0.0.9 80 -\nb 10.0.0.1 80 i-1";
+        let s = survey(&[old.clone(), new], &[Some(here), None, Some(back)]);
+        let machine = Machine {
+            instance: Some("i-2".into()),
+            host: "10.0.0.2".into(),
+            port: 8080,
+        };
+        let fixes = [(2, Fix::Add { machine }), (2, Fix::Remove { name: "b".into() })];
+        assert_eq!(repairs(&s), fixes);
+        let most = survey(&[old], &[Some("b 10.0.0.1 80 i-1")]);
+        assert_eq!(repairs(&most), [], "not more than half of the entries");
+        let orphan = survey(&[instance("i-3", true, 9)], &[Some("")]);
+        assert_eq!(repairs(&orphan), [], "whom nobody lists, its launcher enters");
     }
 
     #[test]

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::protocol::Reason;
 
+/// How many grants may have gone unsaved before a restart. Without a limit, a made-up lease could
+/// push the epoch to the end of its range.
+const MOST_UNSAVED: u64 = 1000;
+
 /// One connection to this master, numbered by whoever accepted it.
 pub type PeerId = u64;
 
@@ -26,6 +30,9 @@ pub struct Rules {
     pub scale_down_cooldown: Duration,
     pub max_hosts: usize,
     pub min_hosts: usize,
+    /// Percent: a node may leave if no other one comes over this with its share of the leaving
+    /// one's load.
+    pub room: f64,
 }
 
 /// The lease as it stands.
@@ -115,9 +122,8 @@ impl Arbiter {
         self.lease.as_ref()
     }
 
-    /// How long the rule for the lease's length is.
-    pub fn lease_length(&self) -> Duration {
-        self.rules.lease
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// What is left of the cooldown after a scale-up; zero when there is none.
@@ -125,18 +131,18 @@ impl Arbiter {
         self.grow_after.saturating_duration_since(now)
     }
 
-    /// `SCALE` or `RETIRE` from `node` over `peer`, with `hosts` entries in `hosts.d`.
-    /// `salt` makes the new lease's name one that nobody else can guess.
+    /// `SCALE` or `RETIRE` from `node` over `peer`. `full`: there are as many machines as there may
+    /// be, or as few. `salt` makes the new lease's name one that nobody else can guess.
     pub fn ask(
         &mut self,
         wish: Wish,
         node: &str,
         peer: PeerId,
-        hosts: usize,
+        full: bool,
         salt: &str,
         now: Instant,
     ) -> Result<&Lease, Refusal> {
-        if let Some(refusal) = self.refusal(wish, peer, hosts, now) {
+        if let Some(refusal) = self.refusal(wish, peer, full, now) {
             return Err(refusal);
         }
         if self.lease.is_none() {
@@ -153,16 +159,16 @@ impl Arbiter {
         Ok(self.lease.as_ref().expect("it was there or has just been made"))
     }
 
-    fn refusal(&self, wish: Wish, peer: PeerId, hosts: usize, now: Instant) -> Option<Refusal> {
+    fn refusal(&self, wish: Wish, peer: PeerId, full: bool, now: Instant) -> Option<Refusal> {
         let refuse = |reason, until: Instant| {
             Some(Refusal {
                 reason,
                 wait: until.saturating_duration_since(now),
             })
         };
-        let (after, full) = match wish {
-            Wish::Grow => (self.grow_after, hosts >= self.rules.max_hosts),
-            Wish::Shrink => (self.shrink_after, hosts <= self.rules.min_hosts),
+        let after = match wish {
+            Wish::Grow => self.grow_after,
+            Wish::Shrink => self.shrink_after,
         };
         if now < self.starting_until {
             return refuse(Reason::Starting, self.starting_until);
@@ -193,12 +199,14 @@ impl Arbiter {
 
     /// `HOLD` from `node` over a new connection.
     ///
-    /// A lease that this master doesn't know, with a later epoch than any it does, was granted by
-    /// a master whose state was lost before it got to disk: it stands.
+    /// A restarted master may not know it, because it could not be saved: then, and while nobody
+    /// else has one, a lease with a later epoch than any known stands.
     pub fn hold(&mut self, id: &str, node: &str, peer: PeerId, now: Instant) -> Result<&Lease, Refusal> {
         let known = matches!(&self.lease, Some(lease) if lease.id == id && lease.node == node);
         let epoch = id.split('-').next().and_then(|e| e.parse().ok()).unwrap_or(0);
-        if !known && self.lease.is_none() && epoch > self.epoch {
+        let unsaved =
+            now < self.starting_until && (self.epoch + 1..=self.epoch + MOST_UNSAVED).contains(&epoch);
+        if !known && self.lease.is_none() && unsaved {
             self.epoch = epoch;
             self.lease = Some(Lease {
                 id: id.into(),
@@ -239,9 +247,14 @@ impl Arbiter {
         Some(lease)
     }
 
-    /// Ends a lease whose time is over and returns it.
+    /// Ends a lease whose time is over and returns it. A node that wished to leave may well have
+    /// left without the time to say so: then nobody else leaves for a while either.
     pub fn expire(&mut self, now: Instant) -> Option<Lease> {
-        self.lease.take_if(|lease| lease.expires <= now)
+        let lease = self.lease.take_if(|lease| lease.expires <= now)?;
+        if lease.wish == Wish::Shrink {
+            self.shrink_after = now + self.rules.scale_down_cooldown;
+        }
+        Some(lease)
     }
 }
 
@@ -258,6 +271,7 @@ mod tests {
             scale_down_cooldown: 600 * SECOND,
             max_hosts: 3,
             min_hosts: 1,
+            room: 40.0,
         }
     }
 
@@ -266,7 +280,7 @@ mod tests {
     }
 
     fn grow<'a>(a: &'a mut Arbiter, node: &str, peer: PeerId, now: Instant) -> Result<&'a Lease, Refusal> {
-        a.ask(Wish::Grow, node, peer, 1, "salt", now)
+        a.ask(Wish::Grow, node, peer, false, "salt", now)
     }
 
     #[test]
@@ -334,14 +348,24 @@ mod tests {
     }
 
     #[test]
-    fn full_counts_hosts() {
+    fn full_is_a_reason_of_its_own() {
         let now = Instant::now();
         let mut a = fresh(now);
-        let refusal = a.ask(Wish::Grow, "app1", 1, 3, "s", now).unwrap_err();
+        let refusal = a.ask(Wish::Grow, "app1", 1, true, "s", now).unwrap_err();
         assert_eq!(refusal.reason, Reason::Full);
-        let refusal = a.ask(Wish::Shrink, "app1", 1, 1, "s", now).unwrap_err();
-        assert_eq!(refusal.reason, Reason::Full);
-        assert!(a.ask(Wish::Shrink, "app1", 1, 2, "s", now).is_ok());
+        assert!(a.ask(Wish::Shrink, "app1", 1, false, "s", now).is_ok());
+    }
+
+    #[test]
+    fn a_node_that_left_without_a_word_keeps_others_from_leaving_but_not_from_scaling_up() {
+        let now = Instant::now();
+        let mut a = fresh(now);
+        a.ask(Wish::Shrink, "app1", 1, false, "s", now).unwrap();
+        let later = now + 30 * SECOND;
+        a.expire(later).unwrap();
+        let refusal = a.ask(Wish::Shrink, "app2", 2, false, "s", later).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Cooldown);
+        assert!(grow(&mut a, "app2", 2, later).is_ok());
     }
 
     #[test]
@@ -375,9 +399,15 @@ mod tests {
     fn a_lease_whose_master_lost_its_state_stands() {
         let now = Instant::now();
         let mut a = fresh(now);
+        assert!(a.hold("9-ab", "app1", 1, now).is_err(), "nothing was lost here");
+        let mut a = Arbiter::new(rules(), Some(Saved::default()), now);
+        assert!(
+            a.hold("18446744073709551615-x", "app1", 1, now).is_err(),
+            "made up"
+        );
         assert_eq!(a.hold("9-ab", "app1", 1, now).unwrap().epoch, 9);
         a.finish("9-ab", "app1", false, now);
-        assert_eq!(grow(&mut a, "app2", 2, now).unwrap().epoch, 10);
+        assert_eq!(grow(&mut a, "app2", 2, now + 30 * SECOND).unwrap().epoch, 10);
     }
 
     #[test]

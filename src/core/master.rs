@@ -11,6 +11,8 @@ use super::protocol::{self, FromMaster, FromNode};
 
 /// A node that has been silent for this long is no longer shown by `STATUS`.
 const FORGET_NODE: Duration = Duration::from_secs(60);
+/// A load older than three heartbeats says nothing of now.
+const FRESH: Duration = Duration::from_secs(15);
 
 /// Something for the caller to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,7 +242,11 @@ impl Master {
     ) {
         let epoch_before = self.arbiter.lease().map(|l| l.epoch);
         let salt: String = nonce.chars().take(16).collect();
-        let verdict = self.arbiter.ask(wish, node, peer, hosts, &salt, now).cloned();
+        let full = match wish {
+            Wish::Grow => hosts >= self.arbiter.rules().max_hosts,
+            Wish::Shrink => hosts <= self.arbiter.rules().min_hosts || !self.others_have_room(node, now),
+        };
+        let verdict = self.arbiter.ask(wish, node, peer, full, &salt, now).cloned();
         if let Ok(lease) = &verdict
             && epoch_before != Some(lease.epoch)
         {
@@ -255,13 +261,26 @@ impl Master {
         self.answer(peer, verdict, out);
     }
 
+    /// Could the others, as they last said, share the load of `leaving`?
+    fn others_have_room(&self, leaving: &str, now: Instant) -> bool {
+        let fresh = self
+            .loads
+            .iter()
+            .filter(|(_, (_, at))| now.saturating_duration_since(*at) < FRESH);
+        let (own, others): (Vec<_>, Vec<_>) = fresh.partition(|(name, _)| *name == leaving);
+        let load: f64 = own.iter().map(|(_, (percent, _))| percent).sum();
+        let share = load / others.len() as f64;
+        let room = self.arbiter.rules().room;
+        load == 0.0 || (!others.is_empty() && others.iter().all(|(_, (percent, _))| percent + share <= room))
+    }
+
     fn answer(&self, peer: PeerId, verdict: Result<Lease, Refusal>, out: &mut Vec<Output>) {
         out.push(Output::Send(
             peer,
             match verdict {
                 Ok(lease) => FromMaster::Grant {
                     lease: lease.id,
-                    seconds: seconds(self.arbiter.lease_length()),
+                    seconds: seconds(self.arbiter.rules().lease),
                     epoch: lease.epoch,
                 },
                 Err(refusal) => FromMaster::Wait {
@@ -338,6 +357,7 @@ mod tests {
                 scale_down_cooldown: Duration::from_secs(600),
                 max_hosts: 10,
                 min_hosts: 1,
+                room: 40.0,
             };
             let arbiter = Arbiter::new(rules, None, now);
             Bench {
@@ -473,6 +493,32 @@ mod tests {
             );
             assert_eq!(b.say(1, "SCALE"), Vec::<String>::new(), "it is gone");
         }
+    }
+
+    #[test]
+    fn nobody_leaves_whose_load_the_others_could_not_take() {
+        let mut b = Bench::new("");
+        for (peer, node) in [(1, "app1"), (2, "app2"), (3, "app3")] {
+            b.join(peer, node);
+        }
+        b.say(1, "LOAD 20");
+        assert_eq!(
+            b.say(1, "RETIRE"),
+            ["1 WAIT full 30"],
+            "nobody else has said anything"
+        );
+        b.say(2, "LOAD 31");
+        b.say(3, "LOAD 5");
+        assert_eq!(
+            b.say(1, "RETIRE"),
+            ["1 WAIT full 30"],
+            "31 and half of 20 are over 40"
+        );
+        b.say(2, "LOAD 30");
+        assert_eq!(
+            b.say(1, "RETIRE").last().unwrap(),
+            "1 GRANT 1-f0f1f2f3f4f5f6f7 30 1"
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub mod master;
 pub mod node;
 pub mod protocol;
 pub mod runtime;
+#[cfg(test)]
+mod simulation;
 pub mod template;
 pub mod value;
 pub mod window;

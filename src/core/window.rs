@@ -30,12 +30,13 @@ impl Window {
 
     /// The mean of a full window, 0 to 100; `None` until it is full.
     pub fn mean(&self) -> Option<f64> {
-        (self.samples.len() == self.length).then(|| self.samples.iter().sum::<f64>() / self.length as f64)
+        self.mean_so_far().filter(|_| self.samples.len() == self.length)
     }
 
-    /// The newest sample.
-    pub fn newest(&self) -> Option<f64> {
-        self.samples.back().copied()
+    /// The mean of what there is; `None` without a sample.
+    pub fn mean_so_far(&self) -> Option<f64> {
+        let sum: f64 = self.samples.iter().sum();
+        (!self.samples.is_empty()).then(|| sum / self.samples.len() as f64)
     }
 
     /// Begins a new window.
@@ -58,9 +59,10 @@ mod tests {
         assert_eq!(window.mean(), Some(80.0));
         window.push(10.0);
         assert_eq!(window.mean(), Some(50.0));
-        assert_eq!(window.newest(), Some(10.0));
         window.clear();
-        assert_eq!(window.mean(), None);
+        assert_eq!(window.mean_so_far(), None);
+        window.push(10.0);
+        assert_eq!((window.mean(), window.mean_so_far()), (None, Some(10.0)));
     }
 
     #[test]

@@ -31,26 +31,25 @@ pub fn quoted(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// The word of `known` that `word` most likely was meant to be, if any is near enough.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|k| (distance(word, k), k))
-        .filter(|(distance, k)| *distance <= 2 && *distance < k.len() / 2)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, k)| k)
+/// `; did you mean NAME?`, or nothing when no name is near `word`.
+pub fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+    names
+        .map(|name| (distance(word, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 6)
+        .map_or(String::new(), |(_, name)| format!("; did you mean {name}?"))
 }
 
-/// How many letters to insert, delete or exchange to turn `a` into `b` (Levenshtein).
+/// How many characters to change, insert or delete (Levenshtein), whatever their case.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
+    for (i, x) in a.bytes().enumerate() {
         let mut diagonal = row[0];
         row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let kept = diagonal + usize::from(x != *y);
+        for (j, y) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
             diagonal = row[j + 1];
-            row[j + 1] = kept.min(row[j] + 1).min(diagonal + 1);
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
         }
     }
     row[b.len()]
@@ -72,9 +71,12 @@ mod tests {
 
     #[test]
     fn near_misses() {
-        let known = ["threshold", "window", "port"];
-        assert_eq!(nearest("treshold", known.into_iter()), Some("threshold"));
-        assert_eq!(nearest("windwo", known.into_iter()), Some("window"));
-        assert_eq!(nearest("frobnicate", known.into_iter()), None);
+        let names = ["threshold", "window", "--image-id", "--block-device-mappings"];
+        let hint = |word| did_you_mean(word, names.into_iter());
+        assert_eq!(hint("treshold"), "; did you mean threshold?");
+        assert_eq!(hint("windwo"), "; did you mean window?");
+        assert_eq!(hint("--ImageID"), "; did you mean --image-id?");
+        assert!(hint("--blok-device-maping").contains("--block-device-mappings"));
+        assert_eq!(hint("frobnicate"), "");
     }
 }

@@ -100,6 +100,21 @@ impl Imds {
         self.line("meta-data/local-ipv4")
     }
 
+    /// Is this a spot instance?
+    pub fn is_spot(&self) -> Result<bool, NoMetadata> {
+        Ok(self.line("meta-data/instance-life-cycle")?.as_deref() == Some("spot"))
+    }
+
+    /// What EC2 has announced to a spot instance, if anything (EC2 User Guide, "Spot Instance
+    /// interruption notices" and "rebalance recommendations").
+    pub fn notice(&self) -> Result<Option<&'static str>, NoMetadata> {
+        if self.get("meta-data/spot/instance-action")?.is_some() {
+            return Ok(Some("spot interruption notice"));
+        }
+        let rebalance = self.get("meta-data/events/recommendations/rebalance")?;
+        Ok(rebalance.map(|_| "rebalance recommendation"))
+    }
+
     /// The role's name and its credentials' document. None: the instance has no role.
     pub fn role(&self) -> Result<Option<(String, Value)>, NoMetadata> {
         const PATH: &str = "meta-data/iam/security-credentials/";

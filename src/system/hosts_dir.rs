@@ -105,8 +105,18 @@ impl HostsDir {
             }
             (Some(name), _) => name.to_string(),
             (None, Some(id)) if !taken(id) => id.to_string(),
-            (None, _) => self.next_name(&entries)?,
+            (None, _) => {
+                let last = self.last_serial()?.max(
+                    entries
+                        .iter()
+                        .filter_map(|e| serial_of(&e.name))
+                        .max()
+                        .unwrap_or(0),
+                );
+                format!("app{}", last + 1)
+            }
         };
+        self.remember(&name)?;
         let entry = Entry {
             name,
             form: Form::Host {
@@ -119,27 +129,35 @@ impl HostsDir {
         files::write(&path, &entry.text(), 0o644, Place::New).map_err(|e| Error::io(path.display(), e))
     }
 
-    /// A name that no server had before: HAProxy and ssh remember names for longer than
-    /// `hosts.d` does.
-    fn next_name(&self, entries: &[Entry]) -> Result<String, Error> {
-        let path = self.base.join(".serial");
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        let last = match fs::read_to_string(&path) {
-            Ok(text) => number(&text).ok_or_else(|| {
-                Error::config(path.display(), "is not a number; the next name follows from it")
-            })?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
-            Err(e) => return Err(Error::io(path.display(), e)),
+    /// The highest number of a server called `app<n>` that there has been. Its name is not given
+    /// again: HAProxy and ssh remember names for longer than `hosts.d` does.
+    fn last_serial(&self) -> Result<u64, Error> {
+        let path = self.serial_path();
+        match fs::read_to_string(&path) {
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| Error::config(path.display(), "is not a number; the next name follows from it")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(Error::io(path.display(), e)),
+        }
+    }
+
+    /// Takes down that there has been a server called `name`.
+    fn remember(&self, name: &str) -> Result<(), Error> {
+        let Some(serial) = serial_of(name) else {
+            return Ok(());
         };
-        let in_use = entries
-            .iter()
-            .filter_map(|e| number(e.name.strip_prefix("app")?))
-            .max()
-            .unwrap_or(0);
-        let next = last.max(in_use) + 1;
-        files::write(&path, &format!("{next}\n"), 0o644, Place::Replace)
-            .map_err(|e| Error::io(path.display(), e))?;
-        Ok(format!("app{next}"))
+        if serial <= self.last_serial()? {
+            return Ok(());
+        }
+        let path = self.serial_path();
+        let written = files::write(&path, &format!("{serial}\n"), 0o644, Place::Replace);
+        written.map_err(|e| Error::io(path.display(), e))
+    }
+
+    fn serial_path(&self) -> PathBuf {
+        self.base.join(".serial")
     }
 
     /// Removes the entry called `name`.
@@ -148,7 +166,17 @@ impl HostsDir {
     /// I/O.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         debug_assert!(entry::check_name(name).is_ok());
+        self.remember(name)?;
         let path = self.path().join(name);
         fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))
     }
+}
+
+/// The number of a name like `app7`. Numbers beyond all use don't count, so that the next name
+/// stays one.
+fn serial_of(name: &str) -> Option<u64> {
+    name.strip_prefix("app")?
+        .parse()
+        .ok()
+        .filter(|serial| *serial < 1_000_000_000)
 }

@@ -12,12 +12,16 @@ use std::time::{Duration, Instant};
 use super::lines::{Lines, SILENCE};
 use super::machine;
 use crate::core::auth::{self, Claim, Role};
+use crate::core::backoff::Backoff;
 use crate::core::node::LinkId;
 use crate::core::protocol::{FromMaster, FromNode};
 
-/// Between two looks while no master is connected, and while one is.
-const LOOK: Duration = Duration::from_secs(1);
-const LOOK_FOR_MORE: Duration = Duration::from_secs(5);
+/// How long a port of this machine may take to answer.
+const LOCAL: Duration = Duration::from_secs(1);
+/// Between two looks: short after the start and after a loss, when a tunnel is likely to come up,
+/// then longer and longer.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A connection that ended within this time of its beginning is not tried again before it is
 /// over: what listens there is no master, or one that is connected through another port.
 const SHORT_LIFE: Duration = Duration::from_secs(3);
@@ -46,8 +50,18 @@ pub enum News {
         port: u16,
         why: String,
     },
-    /// Every port has been looked at once.
-    Looked,
+    /// Every port has been looked at once. For each connection that was found, `Connected` or
+    /// `Refused` has come or will come.
+    Looked {
+        found: usize,
+    },
+}
+
+/// A port whose connection has ended.
+struct Freed {
+    port: u16,
+    /// It was a master, and its tunnel will likely come up again soon.
+    was_good: bool,
 }
 
 /// Looks for masters until `tell` returns false.
@@ -57,16 +71,18 @@ pub fn look(
     tell: impl Fn(News) -> bool + Clone + Send + 'static,
 ) {
     thread::spawn(move || {
-        let (freed, free): (Sender<u16>, Receiver<u16>) = mpsc::channel();
+        let (freed, free): (Sender<Freed>, Receiver<Freed>) = mpsc::channel();
         let mut in_use = BTreeSet::new();
         let mut next_link = 0;
+        let mut told_once = false;
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             for port in ports.clone() {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 if in_use.contains(&port) {
                     continue;
                 }
-                let Ok(stream) = TcpStream::connect_timeout(&address, LOOK) else {
+                let Ok(stream) = TcpStream::connect_timeout(&address, LOCAL) else {
                     continue;
                 };
                 in_use.insert(port);
@@ -76,17 +92,28 @@ pub fn look(
                 thread::spawn(move || {
                     let since = Instant::now();
                     follow(link, port, stream, &identity, &tell);
-                    thread::sleep(SHORT_LIFE.saturating_sub(since.elapsed()));
-                    let _ = freed.send(port);
+                    let rest = SHORT_LIFE.saturating_sub(since.elapsed());
+                    thread::sleep(rest);
+                    let _ = freed.send(Freed {
+                        port,
+                        was_good: rest.is_zero(),
+                    });
                 });
             }
-            if !tell(News::Looked) {
+            if !told_once
+                && !tell(News::Looked {
+                    found: next_link as usize,
+                })
+            {
                 return;
             }
-            let pause = if in_use.is_empty() { LOOK } else { LOOK_FOR_MORE };
-            // A port that comes free is looked at again at once.
-            for port in free.recv_timeout(pause).into_iter().chain(free.try_iter()) {
-                in_use.remove(&port);
+            told_once = true;
+            let woken = free.recv_timeout(pauses.failed());
+            for freed in woken.into_iter().chain(free.try_iter()) {
+                in_use.remove(&freed.port);
+                if freed.was_good {
+                    pauses.reset();
+                }
             }
         }
     });
@@ -128,7 +155,7 @@ fn follow(link: LinkId, port: u16, stream: TcpStream, identity: &Identity, tell:
 /// `HELLO` to `WELCOME`. Returns the master's name and the lines that follow.
 fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), String> {
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(LOOK));
+    let _ = stream.set_write_timeout(Some(LOCAL));
     let mut writer = stream;
     let mut send = |message: FromNode| {
         writer

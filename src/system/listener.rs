@@ -97,6 +97,10 @@ impl Writers {
         self.streams.insert(peer, stream);
     }
 
+    pub fn has(&self, peer: PeerId) -> bool {
+        self.streams.contains_key(&peer)
+    }
+
     /// Sends a line. A peer that doesn't take it is cut off, and its reader says so.
     pub fn send(&mut self, peer: PeerId, line: &str) {
         if let Some(stream) = self.streams.get_mut(&peer)

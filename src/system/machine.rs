@@ -1,8 +1,8 @@
 //! What this machine says of itself: its name, its CPU, its randomness.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use crate::core::auth::hex;
 use crate::core::cpu::Counters;
@@ -41,29 +41,52 @@ pub fn nonce() -> Result<String, Error> {
     Ok(hex(&bytes))
 }
 
-/// Reads the CPU's counters from `<procfs>/stat`.
+/// A random number from 0 to 1.
 ///
 /// # Errors
-/// I/O, or a text that is not `proc(5)`'s, named after the file.
-pub fn counters(procfs: &Path) -> Result<Counters, Error> {
-    let path = procfs.join("stat");
-    // The kernel makes the whole file at once, and the lines about CPUs come first.
-    let mut text = vec![0; 16 * 1024];
-    let mut length = 0;
-    let mut file = File::open(&path).map_err(|e| Error::io(path.display(), e))?;
-    loop {
-        let read = file
-            .read(&mut text[length..])
-            .map_err(|e| Error::io(path.display(), e))?;
-        length += read;
-        let cpus_are_complete = text[..length].windows(5).any(|w| w == b"\nintr");
-        if read == 0 || cpus_are_complete {
-            break;
-        }
-        if length == text.len() {
-            text.resize(2 * length, 0);
+/// I/O.
+pub fn random_share() -> Result<f64, Error> {
+    let digits = &nonce()?[..8];
+    Ok(f64::from(u32::from_str_radix(digits, 16).unwrap_or(0)) / f64::from(u32::MAX))
+}
+
+/// `<procfs>/stat`, read again and again into the same memory.
+pub struct StatFile {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl StatFile {
+    pub fn new(procfs: &Path) -> StatFile {
+        StatFile {
+            path: procfs.join("stat"),
+            text: vec![0; 16 * 1024],
         }
     }
-    Counters::parse(&String::from_utf8_lossy(&text[..length]))
-        .map_err(|cause| Error::io(path.display(), cause))
+
+    /// The CPU's counters.
+    ///
+    /// # Errors
+    /// I/O, or a text that is not `proc(5)`'s, named after the file.
+    pub fn read(&mut self) -> Result<Counters, Error> {
+        let length = self.fill().map_err(|e| Error::io(self.path.display(), e))?;
+        let text = String::from_utf8_lossy(&self.text[..length]);
+        Counters::parse(&text).map_err(|cause| Error::io(self.path.display(), cause))
+    }
+
+    /// Reads until the lines about CPUs, which come first, are complete.
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut file = File::open(&self.path)?;
+        let mut length = 0;
+        loop {
+            let read = file.read(&mut self.text[length..])?;
+            length += read;
+            if read == 0 || self.text[..length].windows(5).any(|w| w == b"\nintr") {
+                return Ok(length);
+            }
+            if length == self.text.len() {
+                self.text.resize(2 * length, 0);
+            }
+        }
+    }
 }

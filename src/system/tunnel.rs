@@ -28,8 +28,6 @@ const PORT_TAKEN: &str = "remote port forwarding failed";
 /// Where a tunnel leads and what it needs.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The entry's name in `hosts.d`.
-    pub name: String,
     pub host: String,
     /// The ports to try at the far end.
     pub ports: RangeInclusive<u16>,

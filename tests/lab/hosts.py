@@ -35,7 +35,7 @@ class Network:
     """The wire. `scratch`: a directory for the hosts' files, such as pytest's `tmp_path`.
 
     `keep`: further directories that must be seen inside the hosts although they lie under a private one
-    (this Python, this repository and `scratch` always are). Use as a context manager, or call close().
+    (this Python, this repository and `scratch` always are); all but `scratch` are read-only there. Use as a context manager, or call close().
     """
 
     PREFIX, PREFIX6 = "10.77.0.", "fd77::"
@@ -205,9 +205,10 @@ class Host(services.Services):
             if any(kept.is_relative_to(private) for private in PRIVATE):
                 place = self.path(kept)
                 place.mkdir(parents=True, exist_ok=True)
-                binds += [str(kept), str(place)]
+                # Read-only, for these are this machine's own: nothing that a test deletes in a host may reach them.
+                binds += [str(kept), str(place), "rw" if kept == self.net.scratch else "ro"]
         for private in PRIVATE:
-            binds += [str(self.path(private)), private]
+            binds += [str(self.path(private)), private, "rw"]
         self._unshare, self._init = start_init(
             ["--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"], [*binds, "--", self.name])
         # The cable's end at the bridge, and what is plugged in there: slow() puts a relay between.
@@ -284,6 +285,17 @@ class Host(services.Services):
                                    lambda: slow.Relay(self._port, f"{self._port}a", milliseconds / 1000))
 
     # Commands and connections
+
+    def commands(self):
+        """{pid, as seen outside: argv} of all that runs in the host, whoever started it."""
+        inside, found = os.readlink(f"/proc/{self._init}/ns/pid"), {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.readlink(f"/proc/{pid}/ns/pid") == inside:
+                    found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            except OSError:  # it has just ended
+                pass
+        return {pid: argv for pid, argv in found.items() if argv}  # without zombies
 
     def environment(self, extra=None):
         """The environment of a command in the host: PATH, HOME, LANG, and `extra`; nothing of the test's own."""

@@ -23,6 +23,8 @@ class Metadata:
         self.endpoint = endpoint
         self.mode, self.role, self.code, self.lifetime = "on", "lab-role", "Success", 6 * 3600
         self.default_instance = None
+        self.spot = False  # are all instances spot instances?
+        self.notices = {}  # instance id -> "interruption" or "rebalance"
         self.requests = []
         self.released = threading.Event()
         self._tokens = {}
@@ -79,7 +81,13 @@ class Metadata:
             return json.dumps({"region": region, "availabilityZone": instance.zone, "instanceId": instance.id,
                                "privateIp": instance.address, "instanceType": instance.type,
                                "accountId": self.endpoint.fleet.moto.account}, indent=2)
+        notice, soon = self.notices.get(instance.id), _iso(self.endpoint.now() + 120)
+        if notice == "interruption" and path == "/latest/meta-data/spot/instance-action":
+            return json.dumps({"action": "terminate", "time": soon})
+        if notice == "rebalance" and path == "/latest/meta-data/events/recommendations/rebalance":
+            return json.dumps({"noticeTime": soon})
         return {
+            "/latest/meta-data/instance-life-cycle": "spot" if self.spot else "on-demand",
             "/latest/meta-data/instance-id": instance.id,
             "/latest/meta-data/local-ipv4": instance.address,
             "/latest/meta-data/instance-type": instance.type,

@@ -13,10 +13,14 @@ from .support import Unavailable, children_of
 
 SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Arguments: SOURCE TARGET (each to be bound) … -- NAME. SIGCHLD is ignored for good, so that the kernel
+# Arguments: SOURCE TARGET ro|rw (each to be bound) … -- NAME. SIGCHLD is ignored for good, so that the kernel
 # reaps orphans: `cat` would leave zombies.
 _INIT = """set -e
-while [ "$1" != -- ]; do mount --rbind "$1" "$2"; shift 2; done
+while [ "$1" != -- ]; do
+    mount --rbind "$1" "$2"
+    if [ "$3" = ro ]; then mount -o remount,bind,ro "$2"; fi
+    shift 3
+done
 echo "$2" >/proc/sys/kernel/hostname
 trap '' CHLD
 echo ready

@@ -31,6 +31,11 @@ class ProcStat:
         if self._thread:
             self._thread.start()
 
+    @property
+    def steps(self):
+        """How many tenths of a second it has shown so far."""
+        return self._steps
+
     def __enter__(self):
         return self
 

@@ -1,6 +1,8 @@
 """What can be started in a host: sshd, HAProxy, app servers."""
 
+import contextlib
 import csv
+import os
 import re
 import shutil
 import signal
@@ -25,6 +27,7 @@ MaxStartups 200
 MaxSessions 200
 UseDNS no
 PrintMotd no
+Subsystem sftp internal-sftp
 SetEnv PATH={path}
 LogLevel VERBOSE
 """
@@ -61,6 +64,15 @@ class Services:
         sshd = self.popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"], log="sshd.log")
         sshd.wait_line(r"Server listening on 0\.0\.0\.0")
         return sshd
+
+    def stop_sshd(self):
+        """sshd and all its sessions end at once; start_sshd() brings it back."""
+        def running():
+            return [pid for pid, argv in self.commands().items() if argv[0].startswith(("sshd", "/usr/sbin/sshd"))]
+        for pid in running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not running(), 5, f"no sshd on {self.name}")
 
     def start_haproxy(self, config_path="/etc/haproxy/haproxy.cfg"):
         """A real HAProxy, master and worker, with the config that lies in the host; returns a HAProxy.

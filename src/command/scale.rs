@@ -1,44 +1,45 @@
-//! `scale-up`: one decision by hand, through the same lease and the same steps.
+//! `scale-up` and `scale-down`: one decision by hand, through the same lease and the same steps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::daemon::{Body, LONG};
+use super::daemon::Body;
 use super::print;
 use crate::config::Config;
+use crate::core::lease::Wish;
 use crate::core::node::Action;
 use crate::error::Error;
 use crate::system::log::Log;
 use crate::worker::Worker;
 
-/// After the first look at all ports: for those masters whose greeting takes a moment longer.
-const SETTLE: Duration = Duration::from_millis(500);
+/// For the masters to greet.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-pub fn run(config: Config, dry_run: bool, log: Log) -> Result<(), Error> {
+/// For waiting for events alone.
+const LONG: Duration = Duration::from_secs(3600);
+
+pub fn run(config: Config, wish: Wish, dry_run: bool, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
     if dry_run {
-        return print(&Worker::new(config, log)?.describe());
+        let worker = Worker::new(config, log)?;
+        return print(&match wish {
+            Wish::Grow => worker.describe_up()?,
+            Wish::Shrink => worker.describe_down()?,
+        });
     }
     let mut body = Body::start(Arc::clone(&config), log)?;
-    let mut asked = None;
+    let patience = Instant::now() + PATIENCE;
+    let mut asked = false;
     loop {
         let now = Instant::now();
-        if body.looked && asked.is_none() {
-            asked = Some(now + SETTLE);
-        }
-        let until = match asked {
-            Some(at) if now >= at => {
-                if !body.node.has_master() {
-                    return Err(no_master(&config, &body));
-                }
-                asked = Some(now + LONG);
-                body.node.want(now);
-                now
+        if !asked && (body.all_greeted() || now >= patience) {
+            if !body.node.has_master() {
+                return Err(no_master(&config, &body));
             }
-            Some(at) => at,
-            None => now + LONG,
-        };
-        for action in body.step(until) {
+            asked = true;
+            body.node.want(wish, now);
+        }
+        for action in body.step(if asked { now + LONG } else { patience }) {
             match action {
                 Action::Say(text) => log.event(&text),
                 Action::End(result) => return result.and_then(|()| all_told(&body)),

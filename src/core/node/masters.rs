@@ -1,0 +1,214 @@
+//! The masters as a node sees them: who is connected, and which leases it holds.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::step::{Action, LinkId};
+use crate::core::protocol::FromNode;
+
+/// Between two `LOAD`s, unless the node holds a lease shorter than three of these.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A lease as its holder sees it.
+#[derive(Debug, Clone)]
+struct Held {
+    id: String,
+    length: Duration,
+    expires: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Master {
+    link: Option<LinkId>,
+    lease: Option<Held>,
+    /// When the heartbeat was sent that its next `PONG` answers.
+    heartbeat_sent: Option<Instant>,
+    /// Another node that changes the cluster.
+    other: Option<String>,
+    /// A `FINISH` that could not be sent because the connection was lost.
+    owed: Option<FromNode>,
+}
+
+impl Master {
+    fn leased(&self, now: Instant) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.expires > now)
+    }
+}
+
+/// By name, which is also the order in which they are asked.
+#[derive(Debug, Default)]
+pub struct Masters {
+    by_name: BTreeMap<String, Master>,
+}
+
+impl Masters {
+    /// A master has been greeted. Says what it has to hear first, or `None` where there is a
+    /// connection to it already.
+    pub fn connected(&mut self, link: LinkId, name: &str) -> Option<Option<FromNode>> {
+        let master = self.by_name.entry(name.into()).or_default();
+        if master.link.is_some() {
+            return None;
+        }
+        master.link = Some(link);
+        let hold = master.lease.as_ref().map(|lease| FromNode::Hold {
+            lease: lease.id.clone(),
+        });
+        Some(master.owed.take().or(hold))
+    }
+
+    /// The connection is gone; the master's name. A lease on it lasts until its time is over.
+    pub fn disconnected(&mut self, link: LinkId) -> Option<String> {
+        let name = self.name_of(link)?;
+        let master = self.by_name.get_mut(&name)?;
+        *master = Master {
+            lease: master.lease.take(),
+            owed: master.owed.take(),
+            ..Master::default()
+        };
+        if master.lease.is_none() && master.owed.is_none() {
+            self.by_name.remove(&name);
+        }
+        Some(name)
+    }
+
+    /// The name of the master on `link`.
+    pub fn name_of(&self, link: LinkId) -> Option<String> {
+        let found = self.by_name.iter().find(|(_, master)| master.link == Some(link));
+        found.map(|(name, _)| name.clone())
+    }
+
+    /// How many are connected.
+    pub fn connected_count(&self) -> usize {
+        self.by_name
+            .values()
+            .filter(|master| master.link.is_some())
+            .count()
+    }
+
+    /// The first connected master, by name, that has not granted a lease.
+    pub fn next_to_ask(&self) -> Option<(String, LinkId)> {
+        self.by_name
+            .iter()
+            .find_map(|(name, master)| match (master.link, &master.lease) {
+                (Some(link), None) => Some((name.clone(), link)),
+                _ => None,
+            })
+    }
+
+    /// Does any master know of another node that changes the cluster?
+    pub fn other_is_at_it(&self) -> bool {
+        self.by_name.values().any(|master| master.other.is_some())
+    }
+
+    /// Another node has begun.
+    pub fn other_began(&mut self, name: &str, node: String) {
+        if let Some(master) = self.by_name.get_mut(name) {
+            master.other = Some(node);
+        }
+    }
+
+    /// A lease ended: another node's, or else this one's, which ran out.
+    pub fn lease_ended(&mut self, name: &str, node: &str) {
+        if let Some(master) = self.by_name.get_mut(name)
+            && master.other.take_if(|other| other == node).is_none()
+        {
+            master.lease = None;
+        }
+    }
+
+    /// Takes a grant that was asked for at `since`: counted from then, it ends here no later than
+    /// there.
+    pub fn granted(&mut self, name: &str, id: String, length: Duration, since: Instant) {
+        if let Some(master) = self.by_name.get_mut(name) {
+            master.lease = Some(Held {
+                id,
+                length,
+                expires: since + length,
+            });
+        }
+    }
+
+    /// Is the lease `id` of this master held here?
+    pub fn holds(&self, name: &str, id: &str) -> bool {
+        let lease = self.by_name.get(name).and_then(|master| master.lease.as_ref());
+        lease.is_some_and(|lease| lease.id == id)
+    }
+
+    /// Forgets the lease of one master; was there one?
+    pub fn lost(&mut self, name: &str) -> bool {
+        self.by_name
+            .get_mut(name)
+            .is_some_and(|master| master.lease.take().is_some())
+    }
+
+    /// Is any lease held?
+    pub fn any_lease(&self) -> bool {
+        self.by_name.values().any(|master| master.lease.is_some())
+    }
+
+    /// May an irreversible step be taken: every connected master's grant is there, one at least,
+    /// and each has time left?
+    pub fn may_act(&self, now: Instant) -> bool {
+        self.by_name.values().any(|master| master.leased(now))
+            && self
+                .by_name
+                .values()
+                .all(|master| master.leased(now) || master.link.is_none())
+    }
+
+    /// Forgets leases whose time is over.
+    pub fn drop_expired(&mut self, now: Instant) {
+        for master in self.by_name.values_mut() {
+            master.lease.take_if(|lease| lease.expires <= now);
+        }
+    }
+
+    /// `PONG`: the heartbeat before it has arrived, and renewed the lease there.
+    pub fn heard_pong(&mut self, name: &str) {
+        if let Some(master) = self.by_name.get_mut(name)
+            && let Some(sent) = master.heartbeat_sent.take()
+            && let Some(lease) = &mut master.lease
+        {
+            lease.expires = sent + lease.length;
+        }
+    }
+
+    /// `LOAD` to every master, and a `PING` whose answer shows that it arrived. Returns how long
+    /// until the next.
+    pub fn heartbeat(&mut self, load: Option<f64>, now: Instant, out: &mut Vec<Action>) -> Duration {
+        let mut interval = HEARTBEAT;
+        for master in self.by_name.values_mut() {
+            if let Some(lease) = &master.lease {
+                interval = interval.min(lease.length / 3);
+            }
+            let Some(link) = master.link else { continue };
+            if load.is_some() || master.lease.is_some() {
+                out.push(Action::Send(link, FromNode::Load(load.unwrap_or(0.0))));
+            }
+            out.push(Action::Send(link, FromNode::Ping));
+            master.heartbeat_sent.get_or_insert(now);
+        }
+        // An absent master is remembered for as long as something may still be due to it.
+        self.by_name
+            .retain(|_, master| master.link.is_some() || master.leased(now) || master.owed.is_some());
+        interval
+    }
+
+    /// `FINISH` to every master that granted.
+    pub fn give_back(&mut self, ok: bool, text: &str, out: &mut Vec<Action>) {
+        for master in self.by_name.values_mut() {
+            let Some(lease) = master.lease.take() else {
+                continue;
+            };
+            let finish = FromNode::Finish {
+                lease: lease.id,
+                ok,
+                text: text.into(),
+            };
+            match master.link {
+                Some(link) => out.push(Action::Send(link, finish)),
+                None => master.owed = Some(finish),
+            }
+        }
+    }
+}

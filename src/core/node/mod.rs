@@ -1,0 +1,536 @@
+//! The daemon's mind: samples, lines and results in, [`Action`]s out.
+//!
+//! ```text
+//! Watching ──load over or under──▶ Asking ──every GRANT──▶ Working ──▶ Watching
+//!     ▲                              │ WAIT                  │ failed
+//!     └──────── Waiting ◀────────────┴───────────────────────┘
+//! ```
+//!
+//! The steps of [`Phase::Working`] are slow (EC2, ssh, a machine that boots), so the caller runs
+//! each beside this and brings back its [`Outcome`]: `grow` follows a scale-up through them,
+//! `shrink` a scale-down. `masters` keeps the connections and leases, `repair` what is left to
+//! tell HAProxy hosts that could not be reached.
+
+mod grow;
+mod interruption;
+mod masters;
+mod repair;
+mod shrink;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::duration::seconds;
+use super::fleet;
+use super::lease::Wish;
+use super::protocol::{FromMaster, FromNode, Reason};
+use super::window::Window;
+use crate::error::{Error, Kind};
+use interruption::Interruption;
+pub use masters::HEARTBEAT;
+use masters::Masters;
+use repair::Repairs;
+pub use step::{Action, LinkId, Machine, Outcome, Step, Told};
+
+/// How long a master may take to answer `SCALE`.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// After a failed scale-up.
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
+/// Between two tries of one step.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// The settings that decide.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Percent, over 0.
+    pub threshold: f64,
+    pub window: Duration,
+    /// Percent; 0: never leave.
+    pub scale_down_threshold: f64,
+    pub scale_down_window: Duration,
+    pub sample_interval: Duration,
+    pub servers: Vec<String>,
+    pub fleet: fleet::Rules,
+    /// False where a shell command launches, and EC2 is not asked about anything.
+    pub ec2: bool,
+    /// How long after a master's coming this node looks whether its HAProxy missed anything:
+    /// another time for every node, so that the first one finds all the work.
+    pub repair_delay: Duration,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Watching,
+    /// Ask no master before this. What a master said about another node's lease is over with
+    /// that lease; a wait that is `firm` (back-off, EC2's own cooldown) is not.
+    Waiting {
+        until: Instant,
+        firm: bool,
+    },
+    /// `asked` owes an answer since `since`.
+    Asking {
+        wish: Wish,
+        asked: String,
+        since: Instant,
+    },
+    /// Granted: the next sample has to say that leaving is still right.
+    Resampling,
+    /// A step runs, or begins at `next`.
+    Working {
+        wish: Wish,
+        launched: Option<Instant>,
+        next: Option<(Instant, Step)>,
+        retry: Backoff,
+    },
+    /// This machine has been terminated.
+    Gone,
+}
+
+/// All that a daemon knows.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    /// For scaling up, and for scaling down.
+    window: Window,
+    calm: Window,
+    phase: Phase,
+    masters: Masters,
+    repairs: Repairs,
+    backoff: Backoff,
+    next_heartbeat: Instant,
+    /// Asked for by hand: the load does not matter.
+    wanted: Option<Wish>,
+    /// Which machine this is, once it has been found out.
+    myself: Option<Machine>,
+    /// This machine is not one that autoscaler may end.
+    stays: bool,
+    interruption: Option<Interruption>,
+    said_alone: bool,
+    out: Vec<Action>,
+}
+
+impl Node {
+    pub fn new(settings: Settings, now: Instant) -> Node {
+        Node {
+            window: Window::new(settings.window, settings.sample_interval),
+            calm: Window::new(settings.scale_down_window, settings.sample_interval),
+            settings,
+            phase: Phase::Watching,
+            masters: Masters::default(),
+            repairs: Repairs::default(),
+            backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
+            next_heartbeat: now,
+            wanted: None,
+            myself: None,
+            stays: false,
+            interruption: None,
+            said_alone: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// The actions since the last call, in their order.
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Is anyone there to ask?
+    pub fn has_master(&self) -> bool {
+        self.masters.connected_count() > 0
+    }
+
+    /// The HAProxy hosts that have not been told of a machine that serves.
+    pub fn owed(&self) -> Vec<&str> {
+        self.repairs.owed()
+    }
+
+    /// The newest CPU sample, 0 to 100.
+    pub fn sampled(&mut self, percent: f64, now: Instant) {
+        self.window.push(percent);
+        if self.settings.scale_down_threshold > 0.0 {
+            self.calm.push(percent);
+        }
+        match self.phase {
+            Phase::Resampling => self.resampled(percent, now),
+            _ => self.consider(now),
+        }
+    }
+
+    /// Scale now, whatever the load: the `scale-up` and `scale-down` commands.
+    pub fn want(&mut self, wish: Wish, now: Instant) {
+        self.wanted = Some(wish);
+        self.consider(now);
+    }
+
+    /// A master has been greeted on `link`. False: there is a connection to it already, so this
+    /// one is of no use.
+    pub fn connected(&mut self, link: LinkId, name: &str, now: Instant) -> bool {
+        let Some(first) = self.masters.connected(link, name) else {
+            return false;
+        };
+        self.out.extend(first.map(|message| Action::Send(link, message)));
+        self.said_alone = false;
+        self.say(format!("master {name}: connected"));
+        if self.settings.ec2 && self.settings.servers.len() > 1 {
+            self.repairs.look_at(now + self.settings.repair_delay);
+        }
+        self.next_heartbeat = now;
+        self.tick(now);
+        true
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self, link: LinkId, why: &str, now: Instant) {
+        let Some(name) = self.masters.disconnected(link) else {
+            return;
+        };
+        self.say(format!("master {name}: connection lost: {why}"));
+        if let Some(wish) = self.is_asking(&name) {
+            self.ask_next(wish, now);
+        }
+    }
+
+    /// A line from the master on `link`.
+    pub fn heard(&mut self, link: LinkId, message: FromMaster, now: Instant) {
+        let Some(name) = self.masters.name_of(link) else {
+            return;
+        };
+        match message {
+            FromMaster::Ping => self.out.push(Action::Send(link, FromNode::Pong)),
+            FromMaster::Pong => self.masters.heard_pong(&name),
+            FromMaster::Grant {
+                lease,
+                seconds,
+                epoch,
+            } => self.granted(link, &name, lease, seconds, epoch, now),
+            FromMaster::Wait { reason, seconds } => self.told_to_wait(&name, reason, seconds, now),
+            FromMaster::Scale { node } => {
+                self.say(format!("master {name}: {node} scales, holding still"));
+                self.masters.other_began(&name, node);
+            }
+            FromMaster::Finish { node } => {
+                self.masters.lease_ended(&name, &node);
+                self.begin_new_windows();
+                if matches!(self.phase, Phase::Waiting { firm: false, .. }) {
+                    self.phase = Phase::Watching;
+                }
+            }
+            FromMaster::Error(text) => {
+                let text = format!("master {name}: {text}");
+                self.say(text.clone());
+                if self.is_asking(&name).is_some() {
+                    self.back_to_waiting(Kind::Unavailable, &text, ANSWER_TIME, now);
+                }
+            }
+            FromMaster::Challenge { .. }
+            | FromMaster::Welcome { .. }
+            | FromMaster::Node { .. }
+            | FromMaster::Lease { .. }
+            | FromMaster::Cooldown { .. }
+            | FromMaster::End => {}
+        }
+    }
+
+    /// When [`Node::tick`] has something to do.
+    pub fn deadline(&self) -> Instant {
+        let phase = match &self.phase {
+            Phase::Watching | Phase::Resampling | Phase::Gone => None,
+            Phase::Waiting { until, .. } => Some(*until),
+            Phase::Asking { since, .. } => Some(*since + ANSWER_TIME),
+            Phase::Working { next, .. } => next.as_ref().map(|(at, _)| *at),
+        };
+        let drain = self.interruption.as_ref().and_then(Interruption::deadline);
+        let due = [phase, self.repairs.deadline(), drain];
+        due.into_iter().flatten().fold(self.next_heartbeat, Instant::min)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        if now >= self.next_heartbeat {
+            // The mean, since one sample says little of what the others would have to take over.
+            let interval = self
+                .masters
+                .heartbeat(self.window.mean_so_far(), now, &mut self.out);
+            self.next_heartbeat = now + interval;
+        }
+        match &mut self.phase {
+            Phase::Waiting { until, .. } if now >= *until => {
+                self.phase = Phase::Watching;
+                self.consider(now);
+            }
+            Phase::Asking { asked, since, .. } if now >= *since + ANSWER_TIME => {
+                let why = format!("master {asked}: no answer");
+                self.say(why.clone());
+                self.back_to_waiting(Kind::Unavailable, &why, ANSWER_TIME, now);
+            }
+            Phase::Working { next, .. } if next.as_ref().is_some_and(|(at, _)| now >= *at) => {
+                let (_, step) = next.take().expect("just looked at");
+                self.out.push(Action::Run(step));
+            }
+            _ => {}
+        }
+        self.repair_when_due(now);
+        self.drain_when_due(now);
+    }
+
+    /// Which change is called for?
+    fn need(&self) -> Option<Wish> {
+        if self.wanted.is_some() {
+            return self.wanted;
+        }
+        if let Some(interruption) = &self.interruption {
+            return interruption.wants_replacement().then_some(Wish::Grow);
+        }
+        if self.masters.other_is_at_it() {
+            return None;
+        }
+        if self
+            .window
+            .mean()
+            .is_some_and(|mean| mean >= self.settings.threshold)
+        {
+            return Some(Wish::Grow);
+        }
+        let calm = self
+            .calm
+            .mean()
+            .is_some_and(|mean| mean <= self.settings.scale_down_threshold);
+        (calm && !self.stays).then_some(Wish::Shrink)
+    }
+
+    /// Begins to ask when there is a need and nothing stands against it.
+    fn consider(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Watching) {
+            return;
+        }
+        let Some(wish) = self.need() else { return };
+        if !self.has_master() {
+            if !self.said_alone {
+                self.said_alone = true;
+                self.say("no master is connected: waiting for one before scaling".into());
+            }
+            return;
+        }
+        let (what, mean, window, threshold) = match wish {
+            Wish::Grow => (
+                "up",
+                self.window.mean(),
+                self.settings.window,
+                self.settings.threshold,
+            ),
+            Wish::Shrink => (
+                "down",
+                self.calm.mean(),
+                self.settings.scale_down_window,
+                self.settings.scale_down_threshold,
+            ),
+        };
+        if let Some(mean) = mean {
+            let window = window.as_secs_f64();
+            self.say(format!(
+                "scale-{what}: CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%"
+            ));
+        }
+        self.ask_next(wish, now);
+    }
+
+    /// Is an answer of this master awaited, and to what?
+    fn is_asking(&self, name: &str) -> Option<Wish> {
+        match &self.phase {
+            Phase::Asking { wish, asked, .. } if asked == name => Some(*wish),
+            _ => None,
+        }
+    }
+
+    /// Asks the first master, by name, that has not granted; with all of them granted, begins.
+    fn ask_next(&mut self, wish: Wish, now: Instant) {
+        if let Some((asked, link)) = self.masters.next_to_ask() {
+            let question = match wish {
+                Wish::Grow => FromNode::Scale,
+                Wish::Shrink => FromNode::Retire,
+            };
+            self.out.push(Action::Send(link, question));
+            self.phase = Phase::Asking {
+                wish,
+                asked,
+                since: now,
+            };
+        } else if !self.masters.any_lease() {
+            self.back_to_waiting(Kind::Unavailable, "every master is gone", ANSWER_TIME, now);
+        } else if wish == Wish::Shrink && self.wanted.is_none() {
+            self.phase = Phase::Resampling;
+        } else {
+            self.begin(wish);
+        }
+    }
+
+    /// The first step, with every grant in hand.
+    fn begin(&mut self, wish: Wish) {
+        let retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        self.phase = Phase::Working {
+            wish,
+            launched: None,
+            next: None,
+            retry,
+        };
+        self.out.push(Action::Run(match wish {
+            Wish::Shrink => Step::Identify,
+            Wish::Grow if self.settings.ec2 => Step::Survey,
+            Wish::Grow => Step::Launch { fleet: Vec::new() },
+        }));
+    }
+
+    fn granted(&mut self, link: LinkId, name: &str, id: String, secs: u64, epoch: u64, now: Instant) {
+        let asking = match &self.phase {
+            Phase::Asking { wish, asked, since } if asked == name => Some((*wish, *since)),
+            _ => None,
+        };
+        if asking.is_none() && !self.masters.holds(name, &id) {
+            // An answer that came after its time: nobody waits for it any more.
+            let text = "the answer came too late".into();
+            self.out.push(Action::Send(
+                link,
+                FromNode::Finish {
+                    lease: id,
+                    ok: false,
+                    text,
+                },
+            ));
+            return;
+        }
+        let length = Duration::from_secs(secs);
+        self.masters
+            .granted(name, id, length, asking.map_or(now, |(_, since)| since));
+        self.next_heartbeat = self.next_heartbeat.min(now + length / 3);
+        self.say(format!("master {name}: granted, epoch {epoch}"));
+        if let Some((wish, _)) = asking {
+            self.ask_next(wish, now);
+        }
+    }
+
+    fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
+        if let Some(wish) = self.is_asking(name) {
+            let why = format!("master {name}: {}", explain(wish, reason, secs));
+            self.say(format!("{why}; asking again then"));
+            self.back_to_waiting(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
+        } else if self.masters.lost(name) {
+            // The answer to HOLD.
+            self.say(format!("master {name}: the lease is lost"));
+        }
+    }
+
+    /// Gives back what was granted and asks nobody for a while.
+    fn back_to_waiting(&mut self, kind: Kind, why: &str, wait: Duration, now: Instant) {
+        // Only EC2's reasons come up at work; a master's do while asking.
+        let firm = matches!(self.phase, Phase::Working { .. });
+        self.masters.give_back(false, why, &mut self.out);
+        self.phase = Phase::Waiting {
+            until: now + wait,
+            firm,
+        };
+        self.end(Err(Error::new(kind, "scaling", why)));
+    }
+
+    /// A step that was run is over.
+    pub fn finished(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Repaired(result) => self.repaired(result),
+            Outcome::Entered(machine, told) if self.repairs.owes(&machine) => {
+                self.entered_late(&machine, &told, now);
+            }
+            Outcome::Drained(machine, told) if self.interruption.is_some() => {
+                self.drained_before_the_end(&machine, &told);
+            }
+            outcome => match &self.phase {
+                Phase::Working { wish: Wish::Grow, .. } => self.grow(outcome, now),
+                Phase::Working {
+                    wish: Wish::Shrink, ..
+                } => self.shrink(outcome, now),
+                _ => {}
+            },
+        }
+    }
+
+    /// Runs the next step at once.
+    fn work(&mut self, wish: Wish, step: Step, now: Instant) {
+        let irreversible = matches!(
+            step,
+            Step::Clear { .. }
+                | Step::Launch { .. }
+                | Step::Terminate { .. }
+                | Step::Drain { .. }
+                | Step::Depart { .. }
+        );
+        if irreversible && !self.masters.may_act(now) {
+            // A grant ran out or a master came: begin again, with its consent. What has expired
+            // must not be taken for a grant on the way.
+            self.masters.drop_expired(now);
+            self.ask_next(wish, now);
+            return;
+        }
+        self.out.push(Action::Run(step));
+    }
+
+    /// Runs `step` again after a pause that grows with each call.
+    fn work_later(&mut self, step: Step, now: Instant) {
+        if let Phase::Working { next, retry, .. } = &mut self.phase {
+            *next = Some((now + retry.failed(), step));
+        }
+    }
+
+    /// It came to a good end.
+    fn succeeded(&mut self, phase: Phase) {
+        self.masters.give_back(true, "", &mut self.out);
+        self.backoff.reset();
+        self.begin_new_windows();
+        self.phase = phase;
+        self.end(Ok(()));
+    }
+
+    fn failed(&mut self, error: Error, now: Instant) {
+        let wait = self.backoff.failed();
+        self.say(format!(
+            "scaling failed, next try in {} s at the earliest",
+            seconds(wait)
+        ));
+        self.masters.give_back(false, &error.to_string(), &mut self.out);
+        self.begin_new_windows();
+        self.phase = Phase::Waiting {
+            until: now + wait,
+            firm: true,
+        };
+        self.end(Err(error));
+    }
+
+    /// What was measured before a change says nothing about the load after it.
+    fn begin_new_windows(&mut self) {
+        self.window.clear();
+        self.calm.clear();
+    }
+
+    fn end(&mut self, result: Result<(), Error>) {
+        self.wanted = None;
+        self.out.push(Action::End(result));
+    }
+
+    fn say(&mut self, text: String) {
+        self.out.push(Action::Say(text));
+    }
+}
+
+fn explain(wish: Wish, reason: Reason, secs: u64) -> String {
+    match (reason, wish) {
+        (Reason::Holder, _) => format!("another node scales, {secs} s of its lease left"),
+        (Reason::Cooldown, _) => format!("cooldown, {secs} s left"),
+        (Reason::Starting, _) => format!("it has just started, {secs} s until it grants"),
+        (Reason::Full, Wish::Grow) => "hosts.d has as many entries as max_hosts allows".into(),
+        (Reason::Full, Wish::Shrink) => {
+            "no more than min_hosts, or the others could not take the load".into()
+        }
+    }
+}

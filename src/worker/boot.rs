@@ -1,0 +1,75 @@
+//! Waiting for a new machine: until it runs, has an address and serves.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{EC2_TIME, Worker, ec2_error};
+use crate::core::node::Machine;
+use crate::ec2::State;
+use crate::error::Error;
+use crate::system::health;
+
+/// Between two looks: short at first, for machines that boot fast.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// Fills in the machine's address and returns once it passes the health check.
+    pub(super) fn boot(&self, machine: &mut Machine, deadline: Instant) -> Result<(), Error> {
+        if machine.port == 0 {
+            machine.port = self.config.machine.port;
+        }
+        let mut pause = FIRST_LOOK;
+        let mut why = "did not get to run with an address".to_string();
+        loop {
+            if machine.host.is_empty()
+                && let Some(id) = &machine.instance
+                && let Some(address) = self.address(id, deadline)?
+            {
+                self.log.event(&format!("{id} runs at {address}"));
+                machine.host = address;
+                pause = FIRST_LOOK;
+            }
+            if !machine.host.is_empty() {
+                match health::check(&machine.host, machine.port, &self.config.machine.health_check) {
+                    Ok(()) => return Ok(()),
+                    Err(cause) => why = format!("{}:{}: {cause}", machine.host, machine.port),
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::unavailable(
+                    machine.title(),
+                    format!("not healthy within boot_timeout: {why}"),
+                ));
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    /// The private address of an instance once it runs; `None`: not yet, or EC2 could not say.
+    fn address(&self, id: &str, deadline: Instant) -> Result<Option<String>, Error> {
+        let deadline = deadline.min(Instant::now() + EC2_TIME);
+        let instance = match self.client.instance(id, deadline) {
+            Ok(Some(instance)) => instance,
+            // Just launched: EC2's left hand does not know yet.
+            Ok(None) => return Ok(None),
+            Err(failure) => {
+                self.log
+                    .warning(&ec2_error("DescribeInstances", &failure).to_string());
+                return Ok(None);
+            }
+        };
+        match instance.state {
+            State::Pending => Ok(None),
+            State::Running => Ok(instance.private_ip.map(|ip| ip.to_string())),
+            _ => {
+                let reason = instance
+                    .state_reason
+                    .unwrap_or_else(|| "EC2 gives no reason".into());
+                Err(Error::unavailable(id, format!("is {}: {reason}", instance.state)))
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `scale_up_command` and `scale_down_command`: carried out by autoscaler itself, or by a shell.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{CLUSTER_TAG, Worker};
+use crate::aws_cli::{self, Request};
+use crate::config::Config;
+use crate::ec2;
+use crate::error::Error;
+use crate::system::child::{self, Finished};
+
+/// In `scale_down_command`: the id of the instance that leaves.
+const INSTANCE_ID: &str = "$INSTANCE_ID";
+
+/// One of the two commands.
+pub enum ScaleCommand {
+    /// One signed request.
+    Native(Box<Request>),
+    /// For `/bin/sh -c`.
+    Shell(String),
+}
+
+/// Reads `scale_up_command`; `None` where it is not set.
+pub fn scale_up(config: &Config) -> Result<Option<ScaleCommand>, Error> {
+    let command = read(config, "scale_up_command", &config.machine.scale_up_command)?;
+    match command {
+        Some(ScaleCommand::Native(request)) if request.action != "RunInstances" => Err(Error::config(
+            config.path.display(),
+            format!(
+                "scale_up_command: {} launches no machine; use aws ec2 run-instances",
+                request.action
+            ),
+        )),
+        Some(ScaleCommand::Native(mut request)) => {
+            request.add_instance_tag(CLUSTER_TAG, &config.cluster.name);
+            Ok(Some(ScaleCommand::Native(request)))
+        }
+        command => Ok(command),
+    }
+}
+
+/// Reads `scale_down_command`; `None` where it is not set. [`INSTANCE_ID`] stays in it.
+pub fn scale_down(config: &Config) -> Result<Option<ScaleCommand>, Error> {
+    let text = &config.machine.scale_down_command;
+    let command = read(config, "scale_down_command", &text.replace(INSTANCE_ID, "i-0"))?;
+    match command {
+        Some(ScaleCommand::Native(request)) if request.action == "RunInstances" => Err(Error::config(
+            config.path.display(),
+            "scale_down_command: RunInstances is no way to leave",
+        )),
+        command => Ok(command),
+    }
+}
+
+/// The request of a command that is carried out natively.
+pub fn native_request(command: &Option<ScaleCommand>) -> Option<&Request> {
+    match command {
+        Some(ScaleCommand::Native(request)) => Some(request),
+        _ => None,
+    }
+}
+
+fn read(config: &Config, key: &str, text: &str) -> Result<Option<ScaleCommand>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !aws_cli::is_native(text) {
+        return Ok(Some(ScaleCommand::Shell(text.into())));
+    }
+    let request = aws_cli::parse(text, &read_file)
+        .map_err(|cause| Error::config(config.path.display(), format!("{key}: {cause}")))?;
+    Ok(Some(ScaleCommand::Native(Box::new(request))))
+}
+
+/// Reads a `file://` of a command line; `~/` is the home directory.
+fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => fs::read(Path::new(&home).join(rest)),
+        _ => fs::read(path),
+    }
+}
+
+impl Worker {
+    /// What a scale-up would send or run, for `--dry-run`.
+    ///
+    /// # Errors
+    /// Config: there is nothing to run.
+    pub fn describe_up(&self) -> Result<String, Error> {
+        let unset = || {
+            Error::config(
+                self.config.path.display(),
+                "[machine] scale_up_command is not set",
+            )
+        };
+        self.up.as_ref().map(describe).ok_or_else(unset)
+    }
+
+    /// What a scale-down would send or run, for `--dry-run`.
+    ///
+    /// # Errors
+    /// This machine's id could not be found out.
+    pub fn describe_down(&self) -> Result<String, Error> {
+        match &self.down {
+            Some(command) => Ok(describe(command)),
+            None => {
+                let machine = self.identify()?;
+                Ok(format!(
+                    "action TerminateInstances\nInstanceId.1={}\n",
+                    machine.title()
+                ))
+            }
+        }
+    }
+
+    /// The request of `scale_down_command` for the instance `id`.
+    pub(super) fn request_to_leave(&self, id: &str) -> Result<Request, Error> {
+        let text = self.config.machine.scale_down_command.replace(INSTANCE_ID, id);
+        let wrong = |cause| Error::config(self.config.path.display(), format!("scale_down_command: {cause}"));
+        let request = aws_cli::parse(&text, &read_file).map_err(wrong)?;
+        let others = |(name, value): &&(String, String)| name.starts_with("InstanceId") && value != id;
+        match request.params.iter().find(others) {
+            Some((_, other)) => Err(wrong(format!(
+                "names {other}, and this is {id}; write {INSTANCE_ID} in its place"
+            ))),
+            None => Ok(request),
+        }
+    }
+
+    /// Runs a command by the shell, with the INI's credentials in its environment.
+    pub(super) fn shell(&self, key: &str, command: &str, more: &[(&str, &str)]) -> Result<Finished, Error> {
+        let aws = &self.config.aws;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", command]).envs(more.iter().copied());
+        for (variable, value) in [
+            ("AWS_ACCESS_KEY_ID", &aws.access_key),
+            ("AWS_SECRET_ACCESS_KEY", &aws.secret_key),
+            ("AWS_SESSION_TOKEN", &aws.session_token),
+            ("AWS_REGION", &aws.region),
+            ("AWS_DEFAULT_REGION", &aws.region),
+            ("AWS_ENDPOINT_URL", &aws.endpoint_url),
+            ("AWS_CA_BUNDLE", &aws.ca_bundle),
+        ] {
+            if !value.is_empty() {
+                shell.env(variable, value);
+            }
+        }
+        let failed = |cause: String| Error::unavailable(key, cause);
+        let done = child::run(&mut shell, self.config.machine.boot_timeout).map_err(failed)?;
+        match done.status.success() {
+            true => Ok(done),
+            false => Err(failed(format!("{} ({})", done.complaint(), done.status))),
+        }
+    }
+}
+
+fn describe(command: &ScaleCommand) -> String {
+    match command {
+        ScaleCommand::Shell(command) => format!("sh {command}\n"),
+        ScaleCommand::Native(request) => {
+            let encoded = |(name, value): &(String, String)| format!("{name}={}\n", ec2::form_encode(value));
+            let mut lines: Vec<String> = request.params.iter().map(encoded).collect();
+            lines.sort();
+            format!("action {}\n{}", request.action, lines.concat())
+        }
+    }
+}

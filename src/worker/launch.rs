@@ -1,0 +1,206 @@
+//! Launching one machine, exactly one, however often it is asked for.
+
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use super::command::ScaleCommand;
+use super::{EC2_TIME, Worker, ec2_error};
+use crate::aws_cli::Request;
+use crate::core::auth::hex;
+use crate::core::entry;
+use crate::core::node::Machine;
+use crate::ec2::{Failure, State};
+use crate::error::Error;
+
+/// How many terminated instances may stand behind one fleet's tokens before this gives up.
+const TOKENS: u32 = 100;
+
+impl Worker {
+    /// `fleet`: the ids of the cluster's instances, sorted.
+    pub(super) fn launch(&self, fleet: &[String]) -> Result<Machine, Error> {
+        match &self.up {
+            Some(ScaleCommand::Native(request)) => self.launch_natively(request, fleet),
+            Some(ScaleCommand::Shell(command)) => self.launch_by_shell(command),
+            None => self
+                .check_ready()
+                .and(Err(Error::config("scale_up_command", "is not set"))),
+        }
+    }
+
+    /// RunInstances, in the next subnet or with the next type where EC2 has no capacity.
+    fn launch_natively(&self, request: &Request, fleet: &[String]) -> Result<Machine, Error> {
+        let machine = &self.config.machine;
+        let mut last = Failure::Config("nothing to try".into());
+        for (subnet, instance_type) in attempts(
+            request,
+            &machine.fallback_subnet_ids,
+            &machine.fallback_instance_types,
+        ) {
+            let mut request = request.clone();
+            if let Some(subnet) = &subnet {
+                request.set_subnet(subnet);
+            }
+            if let Some(instance_type) = &instance_type {
+                request.set_instance_type(instance_type);
+            }
+            match self.launch_once(&request, fleet) {
+                Err(failure @ Failure::Capacity { .. }) => {
+                    self.log.event(&format!(
+                        "{} in {}: {failure}",
+                        request.instance_type().unwrap_or("instance"),
+                        request.subnet().unwrap_or("any subnet")
+                    ));
+                    last = failure;
+                }
+                Err(failure) => return Err(ec2_error("RunInstances", &failure)),
+                Ok(id) => {
+                    return Ok(Machine {
+                        instance: Some(id),
+                        host: String::new(),
+                        port: machine.port,
+                    });
+                }
+            }
+        }
+        Err(ec2_error("RunInstances", &last))
+    }
+
+    /// One attempt at one subnet and type. Whoever sees the same fleet makes the same token, and
+    /// EC2 answers both with the same instance. A token whose instance is terminated, which EC2
+    /// remembers for longer than it lists it, is followed by the next of a chain that is the same
+    /// for all, too.
+    fn launch_once(&self, request: &Request, fleet: &[String]) -> Result<String, Failure> {
+        for round in 0..TOKENS {
+            let token = client_token(&self.config.cluster.name, fleet, request, round);
+            match self
+                .client
+                .run_instances(&request.params, &token, Instant::now() + EC2_TIME)
+            {
+                Err(Failure::TokenTerminated { .. }) => {}
+                Err(failure) => return Err(failure),
+                Ok(instances) => match instances.first() {
+                    Some(i) if matches!(i.state, State::Terminated | State::ShuttingDown) => {}
+                    Some(instance) => return Ok(instance.id.clone()),
+                    None => {
+                        return Err(Failure::Unavailable {
+                            cause: "EC2 answered without an instance".into(),
+                        });
+                    }
+                },
+            }
+        }
+        Err(Failure::Unavailable {
+            cause: format!("{TOKENS} tokens in a row are of terminated instances"),
+        })
+    }
+
+    fn launch_by_shell(&self, command: &str) -> Result<Machine, Error> {
+        let done = self.shell("scale_up_command", command, &[])?;
+        let line = done
+            .stdout
+            .lines()
+            .rfind(|l| !l.trim().is_empty())
+            .unwrap_or_default();
+        machine_of(line, self.config.machine.port).ok_or_else(|| {
+            Error::unavailable(
+                "scale_up_command",
+                format!("its last line is not `<host> [<port>]`: `{line}`"),
+            )
+        })
+    }
+}
+
+/// Reads `<host> [<port>]`.
+fn machine_of(line: &str, default_port: u16) -> Option<Machine> {
+    let mut words = line.split_ascii_whitespace();
+    let host = words.next()?;
+    let port = words.next().map_or(Ok(default_port), entry::parse_port).ok()?;
+    // It goes into a command line on the HAProxy hosts.
+    entry::check_host(host).ok()?;
+    words.next().is_none().then(|| Machine {
+        instance: None,
+        host: host.into(),
+        port,
+    })
+}
+
+/// What to try, in this order: the command's own subnet and type, the other subnets, then the
+/// other types in each of them. `None` leaves what the command says.
+fn attempts(
+    request: &Request,
+    subnets: &[String],
+    types: &[String],
+) -> Vec<(Option<String>, Option<String>)> {
+    let own_first = |own: Option<&str>, others: &[String]| -> Vec<Option<String>> {
+        let others = others
+            .iter()
+            .filter(|o| Some(o.as_str()) != own)
+            .cloned()
+            .map(Some);
+        std::iter::once(None).chain(others).collect()
+    };
+    let subnets = own_first(request.subnet(), subnets);
+    own_first(request.instance_type(), types)
+        .into_iter()
+        .flat_map(|t| subnets.iter().map(move |s| (s.clone(), t.clone())))
+        .collect()
+}
+
+/// 64 hex digits that follow from the cluster, its fleet and the attempt alone.
+fn client_token(cluster: &str, fleet: &[String], request: &Request, round: u32) -> String {
+    let text = format!(
+        "autoscaler {cluster}\n{}\n{} {}\n{round}",
+        fleet.join(" "),
+        request.subnet().unwrap_or("-"),
+        request.instance_type().unwrap_or("-")
+    );
+    hex(&Sha256::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws_cli;
+
+    fn request(command: &str) -> Request {
+        aws_cli::parse(&format!("aws ec2 run-instances {command}"), &|_| unreachable!()).unwrap()
+    }
+
+    #[test]
+    fn a_token_follows_from_cluster_fleet_and_attempt() {
+        let r = request("--image-id ami-1 --subnet-id subnet-1");
+        let fleet = ["i-1".to_string()];
+        let token = client_token("a", &fleet, &r, 0);
+        assert_eq!(token.len(), 64);
+        assert_eq!(token, client_token("a", &fleet, &r, 0));
+        assert_ne!(token, client_token("b", &fleet, &r, 0));
+        assert_ne!(token, client_token("a", &[], &r, 0));
+        assert_ne!(token, client_token("a", &fleet, &r, 1));
+        assert_ne!(
+            token,
+            client_token("a", &fleet, &request("--image-id ami-1 --subnet-id subnet-2"), 0)
+        );
+    }
+
+    #[test]
+    fn other_subnets_come_before_other_types() {
+        let r = request("--subnet-id s1 --instance-type t1");
+        let names = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        let tried = attempts(&r, &names(&["s1", "s2"]), &names(&["t2"]));
+        let shown: Vec<String> = tried
+            .iter()
+            .map(|(s, t)| format!("{} {}", s.as_deref().unwrap_or("-"), t.as_deref().unwrap_or("-")))
+            .collect();
+        assert_eq!(shown, ["- -", "s2 -", "- t2", "s2 t2"]);
+    }
+
+    #[test]
+    fn the_last_line_of_a_shell_command() {
+        assert_eq!(machine_of("10.0.0.9", 80).unwrap().port, 80);
+        assert_eq!(machine_of(" app9.internal 8080 ", 80).unwrap().port, 8080);
+        for line in ["", "a b", "$(x)", "-oProxyCommand=x", "a 80 c", "a;b", "a 0"] {
+            assert_eq!(machine_of(line, 80), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Leaving: which machine this is, and its end.
+
+use std::net::{ToSocketAddrs, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::command::ScaleCommand;
+use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
+use crate::core::node::Machine;
+use crate::error::Error;
+
+/// The default of `[aws] metadata_url`.
+const METADATA_URL: &str = "http://169.254.169.254";
+/// Between two looks for a notice; the EC2 User Guide says every 5 s.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// This machine, if autoscaler may end it: an instance that carries the cluster's tag, or any
+    /// machine where a shell command does the ending.
+    ///
+    /// # Errors
+    /// Config where it may not, now and later.
+    pub(super) fn identify(&self) -> Result<Machine, Error> {
+        let port = self.config.machine.port;
+        let metadata = self.client.metadata();
+        if let Some(ScaleCommand::Shell(_)) = self.down {
+            let instance = metadata.instance_id().ok().flatten();
+            return Ok(Machine {
+                instance,
+                host: self.own_address()?,
+                port,
+            });
+        }
+        let stays = |cause: String| Error::config("this machine", format!("{cause}; it stays"));
+        let id = match metadata.instance_id() {
+            Ok(Some(id)) => id,
+            Ok(None) => return Err(stays("instance metadata gives no instance id".into())),
+            Err(none) if none.transient => return Err(Error::unavailable("instance metadata", none.cause)),
+            Err(none) => {
+                return Err(stays(format!(
+                    "is no EC2 instance that can be told: {}",
+                    none.cause
+                )));
+            }
+        };
+        let found = self.client.instance(&id, Instant::now() + EC2_TIME);
+        let instance = found
+            .map_err(|e| ec2_error("DescribeInstances", &e))?
+            .ok_or_else(|| Error::unavailable(&id, "EC2 does not know it"))?;
+        let cluster = &self.config.cluster.name;
+        if instance.tag(CLUSTER_TAG) != Some(cluster) {
+            return Err(stays(format!(
+                "{id} is not tagged {CLUSTER_TAG}={cluster}: autoscaler did not launch it"
+            )));
+        }
+        let host = match (self.config.machine.address, instance.private_ip) {
+            (Some(address), _) | (None, Some(address)) => address.to_string(),
+            (None, None) => self.own_address()?,
+        };
+        Ok(Machine {
+            instance: Some(id),
+            host,
+            port,
+        })
+    }
+
+    /// May there be metadata here? Elsewhere its address is somebody else's, and not to be asked.
+    pub fn has_metadata(&self) -> bool {
+        let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
+        vendor.trim() == "Amazon EC2" || self.config.aws.metadata_url != METADATA_URL
+    }
+
+    /// Waits until EC2 takes this machine back: its notice, and which machine it is. `None`: this
+    /// is no spot instance.
+    pub fn wait_for_notice(&self) -> Option<(&'static str, Machine)> {
+        let metadata = self.client.metadata();
+        let mut is_spot = false;
+        loop {
+            // Without an answer, it is asked again: metadata may be late at boot.
+            let notice = match is_spot {
+                true => metadata.notice().ok().flatten(),
+                false => match metadata.is_spot() {
+                    Ok(true) => {
+                        is_spot = true;
+                        continue;
+                    }
+                    Ok(false) => return None,
+                    Err(_) => None,
+                },
+            };
+            if let Some(notice) = notice {
+                match self.identify() {
+                    Ok(machine) => return Some((notice, machine)),
+                    Err(error) => self.log.warning(&format!("{notice}: {error}")),
+                }
+            }
+            thread::sleep(NOTICE_INTERVAL);
+        }
+    }
+
+    /// This machine's address as HAProxy knows it: the INI's, else the one that packets to the
+    /// first HAProxy host leave from.
+    fn own_address(&self) -> Result<String, Error> {
+        if let Some(address) = self.config.machine.address {
+            return Ok(address.to_string());
+        }
+        let server = self.config.haproxy.servers.first().map_or("", String::as_str);
+        let failed = |e: std::io::Error| {
+            Error::unavailable(server, format!("no way there: {e}; set [machine] address"))
+        };
+        let towards = (server, 22).to_socket_addrs().map_err(failed)?.next();
+        let towards = towards.ok_or_else(|| Error::unavailable(server, "has no address"))?;
+        let from = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        // Connecting a datagram socket sends nothing: the kernel only picks the way.
+        let socket = UdpSocket::bind(from)
+            .and_then(|s| s.connect(towards).map(|()| s))
+            .map_err(failed)?;
+        Ok(socket.local_addr().map_err(failed)?.ip().to_string())
+    }
+
+    /// Ends this machine.
+    pub(super) fn depart(&self, machine: &Machine) -> Result<(), Error> {
+        let id = machine.instance.as_deref();
+        match (&self.down, id) {
+            (Some(ScaleCommand::Shell(command)), _) => {
+                let variables = [
+                    ("INSTANCE_ID", id.unwrap_or("")),
+                    ("INSTANCE_ADDRESS", &machine.host),
+                ];
+                self.shell("scale_down_command", command, &variables).map(|_| ())
+            }
+            (Some(ScaleCommand::Native(_)), Some(id)) => {
+                let request = self.request_to_leave(id)?;
+                let deadline = Instant::now() + EC2_TIME;
+                let answer = self
+                    .client
+                    .call(request.service, request.action, &request.params, deadline);
+                answer.map(|_| ()).map_err(|e| ec2_error(request.action, &e))
+            }
+            (None, Some(id)) => self.terminate(id),
+            (_, None) => Err(Error::config(
+                "this machine",
+                "has no instance id to terminate it by",
+            )),
+        }
+    }
+}

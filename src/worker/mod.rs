@@ -1,0 +1,220 @@
+//! The slow steps of scaling: EC2, the health gate, the HAProxy hosts. They block, so each call
+//! runs on a thread of its own and brings back what came of it.
+
+mod boot;
+mod command;
+mod launch;
+mod leave;
+mod remote;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::aws_cli::Request;
+use crate::config::{self, Config};
+use crate::core::fleet::{self, Instance, Listed, Survey};
+use crate::core::node::{Outcome, Step};
+use crate::ec2::{self, Client, Failure, State};
+use crate::error::{Error, Kind};
+use crate::system::log::Log;
+use crate::system::ssh::Ssh;
+use command::{ScaleCommand, native_request};
+use remote::Remote;
+
+/// For one question to EC2, its retries included.
+const EC2_TIME: Duration = Duration::from_secs(60);
+/// The tag that says which cluster an instance belongs to.
+const CLUSTER_TAG: &str = "autoscaler:cluster";
+
+/// Carries out [`Step`]s.
+pub struct Worker {
+    config: Arc<Config>,
+    /// `None` where no `scale_up_command` is set.
+    up: Option<ScaleCommand>,
+    /// `None`: this instance is terminated.
+    down: Option<ScaleCommand>,
+    client: Client,
+    remote: Remote,
+    log: Log,
+}
+
+impl Worker {
+    /// Reads the two commands.
+    ///
+    /// # Errors
+    /// Config; nothing is opened but the files that the commands name.
+    pub fn new(config: Arc<Config>, log: Log) -> Result<Worker, Error> {
+        let up = command::scale_up(&config)?;
+        let down = command::scale_down(&config)?;
+        // Their own options go before the INI's.
+        let request = native_request(&up).or(native_request(&down));
+        Ok(Worker {
+            client: client(&config.aws, request, log)?,
+            remote: Remote::new(Ssh::new(&config.haproxy), config.haproxy.remote_command.clone()),
+            up,
+            down,
+            log,
+            config,
+        })
+    }
+
+    /// Are the settings enough for a change, and not only for a look at its request?
+    ///
+    /// # Errors
+    /// Config.
+    pub fn check_ready(&self) -> Result<(), Error> {
+        let wrong = |cause| Err(Error::config(self.config.path.display(), cause));
+        if self.config.haproxy.servers.is_empty() {
+            return wrong("[haproxy] servers is not set: it says which HAProxy hosts to tell");
+        }
+        match &self.up {
+            None => wrong("[machine] scale_up_command is not set: it says what to launch"),
+            Some(ScaleCommand::Native(request)) if request.count() != (1, 1) => {
+                wrong("scale_up_command: --count: a scale-up is one machine, so it must be 1")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Does EC2 know of the machines? Not of those that a shell command makes.
+    pub fn asks_ec2(&self) -> bool {
+        matches!(self.up, Some(ScaleCommand::Native(_)))
+    }
+
+    /// Carries out one step to its end.
+    pub fn run(&self, step: Step) -> Outcome {
+        match step {
+            Step::Survey => Outcome::Surveyed(self.survey(false)),
+            Step::Clear { ids } => Outcome::Cleared(ids.iter().try_for_each(|id| self.terminate(id))),
+            Step::Launch { fleet } => Outcome::Launched(self.launch(&fleet)),
+            Step::Boot { mut machine, time } => {
+                let result = self.boot(&mut machine, Instant::now() + time);
+                Outcome::Booted(machine, result)
+            }
+            Step::Enter { machine, servers } => {
+                let told = self.remote.enter(&machine, servers);
+                Outcome::Entered(machine, told)
+            }
+            Step::Terminate { id } => Outcome::Terminated(self.terminate(&id)),
+            Step::Identify => Outcome::Identified(self.identify()),
+            Step::Drain { machine, servers } => {
+                let told = self
+                    .remote
+                    .drain(&machine, servers, self.config.scaling.drain_timeout);
+                Outcome::Drained(machine, told)
+            }
+            Step::Depart { machine } => {
+                let result = self.depart(&machine);
+                Outcome::Departed(machine, result)
+            }
+            Step::Repair => Outcome::Repaired(self.repair()),
+        }
+    }
+
+    /// The cluster's instances, and what each HAProxy host lists: `always`, or only where there is
+    /// a live instance to look for.
+    fn survey(&self, always: bool) -> Result<Survey, Error> {
+        let instances: Vec<Instance> = self
+            .client
+            .cluster_instances(&self.config.cluster.name, Instant::now() + EC2_TIME)
+            .map_err(|e| ec2_error("DescribeInstances", &e))?
+            .into_iter()
+            .map(|i| Instance {
+                live: matches!(i.state, State::Pending | State::Running),
+                gone: matches!(i.state, State::ShuttingDown | State::Terminated),
+                address: i.private_ip.map(|ip| ip.to_string()),
+                launched_at: i.launched_at.unwrap_or(0),
+                id: i.id,
+            })
+            .collect();
+        let servers = match always || instances.iter().any(|i| i.live) {
+            true => self.config.haproxy.servers.clone(),
+            false => Vec::new(),
+        };
+        let listings =
+            self.remote
+                .on_each(servers, "list-hosts")
+                .into_iter()
+                .map(|(_, result)| match result {
+                    Ok(listing) => Some(listing.lines().filter_map(Listed::parse).collect()),
+                    Err(error) => {
+                        self.log.warning(&error.to_string());
+                        None
+                    }
+                });
+        Ok(Survey {
+            now: self.client.now(),
+            instances,
+            listings: listings.collect(),
+        })
+    }
+
+    /// Brings the HAProxy hosts that missed something to what EC2 says; what was done, a line each.
+    fn repair(&self) -> Result<Vec<String>, Error> {
+        let survey = self.survey(true)?;
+        let mut said = Vec::new();
+        for (at, fix) in fleet::repairs(&survey) {
+            let server = &self.config.haproxy.servers[at];
+            let (order, done) = match &fix {
+                fleet::Fix::Add { machine } => (
+                    remote::add_order(machine),
+                    format!("{} is in HAProxy on {server}, which missed it", machine.title()),
+                ),
+                fleet::Fix::Remove { name } => (
+                    format!("remove-host {name} --apply"),
+                    format!("{name} is terminated, and out of HAProxy on {server}"),
+                ),
+            };
+            said.push(match self.remote.on(server, &order) {
+                Ok(_) => done,
+                Err(error) => error.to_string(),
+            });
+        }
+        Ok(said)
+    }
+
+    fn terminate(&self, id: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + EC2_TIME;
+        self.client
+            .terminate(id, deadline)
+            .map_err(|e| ec2_error("TerminateInstances", &e))?;
+        self.log.event(&format!("{id}: terminated"));
+        Ok(())
+    }
+}
+
+/// The client that signs, with the options of `request` before the INI's keys.
+fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<Client, Error> {
+    let option = |of: fn(&Request) -> &Option<String>| request.and_then(|r| of(r).clone());
+    let profile = option(|r| &r.profile);
+    // A profile asked for by name brings its own keys.
+    let unless_profile = |key: &String| {
+        if profile.is_some() {
+            String::new()
+        } else {
+            key.clone()
+        }
+    };
+    let settings = ec2::Settings {
+        access_key: unless_profile(&aws.access_key),
+        secret_key: unless_profile(&aws.secret_key),
+        session_token: unless_profile(&aws.session_token),
+        region: option(|r| &r.region).unwrap_or_else(|| aws.region.clone()),
+        endpoint_url: option(|r| &r.endpoint_url).unwrap_or_else(|| aws.endpoint_url.clone()),
+        ca_bundle: option(|r| &r.ca_bundle).unwrap_or_else(|| aws.ca_bundle.clone()),
+        metadata_url: aws.metadata_url.clone(),
+        profile,
+    };
+    let mut client = Client::new(settings).map_err(|e| ec2_error("settings", &e))?;
+    client.on_event(Box::new(move |text| log.event(text)));
+    Ok(client)
+}
+
+fn ec2_error(action: &str, failure: &Failure) -> Error {
+    let kind = match failure {
+        Failure::Credentials { .. } => Kind::Refused,
+        Failure::Config(_) | Failure::Fatal { .. } | Failure::TokenMismatch { .. } => Kind::Config,
+        _ => Kind::Unavailable,
+    };
+    Error::new(kind, format!("EC2 {action}"), failure)
+}

@@ -1,0 +1,214 @@
+"""Holds README, manual page, --help, the sample INI and packaging/ to each other and to the program."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+from conftest import ROOT
+from lab import wait_until
+
+README = (ROOT / "README.md").read_text()
+MAN = (ROOT / "packaging/autoscaler.1").read_text()
+KEYS = re.findall(r'\("(\w+)", "(\w+)", "(.*)"\)', (ROOT / "src/config/keys.rs").read_text())
+
+
+@pytest.fixture(scope="module")
+def output(binary):
+    """A function: what `autoscaler ARGUMENTS…` prints."""
+    return lambda *arguments: subprocess.run([binary, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def commands(output):
+    """{command: its --help}, as --help lists them."""
+    listed = re.search(r"^Commands:\n(.*?)\n\n", output("--help"), re.M | re.S)[1]
+    names = re.findall(r"^  ([a-z-]+) ", listed, re.M)
+    assert len(names) > 5
+    return {name: output(name, "--help") for name in names}
+
+
+def man_section(title):
+    return re.search(rf"^\.Sh {title}\n(.*?)(?=^\.Sh |\Z)", MAN, re.M | re.S)[1]
+
+
+def man_items(macro, text):
+    """The first words of the list items of a manual page's part."""
+    return re.findall(rf"^\.It {macro} (\S+)", text, re.M)
+
+
+def test_every_command_is_in_the_readme_and_the_manual(commands):
+    table = re.search(r"^\| command \| does \|\n\|---\|---\|\n(.*?)\n\n", README, re.M | re.S)[1]
+    assert re.findall(r"^\| `([a-z-]+)", table, re.M) == list(commands)
+    assert man_items("Cm", man_section("COMMANDS")) == list(commands)
+
+
+def test_every_option_is_in_the_manual(commands, output):
+    everywhere = set(re.findall(r"--[a-z-]+", output("--help").partition("Options:")[2]))
+    assert everywhere == {f"-{each}" for each in re.findall(r"^\.It Fl \w , (-[a-z]+)", MAN, re.M)}
+    for command, text in commands.items():
+        own = set(re.findall(r"^ {6}(--[a-z-]+)", text, re.M))
+        part = re.search(rf"^\.It Cm {command}\b.*?(?=^\.It Cm |\Z)", man_section("COMMANDS"), re.M | re.S)[0]
+        assert own == {f"-{each}" for each in man_items("Fl", part)}, command
+
+
+def test_options_in_the_readme_exist(commands, output):
+    known = set(re.findall(r"--[a-z-]+", output("--help") + "".join(commands.values())))
+    table = re.search(r"^\| command \|.*?\n\n", README, re.M | re.S)[0]
+    assert set(re.findall(r"--[a-z-]+", table)) - {"---"} <= known
+
+
+def test_commands_that_are_not_there_yet_are_named(commands):
+    """What the README says is missing is missing."""
+    missing = re.search(r"^## What it does not do\n(.*?)^## ", README, re.M | re.S)[1]
+    for later in ("scale-down", "prune", "check", "simulate"):
+        assert (f"`{later}`" in missing) == (later not in commands), later
+    for option in ("--json", "--prometheus"):
+        assert (option in missing) == (option not in commands["status"]), option
+
+
+def test_exit_codes(output):
+    said = output("--help").partition("Exit codes:")[2]
+    codes = re.findall(r"\b\d+\b", said)
+    in_source = re.findall(r"^    \w+ = (\d+),", (ROOT / "src/error.rs").read_text(), re.M)
+    assert codes == ["0", *in_source]
+    assert re.findall(r"^\.It (\d+)$", man_section("EXIT STATUS"), re.M) == codes
+    assert re.findall(r"\b\d+\b", re.search(r"^Exit codes: .*?\. ", README, re.M | re.S)[0]) == codes
+
+
+def test_every_key_is_in_the_manual_with_its_default():
+    found = []
+    for name, part in re.findall(r"^\.Ss \[(\w+)\]\n(.*?)(?=^\.Ss |\Z)", man_section("CONFIGURATION"), re.M | re.S):
+        found += [(name, key, default) for key, default in re.findall(r"^\.It Ic (\w+) No = ?(.*)$", part, re.M)]
+    assert found == KEYS
+
+
+def test_every_key_is_in_the_sample_with_its_default(tmp_path, binary):
+    subprocess.run([binary, "-c", tmp_path / "autoscaler.ini", "init"], check=True)
+    found, section = [], None
+    for line in (tmp_path / "autoscaler.ini").read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif match := re.match(r"(#?)(\w+) =\s?(.*)$", line):
+            found.append((section, match[2], match[3], bool(match[1])))
+    assert [(section, key) for section, key, *_ in found] == [(section, key) for section, key, _ in KEYS]
+    # What the sample sets, and the one example, differ from the defaults on purpose.
+    differ = {key for (_, key, shown, _), (*_, default) in zip(found, KEYS) if shown != default}
+    assert differ == {"scale_up_command", "secret", "config"}
+    assert {key for _, key, _, commented in found if not commented} == {"secret", "config"}
+
+
+def test_keys_that_have_no_effect_are_said_to_have_none():
+    """The manual's `Not used by this release`, and the keys that config/mod.rs reads and hands to nobody."""
+    source = (ROOT / "src/config/mod.rs").read_text().partition("#[cfg(test)]")[0]
+    fields = re.search(r"let config = Config \{.*?^        \};", source, re.M | re.S)[0]
+    unused = {key for section, key, _ in KEYS if not re.search(rf'"{section}",\s*"{key}"', fields)}
+    said = set()
+    for block in re.findall(r"((?:^\.It Ic .*\n)+)((?:^(?!\.It|\.El).*\n)*)", MAN, re.M):
+        if "Not used by this release" in block[1]:
+            said |= set(man_items("Ic", block[0]))
+    assert said == unused
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`make ([a-z]+)`", README)):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_links_and_files_exist():
+    for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+    for path in re.findall(r"\bpackaging/[\w./-]+\w", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_scripts():
+    """Executable, and a shell can read them."""
+    scripts = [*(ROOT / "packaging/runit").rglob("run"), *(ROOT / "packaging/runit").rglob("finish"),
+               ROOT / "packaging/ssh/autoscaler-ssh"]
+    assert len(scripts) == 7
+    for script in scripts:
+        assert os.access(script, os.X_OK), script
+        subprocess.run(["sh", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("service", ["master", "daemon"])
+def test_runit_stays_down_after_permanent_errors(tmp_path, service):
+    (tmp_path / "sv").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    (tmp_path / "sv").chmod(0o755)
+    finish = ROOT / "packaging/runit" / service / "finish"
+    for code in (0, 1, 64, 69, 74, 75, 77, 78, -1):
+        (tmp_path / "calls").write_text("")
+        subprocess.run([finish, str(code), "0"], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+                       capture_output=True)
+        assert (tmp_path / "calls").read_text() == ("d .\n" if code in (64, 77, 78) else ""), code
+    unit = (ROOT / f"packaging/systemd/autoscaler-{service}.service").read_text()
+    assert "\nRestartPreventExitStatus=64 77 78\n" in unit
+    assert f"\nExecStart=/usr/local/bin/autoscaler {service}\n" in unit
+
+
+def test_manual_is_well_formed():
+    if not shutil.which("mandoc"):
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", ROOT / "packaging/autoscaler.1"],
+                          capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_iam_policy_allows_what_is_used():
+    """The EC2 actions in the source, and two that EC2 asks for beside RunInstances: CreateTags for the tags of a
+    launch, and PassRole for a new machine's role."""
+    used = set()
+    for path in (ROOT / "src/ec2").rglob("*.rs"):
+        if not path.stem.endswith("_test"):
+            used |= set(re.findall(r'Service::Ec2,\s*"(\w+)"', path.read_text()))
+    assert used
+    policy = json.loads((ROOT / "packaging/iam-policy.json").read_text())
+    allowed = {each for statement in policy["Statement"] for each in [statement["Action"]]}
+    assert allowed == {f"ec2:{action}" for action in used} | {"ec2:CreateTags", "iam:PassRole"}
+    by_action = {statement["Action"]: statement for statement in policy["Statement"]}
+    assert "aws:ResourceTag/autoscaler:cluster" in by_action["ec2:TerminateInstances"]["Condition"]["StringEquals"]
+    assert by_action["ec2:CreateTags"]["Condition"]["StringEquals"] == {"ec2:CreateAction": "RunInstances"}
+
+
+def test_the_session_by_nc(tmp_path, binary):
+    """The README's lines against a real master, on its own port of loopback."""
+    part = re.search(r"^## The protocol, by hand\n(.*?)^## ", README, re.M | re.S)[1]
+    ini_command = re.search(r"^```sh\n(.*?)^autoscaler -c (\S+) master\n```", part, re.M | re.S)
+    subprocess.run(["sh", "-ec", ini_command[1]], cwd=tmp_path, check=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ini = tmp_path / ini_command[2]
+    ini.write_text(ini.read_text() + f"listen = 127.0.0.1:{port}\n")
+    log = tmp_path / "log"
+    with log.open("w") as stderr, subprocess.Popen([binary, "-c", ini_command[2], "master"], cwd=tmp_path,
+                                                   stderr=stderr) as master:
+        try:
+            wait_until(lambda: "serving on" in log.read_text(), 10, "the master serves")
+            speak(re.findall(r"^([<>]) (.*)$", part, re.M), port)
+        finally:
+            master.kill()
+
+
+def speak(session, port):
+    """Says the lines with `>`, and compares the answers with those with `<`; a lease's id is the master's to make."""
+    lease = [None, None]
+    with socket.create_connection(("127.0.0.1", port), 10) as connection, connection.makefile("rw") as lines:
+        for direction, line in session:
+            if lease[0]:
+                line = line.replace(*lease)
+            if direction == ">":
+                print(line, file=lines, flush=True)
+                continue
+            answer = lines.readline().rstrip("\n")
+            if line.startswith("GRANT "):
+                assert re.fullmatch(r"\d+-[0-9a-f]+", answer.split()[1])
+                lease = [line.split()[1], answer.split()[1]]
+                line = line.replace(*lease)
+            if line.startswith("WELCOME "):
+                line = f"WELCOME {os.uname().nodename}"
+            assert answer == line

@@ -1,0 +1,111 @@
+"""A machine leaves: drained in every HAProxy, terminated by itself, and nobody notices."""
+
+import pytest
+from lab import missing, wait_until
+from site_lab import Site
+
+pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
+
+CALM = {"scaling": {"cooldown": "1s", "scale_down_threshold": "20", "scale_down_window": "1s",
+                    "scale_down_cooldown": "1s", "min_hosts": "1", "drain_timeout": "10s"}}
+
+
+def grown(tmp_path, binary, balancers=1, **settings):
+    """A site whose app1 has just launched one machine; returns it with that machine's id."""
+    site = Site(tmp_path, binary, balancers=balancers, apps=1, settings={"scaling": CALM["scaling"] | settings})
+    site.boot_load = 30
+    site.start()
+    site.load["app1"].load = 90
+    for haproxy in site.haproxies.values():
+        haproxy.wait_servers(2, timeout=30)
+    [new] = site.ec2.launched
+    site.load["app1"].load = 30  # neither high nor low, for now
+    for lb in site.balancers:
+        site.daemons[new].wait_line(f"master {lb.name}: connected")
+    return site, new
+
+
+def test_the_load_falls_and_the_machine_leaves(tmp_path, binary):
+    site, new = grown(tmp_path, binary, balancers=2)
+    with site:
+        # 5 and 30: the others could take it, and the new machine is under the threshold.
+        site.load[new].load = 5
+        wait_until(lambda: not site.net.hosts[new].alive, 30, f"{new} is terminated")
+        for lb in site.balancers:
+            assert new not in lb.run(["autoscaler", "list-hosts"]).stdout
+            site.haproxies[lb.name].wait_servers(1)
+            assert site.get(lb, 4) == ["app1"] * 4
+        site.masters["lb1"].wait_line(f"{new}: left")
+        assert site.ec2.running == []
+
+
+def test_a_machine_that_autoscaler_did_not_launch_stays(tmp_path, binary):
+    site, new = grown(tmp_path, binary)
+    with site:
+        site.load["app1"].load = 0
+        site.load[new].load = 25
+        site.daemons["app1"].wait_line("it stays", timeout=20)
+        assert len(site.haproxies["lb1"].servers()) == 2
+        assert "TerminateInstances" not in [call.action for call in site.ec2.requests]
+
+
+def test_nobody_leaves_whose_load_the_others_could_not_take(tmp_path, binary):
+    site, new = grown(tmp_path, binary)
+    with site:
+        site.load["app1"].load = 45  # 45 and 5 are over 0.8 times the threshold of 50
+        lb = site.balancers[0]
+        wait_until(lambda: "NODE app1 4" in lb.run(["autoscaler", "status"]).stdout, 10, "the master has heard of it")
+        site.load[new].load = 5
+        site.daemons[new].wait_line("the others could not take the load", timeout=20)
+        assert site.net.hosts[new].alive
+
+
+def test_scale_down_by_hand_and_what_it_would_do(tmp_path, binary):
+    site, new = grown(tmp_path, binary, scale_down_threshold="0")
+    with site:
+        host, lb = site.net.hosts[new], site.balancers[0]
+        site.load["app1"].load = 0
+        wait_until(lambda: "NODE app1 0 " in lb.run(["autoscaler", "status"]).stdout, 10, "the master has heard of it")
+        would = host.run(["autoscaler", "scale-down", "--dry-run"]).stdout
+        assert would == f"action TerminateInstances\nInstanceId.1={new}\n"
+        refused = site.apps[0].run(["autoscaler", "scale-down"], check=False)
+        assert refused.returncode == 78 and "it stays" in refused.stderr
+        host.run(["autoscaler", "scale-down"], check=False)  # it may not live to see the answer
+        wait_until(lambda: not host.alive, 20, f"{new} is terminated")
+        site.haproxies["lb1"].wait_servers(1)
+
+
+def test_a_balancer_that_was_down_is_brought_up_to_date_by_itself(tmp_path, binary):
+    site, new = grown(tmp_path, binary, balancers=2)
+    with site:
+        lb2 = site.balancers[1]
+        lb2.kill()
+        site.load[new].load = 5
+        wait_until(lambda: not site.net.hosts[new].alive, 60, f"{new} is terminated")
+        lb2.boot()
+        lb2.start_sshd()
+        site.haproxies["lb2"] = lb2.start_haproxy()
+        site.start_master(lb2)
+        assert new in lb2.run(["autoscaler", "list-hosts"]).stdout
+        wait_until(lambda: new not in lb2.run(["autoscaler", "list-hosts"]).stdout, 90, f"lb2 has heard that {new} left")
+        site.haproxies["lb2"].wait_servers(1)
+
+
+def test_a_spot_instance_that_ec2_takes_back_is_replaced_and_drains(tmp_path, binary):
+    site = Site(tmp_path, binary, settings={"scaling": CALM["scaling"] | {"scale_down_threshold": "0"}})
+    with site:
+        site.boot_load = 30
+        site.ec2.imds.spot = True
+        site.start()
+        site.load["app1"].load = 90
+        site.haproxies["lb1"].wait_servers(2, timeout=30)
+        [spot] = site.ec2.launched
+        site.load["app1"].load = 30
+        site.daemons[spot].wait_line("master lb1: connected")
+        site.ec2.imds.notices[spot] = "interruption"
+        site.daemons[spot].wait_line("spot interruption notice", timeout=15)
+        wait_until(lambda: len(site.ec2.launched) == 2, 20, "a replacement is launched")
+        site.daemons[spot].wait_line("is out of HAProxy on lb1", timeout=40)
+        names = site.get(site.balancers[0], 8)
+        assert set(names) == {"app1", site.ec2.launched[1]}
+        assert site.net.hosts[spot].alive, "EC2 ends it"
