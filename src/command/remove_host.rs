@@ -1,6 +1,6 @@
 //! `remove-host`: an app server drained in HAProxy, then its entry out of `hosts.d`.
 
-use super::drain::{self, Drained};
+use super::drain::Server;
 use super::generate;
 use crate::config::Config;
 use crate::core::entry::Entry;
@@ -16,24 +16,27 @@ pub fn run(config: &Config, wanted: &str, apply: bool, log: Log) -> Result<(), E
     if apply {
         generate::can_apply(config)?;
     }
-    let (entry, alone) = {
-        let _lock = hosts.lock()?;
-        let entries = hosts.entries()?;
-        (find(&entries, wanted)?.clone(), entries.len() == 1)
-    };
-    if alone {
-        refuse_the_last(&entry, apply)?;
+    let entries = hosts.entries()?;
+    let entry = find(&entries, wanted)?.clone();
+    let server = Server::of(config, &entry, log);
+    // No lock until the end: others may add and remove entries meanwhile.
+    let mut standing = standing(&entries, &entry, apply)?;
+    if standing == Standing::OneOfMany {
+        server.wait_for_another();
+        standing = self::standing(&hosts.entries()?, &entry, apply)?;
+    }
+    if standing == Standing::Alone {
         log.event(&format!(
             "{}: the only entry, removed without draining",
             entry.name
         ));
     }
-    // Without the lock: others may add and remove entries meanwhile.
-    let drained = match alone {
-        true => None,
-        false => drain::drain(config, &entry, log),
-    };
-    remove(config, &hosts, &entry, apply, drained.as_ref())?;
+    let drained = standing == Standing::OneOfMany && server.drain();
+    let removed = remove(config, &hosts, &entry, apply, drained.then_some(&server));
+    if removed.is_err() && drained {
+        server.undo();
+    }
+    removed?;
     if apply {
         generate::apply(config, log)
     } else {
@@ -72,41 +75,44 @@ fn stands_at(entry: &Entry, wanted: &str) -> bool {
     address == wanted.trim_matches(['[', ']']) || with_port.as_deref() == Some(wanted)
 }
 
-fn refuse_the_last(entry: &Entry, apply: bool) -> Result<(), Error> {
-    match apply {
-        true => Err(Error::config(
+/// How an entry stands among the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Somebody else removed it.
+    Gone,
+    Alone,
+    OneOfMany,
+}
+
+/// # Errors
+/// It must stay: it has become another one, or it is the last that HAProxy has.
+fn standing(entries: &[Entry], entry: &Entry, apply: bool) -> Result<Standing, Error> {
+    match entries.iter().find(|e| e.name == entry.name) {
+        None => Ok(Standing::Gone),
+        Some(now) if now != entry => Err(Error::busy(
+            &entry.name,
+            "its entry changed meanwhile, it stays; see autoscaler list-hosts",
+        )),
+        Some(_) if entries.len() > 1 => Ok(Standing::OneOfMany),
+        Some(_) if apply => Err(Error::config(
             &entry.name,
             "is the only entry: HAProxy would have nobody left to answer; add another first",
         )),
-        false => Ok(()),
+        Some(_) => Ok(Standing::Alone),
     }
 }
 
-/// Takes `entry` out, unless it has become another one since it was looked at. A server that was
-/// drained and stays after all is made ready again.
+/// Takes `entry` out, if it stands as it did when it was looked at.
 fn remove(
     config: &Config,
     hosts: &HostsDir,
     entry: &Entry,
     apply: bool,
-    drained: Option<&Drained>,
+    drained: Option<&Server>,
 ) -> Result<(), Error> {
     let _lock = hosts.lock()?;
-    let entries = hosts.entries()?;
-    let kept = match entries.iter().find(|e| e.name == entry.name) {
-        // Somebody else removed it.
-        None => return Ok(()),
-        Some(now) if now != entry => Err(Error::busy(
-            &entry.name,
-            "its entry changed meanwhile, it stays; see autoscaler list-hosts",
-        )),
-        // The others may have gone meanwhile.
-        Some(_) if entries.len() == 1 => refuse_the_last(entry, apply),
-        Some(_) => Ok(()),
-    };
-    if let Err(error) = kept {
-        drained.into_iter().for_each(Drained::undo);
-        return Err(error);
+    if standing(&hosts.entries()?, entry, apply)? == Standing::Gone {
+        return Ok(());
     }
     if let Some(drained) = drained {
         // Should it come back before the next `generate`, that one ends the drain.

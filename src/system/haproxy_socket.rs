@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::core::runtime::NO_EXPERIMENT;
 use crate::core::runtime::replies::{self, Process, Row, Running};
 
 /// HAProxy answers within milliseconds; one that doesn't, hangs.
@@ -49,18 +48,12 @@ impl HaproxySocket {
         replies::stat(&self.answer("show stat")?, backend)
     }
 
-    /// Sends commands to a HAProxy of `version` that are answered by `expected` alone, blanks and
-    /// line ends aside.
+    /// Sends commands that are answered by `expected` alone, blanks and line ends aside.
     ///
     /// # Errors
     /// The answer as it stands, when it is another one.
-    pub fn order(&self, version: (u32, u32), commands: &str, expected: &str) -> Result<(), String> {
-        let experimental = if version < NO_EXPERIMENT {
-            "experimental-mode on; "
-        } else {
-            ""
-        };
-        let answer = self.answer(&format!("{experimental}{commands}"))?;
+    pub fn order(&self, commands: &str, expected: &str) -> Result<(), String> {
+        let answer = self.answer(commands)?;
         match answer.trim() == expected {
             true => Ok(()),
             false => Err(replies::unexpected(commands, &answer)),

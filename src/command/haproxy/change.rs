@@ -48,7 +48,7 @@ pub fn carry_out(
     remember(&commands, due, due_file)?;
     let admin = Admin {
         socket,
-        version,
+        preamble: runtime::preamble(version),
         backend: &backend.name,
     };
     admin.add(&commands)?;
@@ -96,13 +96,14 @@ fn told(commands: &Commands) -> String {
 
 struct Admin<'a> {
     socket: &'a HaproxySocket,
-    version: (u32, u32),
+    preamble: &'static str,
     backend: &'a str,
 }
 
 impl Admin<'_> {
     fn order(&self, command: &str, expected: &str) -> Result<(), String> {
-        self.socket.order(self.version, command, expected)
+        self.socket
+            .order(&format!("{}{command}", self.preamble), expected)
     }
 
     fn set_state(&self, server: &str, state: &str) -> Result<(), String> {

@@ -1,14 +1,17 @@
 //! May a change of servers reach the running HAProxy by commands on its admin socket, and by
 //! which? Where that is not plainly safe, the answer is the reason for a reload.
 
+mod addition;
 pub mod replies;
 pub mod text;
 
 use std::collections::BTreeSet;
 
 use super::template::PLACEHOLDER;
+pub use addition::Addition;
+use addition::addition;
 use replies::Running;
-use text::{Backend, Server};
+use text::Backend;
 
 /// What brings the running HAProxy to what the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,16 +28,6 @@ impl Commands {
     }
 }
 
-/// One server to add.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addition {
-    pub name: String,
-    /// Makes it known, in maintenance.
-    pub add: String,
-    /// Lets it have traffic; where it is checked, once its check has passed.
-    pub start: String,
-}
-
 /// A change of the file that is one of servers alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -48,37 +41,7 @@ pub struct Change {
 const OLDEST: (u32, u32) = (2, 5);
 
 /// Older ones hide dynamic servers behind `experimental-mode on`.
-pub const NO_EXPERIMENT: (u32, u32) = (2, 6);
-
-/// Older ones refuse `cookie` on a dynamic server.
-const COOKIES: (u32, u32) = (3, 0);
-
-/// Words of a server line that a dynamic server takes just as one of the file does, and whether
-/// a value follows.
-const SAFE: [(&str, bool); 22] = [
-    ("addr", true),
-    ("backup", false),
-    ("check", false),
-    ("check-send-proxy", false),
-    ("downinter", true),
-    ("error-limit", true),
-    ("fall", true),
-    ("fastinter", true),
-    ("inter", true),
-    ("maxconn", true),
-    ("maxqueue", true),
-    ("minconn", true),
-    ("observe", true),
-    ("on-error", true),
-    ("on-marked-down", true),
-    ("pool-low-conn", true),
-    ("pool-max-conn", true),
-    ("pool-purge-delay", true),
-    ("port", true),
-    ("rise", true),
-    ("send-proxy", false),
-    ("weight", true),
-];
+const NO_EXPERIMENT: (u32, u32) = (2, 6);
 
 /// Compares the installed configuration with the new one.
 ///
@@ -196,6 +159,15 @@ pub fn plan(
     Ok(commands)
 }
 
+/// What begins each line of commands to a HAProxy of `version`.
+pub fn preamble(version: (u32, u32)) -> &'static str {
+    if version < NO_EXPERIMENT {
+        "experimental-mode on; "
+    } else {
+        ""
+    }
+}
+
 /// Does a rule or another server refer to the server `name`?
 fn is_spoken_of(name: &str, backend: &Backend) -> bool {
     let refers = |before: &str, word: &str| {
@@ -214,62 +186,6 @@ fn is_spoken_of(name: &str, backend: &Backend) -> bool {
         let before = std::iter::once("").chain(words.iter().copied());
         before.zip(&words).any(|(before, word)| refers(before, word))
     })
-}
-
-fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<Addition, String> {
-    let name = &server.name;
-    let refused = |what: &str| Err(format!("server `{name}` can't be added at run time: {what}"));
-    if server.address().is_none() {
-        return refused("its address is not a number and a port");
-    }
-    let words = || [name, &server.target].into_iter().chain(&server.arguments);
-    // What would be a command of its own, or none at all, on the socket.
-    if words().any(|w| w.contains([';', '<', '!'])) {
-        return refused("its line has a character that the socket reads otherwise");
-    }
-    if let Some(word) = unsafe_word(&server.arguments, version) {
-        return refused(&format!("`{word}`"));
-    }
-    let mut add = format!("add server {backend}/{name} {}", server.target);
-    for word in &server.arguments {
-        add = add + " " + word;
-    }
-    // Without these, 2.6 lets it reuse no connection.
-    for (word, value) in [("pool-purge-delay", "5s"), ("pool-max-conn", "-1")] {
-        if !server.arguments.iter().any(|a| a == word) {
-            add += &format!(" {word} {value}");
-        }
-    }
-    let id = format!("{backend}/{name}");
-    // `health down` counts only once it is ready, and in between, requests on other threads would
-    // find it: that is what the weight is for.
-    let start = if server.is_checked() {
-        format!(
-            "enable health {id}; set server {id} weight 0; set server {id} state ready; \
-             set server {id} health down; set server {id} weight 100%"
-        )
-    } else {
-        format!("set server {id} state ready")
-    };
-    Ok(Addition {
-        name: name.clone(),
-        add,
-        start,
-    })
-}
-
-/// The first of `arguments` that may mean something else for a dynamic server.
-fn unsafe_word(arguments: &[String], version: (u32, u32)) -> Option<&str> {
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match SAFE.iter().find(|(safe, _)| safe == word) {
-            Some((_, true)) => drop(words.next()),
-            Some((_, false)) => {}
-            None if word == "cookie" && version >= COOKIES => drop(words.next()),
-            None => return Some(word),
-        }
-    }
-    None
 }
 
 /// Would taking `leaving` out leave nobody to answer, although somebody does now?

@@ -62,6 +62,8 @@ fn one_comes_and_one_goes() {
             .start
             .ends_with("health down; set server servers/b weight 100%")
     );
+    let named = TEMPLATE.replace("inter", "init-addr last,none resolvers r inter");
+    assert_eq!(from_a_to_b(&named, PATTERN).unwrap(), commands);
     let unchecked = from_a_to_b(TEMPLATE, "server $NAME $IP:$PORT").unwrap();
     assert_eq!(unchecked.add[0].start, "set server servers/b state ready");
 }
