@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::protocol::Reason;
 
+/// When to ask again after `full`: loads and `hosts.d` may have changed by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How many grants may have gone unsaved before a restart. Without a limit, a made-up lease could
 /// push the epoch to the end of its range.
 const MOST_UNSAVED: u64 = 1000;
@@ -183,7 +185,7 @@ impl Arbiter {
             return refuse(Reason::Cooldown, after);
         }
         if full {
-            return refuse(Reason::Full, now + self.rules.lease);
+            return refuse(Reason::Full, now + LOOK_AGAIN);
         }
         None
     }

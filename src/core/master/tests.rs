@@ -165,14 +165,14 @@ fn nobody_leaves_whose_load_the_others_could_not_take() {
     b.say(1, "LOAD 20");
     assert_eq!(
         b.say(1, "RETIRE"),
-        ["1 WAIT full 30"],
+        ["1 WAIT full 10"],
         "nobody else has said anything"
     );
     b.say(2, "LOAD 31");
     b.say(3, "LOAD 5");
     assert_eq!(
         b.say(1, "RETIRE"),
-        ["1 WAIT full 30"],
+        ["1 WAIT full 10"],
         "31 and half of 20 are over 40"
     );
     b.say(2, "LOAD 30");

@@ -23,8 +23,8 @@ struct Master {
     lease: Option<Held>,
     /// When the heartbeat was sent that its next `PONG` answers.
     heartbeat_sent: Option<Instant>,
-    /// Another node that changes the cluster.
-    other: Option<String>,
+    /// Another node that changes the cluster, and since when.
+    other: Option<(String, Instant)>,
     /// A `FINISH` that could not be sent because the connection was lost.
     owed: Option<FromNode>,
 }
@@ -101,18 +101,22 @@ impl Masters {
     }
 
     /// Another node has begun.
-    pub fn other_began(&mut self, name: &str, node: String) {
+    pub fn other_began(&mut self, name: &str, node: String, now: Instant) {
         if let Some(master) = self.by_name.get_mut(name) {
-            master.other = Some(node);
+            master.other = Some((node, now));
         }
     }
 
-    /// A lease ended: another node's, or else this one's, which ran out.
-    pub fn lease_ended(&mut self, name: &str, node: &str) {
-        if let Some(master) = self.by_name.get_mut(name)
-            && master.other.take_if(|other| other == node).is_none()
-        {
-            master.lease = None;
+    /// A lease ended: another node's, and this is how long it was seen; or else this one's, which
+    /// ran out.
+    pub fn lease_ended(&mut self, name: &str, node: &str, now: Instant) -> Option<Duration> {
+        let master = self.by_name.get_mut(name)?;
+        match master.other.take_if(|(other, _)| other == node) {
+            Some((_, since)) => Some(now.saturating_duration_since(since)),
+            None => {
+                master.lease = None;
+                None
+            }
         }
     }
 

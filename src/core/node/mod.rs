@@ -37,6 +37,8 @@ pub use step::{Action, LinkId, Machine, Outcome, Step, Told};
 
 /// How long a master may take to answer `SCALE`.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// A lease that was given back within this time changed nothing: another master had said no.
+const MERE_QUESTION: Duration = Duration::from_secs(2);
 /// After a failed scale-up.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
@@ -105,6 +107,8 @@ pub struct Node {
     next_heartbeat: Instant,
     /// Asked for by hand: the load does not matter.
     wanted: Option<Wish>,
+    /// What was asked for last, and why it was refused; said once and not at every question.
+    refused: Option<(Wish, Reason)>,
     /// Which machine this is, once it has been found out.
     myself: Option<Machine>,
     /// This machine is not one that autoscaler may end.
@@ -126,6 +130,7 @@ impl Node {
             backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
             next_heartbeat: now,
             wanted: None,
+            refused: None,
             myself: None,
             stays: false,
             interruption: None,
@@ -210,12 +215,13 @@ impl Node {
             } => self.granted(link, &name, lease, seconds, epoch, now),
             FromMaster::Wait { reason, seconds } => self.told_to_wait(&name, reason, seconds, now),
             FromMaster::Scale { node } => {
-                self.say(format!("master {name}: {node} scales, holding still"));
-                self.masters.other_began(&name, node);
+                self.masters.other_began(&name, node, now);
             }
             FromMaster::Finish { node } => {
-                self.masters.lease_ended(&name, &node);
-                self.begin_new_windows();
+                let lasted = self.masters.lease_ended(&name, &node, now);
+                if lasted.is_none_or(|lasted| lasted >= MERE_QUESTION) {
+                    self.begin_new_windows();
+                }
                 if matches!(self.phase, Phase::Waiting { firm: false, .. }) {
                     self.phase = Phase::Watching;
                 }
@@ -308,7 +314,10 @@ impl Node {
         if !matches!(self.phase, Phase::Watching) {
             return;
         }
-        let Some(wish) = self.need() else { return };
+        let Some(wish) = self.need() else {
+            self.refused = None;
+            return;
+        };
         if !self.has_master() {
             if !self.said_alone {
                 self.said_alone = true;
@@ -330,13 +339,18 @@ impl Node {
                 self.settings.scale_down_threshold,
             ),
         };
-        if let Some(mean) = mean {
+        if let Some(mean) = mean.filter(|_| !self.refused_before(wish)) {
             let window = window.as_secs_f64();
             self.say(format!(
                 "scale-{what}: CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%"
             ));
         }
         self.ask_next(wish, now);
+    }
+
+    /// Has the last question been this one, and in vain?
+    fn refused_before(&self, wish: Wish) -> bool {
+        self.refused.is_some_and(|(refused, _)| refused == wish)
     }
 
     /// Is an answer of this master awaited, and to what?
@@ -371,6 +385,7 @@ impl Node {
 
     /// The first step, with every grant in hand.
     fn begin(&mut self, wish: Wish) {
+        self.refused = None;
         let retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         self.phase = Phase::Working {
             wish,
@@ -407,7 +422,9 @@ impl Node {
         self.masters
             .granted(name, id, length, asking.map_or(now, |(_, since)| since));
         self.next_heartbeat = self.next_heartbeat.min(now + length / 3);
-        self.say(format!("master {name}: granted, epoch {epoch}"));
+        if asking.is_none_or(|(wish, _)| !self.refused_before(wish)) {
+            self.say(format!("master {name}: granted, epoch {epoch}"));
+        }
         if let Some((wish, _)) = asking {
             self.ask_next(wish, now);
         }
@@ -416,7 +433,10 @@ impl Node {
     fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
         if let Some(wish) = self.is_asking(name) {
             let why = format!("master {name}: {}", explain(wish, reason, secs));
-            self.say(format!("{why}; asking again then"));
+            if self.refused != Some((wish, reason)) {
+                self.say(why.clone());
+            }
+            self.refused = Some((wish, reason));
             self.back_to_waiting(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
         } else if self.masters.lost(name) {
             // The answer to HOLD.

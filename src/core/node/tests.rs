@@ -257,6 +257,40 @@ fn while_another_scales_nobody_is_asked_and_then_a_new_window_begins() {
 }
 
 #[test]
+fn whoever_only_asks_in_vain_does_not_hold_up_the_others() {
+    let mut b = Bench::new(&["lb1", "lb2"]);
+    b.connect(1, "lb1");
+    b.sample(&[90.0; 2]);
+    // lb1 granted, lb2 did not, and so on for ever.
+    b.hear(1, "SCALE idle");
+    b.hear(1, "FINISH idle");
+    assert_eq!(b.sample(&[90.0]), ["1 SCALE"]);
+}
+
+#[test]
+fn the_same_refusal_is_said_once() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    let said = |b: &mut Bench| {
+        b.node
+            .actions()
+            .iter()
+            .filter(|a| matches!(a, Action::Say(_)))
+            .count()
+    };
+    for question in 0..5 {
+        for _ in 0..10 {
+            b.now += SECOND;
+            b.node.tick(b.now);
+            b.node.sampled(5.0, b.now);
+        }
+        b.node.heard(1, FromMaster::parse("WAIT full 5").unwrap(), b.now);
+        let expected = if question == 0 { 2 } else { 0 };
+        assert_eq!(said(&mut b), expected, "question {question}");
+    }
+}
+
+#[test]
 fn an_unhealthy_machine_is_terminated() {
     let mut b = Bench::launching();
     b.finish(Outcome::Launched(Ok(machine())));
