@@ -7,10 +7,11 @@
 //! ```
 //!
 //! The steps of [`Phase::Working`] are slow (EC2, ssh, a machine that boots), so the caller runs
-//! each beside this and brings back its [`Outcome`]: `grow` follows a scale-up through them,
+//! each beside this and brings back its [`Outcome`]. `asking` gets the lease, `grow` follows a scale-up through them,
 //! `shrink` a scale-down. `masters` keeps the connections and leases, `repair` what is left to
 //! tell HAProxy hosts that could not be reached.
 
+mod asking;
 mod grow;
 mod interruption;
 mod masters;
@@ -284,178 +285,6 @@ impl Node {
         self.drain_when_due(now);
     }
 
-    /// Which change is called for?
-    fn need(&self) -> Option<Wish> {
-        if self.wanted.is_some() {
-            return self.wanted;
-        }
-        if let Some(interruption) = &self.interruption {
-            return interruption.wants_replacement().then_some(Wish::Grow);
-        }
-        if self.masters.other_is_at_it() {
-            return None;
-        }
-        if self
-            .window
-            .mean()
-            .is_some_and(|mean| mean >= self.settings.threshold)
-        {
-            return Some(Wish::Grow);
-        }
-        let calm = self
-            .calm
-            .mean()
-            .is_some_and(|mean| mean <= self.settings.scale_down_threshold);
-        (calm && !self.stays).then_some(Wish::Shrink)
-    }
-
-    /// Begins to ask when there is a need and nothing stands against it.
-    fn consider(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Watching) {
-            return;
-        }
-        let Some(wish) = self.need() else {
-            self.refused = None;
-            return;
-        };
-        if !self.has_master() {
-            if !self.said_alone {
-                self.said_alone = true;
-                self.say("no master is connected: waiting for one before scaling".into());
-            }
-            return;
-        }
-        let (what, mean, window, threshold) = match wish {
-            Wish::Grow => (
-                "up",
-                self.window.mean(),
-                self.settings.window,
-                self.settings.threshold,
-            ),
-            Wish::Shrink => (
-                "down",
-                self.calm.mean(),
-                self.settings.scale_down_window,
-                self.settings.scale_down_threshold,
-            ),
-        };
-        if let Some(mean) = mean.filter(|_| !self.refused_before(wish)) {
-            let window = window.as_secs_f64();
-            self.say(format!(
-                "scale-{what}: CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%"
-            ));
-        }
-        self.ask_next(wish, now);
-    }
-
-    /// Has the last question been this one, and in vain?
-    fn refused_before(&self, wish: Wish) -> bool {
-        self.refused.is_some_and(|(refused, _)| refused == wish)
-    }
-
-    /// Is an answer of this master awaited, and to what?
-    fn is_asking(&self, name: &str) -> Option<Wish> {
-        match &self.phase {
-            Phase::Asking { wish, asked, .. } if asked == name => Some(*wish),
-            _ => None,
-        }
-    }
-
-    /// Asks the first master, by name, that has not granted; with all of them granted, begins.
-    fn ask_next(&mut self, wish: Wish, now: Instant) {
-        if let Some((asked, link)) = self.masters.next_to_ask() {
-            let question = match wish {
-                Wish::Grow => FromNode::Scale,
-                Wish::Shrink => FromNode::Retire,
-            };
-            self.out.push(Action::Send(link, question));
-            self.phase = Phase::Asking {
-                wish,
-                asked,
-                since: now,
-            };
-        } else if !self.masters.any_lease() {
-            self.back_to_waiting(Kind::Unavailable, "every master is gone", ANSWER_TIME, now);
-        } else if wish == Wish::Shrink && self.wanted.is_none() {
-            self.phase = Phase::Resampling;
-        } else {
-            self.begin(wish);
-        }
-    }
-
-    /// The first step, with every grant in hand.
-    fn begin(&mut self, wish: Wish) {
-        self.refused = None;
-        let retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        self.phase = Phase::Working {
-            wish,
-            launched: None,
-            next: None,
-            retry,
-        };
-        self.out.push(Action::Run(match wish {
-            Wish::Shrink => Step::Identify,
-            Wish::Grow if self.settings.ec2 => Step::Survey,
-            Wish::Grow => Step::Launch { fleet: Vec::new() },
-        }));
-    }
-
-    fn granted(&mut self, link: LinkId, name: &str, id: String, secs: u64, epoch: u64, now: Instant) {
-        let asking = match &self.phase {
-            Phase::Asking { wish, asked, since } if asked == name => Some((*wish, *since)),
-            _ => None,
-        };
-        if asking.is_none() && !self.masters.holds(name, &id) {
-            // An answer that came after its time: nobody waits for it any more.
-            let text = "the answer came too late".into();
-            self.out.push(Action::Send(
-                link,
-                FromNode::Finish {
-                    lease: id,
-                    ok: false,
-                    text,
-                },
-            ));
-            return;
-        }
-        let length = Duration::from_secs(secs);
-        self.masters
-            .granted(name, id, length, asking.map_or(now, |(_, since)| since));
-        self.next_heartbeat = self.next_heartbeat.min(now + length / 3);
-        if asking.is_none_or(|(wish, _)| !self.refused_before(wish)) {
-            self.say(format!("master {name}: granted, epoch {epoch}"));
-        }
-        if let Some((wish, _)) = asking {
-            self.ask_next(wish, now);
-        }
-    }
-
-    fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
-        if let Some(wish) = self.is_asking(name) {
-            let why = format!("master {name}: {}", explain(wish, reason, secs));
-            if self.refused != Some((wish, reason)) {
-                self.say(why.clone());
-            }
-            self.refused = Some((wish, reason));
-            self.back_to_waiting(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
-        } else if self.masters.lost(name) {
-            // The answer to HOLD.
-            self.say(format!("master {name}: the lease is lost"));
-        }
-    }
-
-    /// Gives back what was granted and asks nobody for a while.
-    fn back_to_waiting(&mut self, kind: Kind, why: &str, wait: Duration, now: Instant) {
-        // Only EC2's reasons come up at work; a master's do while asking.
-        let firm = matches!(self.phase, Phase::Working { .. });
-        self.masters.give_back(false, why, &mut self.out);
-        self.phase = Phase::Waiting {
-            until: now + wait,
-            firm,
-        };
-        self.end(Err(Error::new(kind, "scaling", why)));
-    }
-
     /// A step that was run is over.
     pub fn finished(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
@@ -540,17 +369,5 @@ impl Node {
 
     fn say(&mut self, text: String) {
         self.out.push(Action::Say(text));
-    }
-}
-
-fn explain(wish: Wish, reason: Reason, secs: u64) -> String {
-    match (reason, wish) {
-        (Reason::Holder, _) => format!("another node scales, {secs} s of its lease left"),
-        (Reason::Cooldown, _) => format!("cooldown, {secs} s left"),
-        (Reason::Starting, _) => format!("it has just started, {secs} s until it grants"),
-        (Reason::Full, Wish::Grow) => "hosts.d has as many entries as max_hosts allows".into(),
-        (Reason::Full, Wish::Shrink) => {
-            "no more than min_hosts, or the others could not take the load".into()
-        }
     }
 }
