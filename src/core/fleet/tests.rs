@@ -58,7 +58,10 @@ fn a_young_orphan_is_adopted_even_when_a_haproxy_could_not_be_asked() {
         boot_time_left: Duration::from_secs(200),
     };
     assert_eq!(
-        plan(&survey(&[orphan.clone()], &[Some(""), None]), &rules()),
+        plan(
+            &survey(std::slice::from_ref(&orphan), &[Some(""), None]),
+            &rules()
+        ),
         adopt
     );
     assert_eq!(plan(&survey(&[orphan], &[None]), &rules()), adopt);
@@ -71,10 +74,16 @@ fn an_old_orphan_is_terminated_only_when_every_haproxy_was_asked() {
         ids: vec!["i-1".into()],
     };
     assert_eq!(
-        plan(&survey(&[orphan.clone()], &[Some(""), Some("")]), &rules()),
+        plan(
+            &survey(std::slice::from_ref(&orphan), &[Some(""), Some("")]),
+            &rules()
+        ),
         clear
     );
-    let unseen = plan(&survey(&[orphan.clone()], &[Some(""), None]), &rules());
+    let unseen = plan(
+        &survey(std::slice::from_ref(&orphan), &[Some(""), None]),
+        &rules(),
+    );
     assert_eq!(
         unseen,
         Plan::Launch {
