@@ -95,11 +95,6 @@ impl Imds {
         self.line("meta-data/instance-id")
     }
 
-    /// This machine's primary private IPv4 address.
-    pub fn local_ipv4(&self) -> Result<Option<String>, NoMetadata> {
-        self.line("meta-data/local-ipv4")
-    }
-
     /// The role's name and its credentials' document. None: the instance has no role.
     pub fn role(&self) -> Result<Option<(String, Value)>, NoMetadata> {
         const PATH: &str = "meta-data/iam/security-credentials/";

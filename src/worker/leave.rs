@@ -1,12 +1,14 @@
 //! Leaving: which machine this is, and its end.
 
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::ToSocketAddrs;
 use std::time::Instant;
 
 use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
+use crate::config::Config;
 use crate::core::node::Machine;
 use crate::error::Error;
+use crate::system::machine;
 
 impl Worker {
     /// This machine, if autoscaler may end it: an instance that carries the cluster's tag, or any
@@ -21,7 +23,7 @@ impl Worker {
             let instance = metadata.instance_id().ok().flatten();
             return Ok(Machine {
                 instance,
-                host: self.own_address()?,
+                host: own_address(&self.config)?,
                 port,
             });
         }
@@ -49,33 +51,13 @@ impl Worker {
         }
         let host = match (self.config.machine.address, instance.private_ip) {
             (Some(address), _) | (None, Some(address)) => address.to_string(),
-            (None, None) => self.own_address()?,
+            (None, None) => own_address(&self.config)?,
         };
         Ok(Machine {
             instance: Some(id),
             host,
             port,
         })
-    }
-
-    /// This machine's address as HAProxy knows it: the INI's, else the one that packets to the
-    /// first HAProxy host leave from.
-    fn own_address(&self) -> Result<String, Error> {
-        if let Some(address) = self.config.machine.address {
-            return Ok(address.to_string());
-        }
-        let server = self.config.haproxy.servers.first().map_or("", String::as_str);
-        let failed = |e: std::io::Error| {
-            Error::unavailable(server, format!("no way there: {e}; set [machine] address"))
-        };
-        let towards = (server, 22).to_socket_addrs().map_err(failed)?.next();
-        let towards = towards.ok_or_else(|| Error::unavailable(server, "has no address"))?;
-        let from = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        // Connecting a datagram socket sends nothing: the kernel only picks the way.
-        let socket = UdpSocket::bind(from)
-            .and_then(|s| s.connect(towards).map(|()| s))
-            .map_err(failed)?;
-        Ok(socket.local_addr().map_err(failed)?.ip().to_string())
     }
 
     /// Ends this machine.
@@ -104,4 +86,21 @@ impl Worker {
             )),
         }
     }
+}
+
+/// This machine's address as HAProxy knows it: the INI's, else the one that packets to the first
+/// HAProxy host leave from.
+///
+/// # Errors
+/// There is no way to that host.
+pub fn own_address(config: &Config) -> Result<String, Error> {
+    if let Some(address) = config.machine.address {
+        return Ok(address.to_string());
+    }
+    let server = config.haproxy.servers.first().map_or("", String::as_str);
+    let failed =
+        |e: std::io::Error| Error::unavailable(server, format!("no way there: {e}; set [machine] address"));
+    let towards = (server, 22).to_socket_addrs().map_err(failed)?.next();
+    let towards = towards.ok_or_else(|| Error::unavailable(server, "has no address"))?;
+    Ok(machine::address_towards(towards).map_err(failed)?.to_string())
 }
