@@ -34,6 +34,8 @@ pub enum Command {
     },
     Generate(Generate),
     Status,
+    Check,
+    Prune(Prune),
     /// `scale-up` or `scale-down`.
     Scale {
         wish: Wish,
@@ -47,6 +49,16 @@ pub enum Generate {
     Install,
     Stdout,
     Diff,
+}
+
+/// What `prune` may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prune {
+    pub apply: bool,
+    /// Only print.
+    pub dry_run: bool,
+    /// More than half of the entries, if need be.
+    pub force: bool,
 }
 
 /// A parsed command line.
@@ -165,6 +177,16 @@ impl Reader {
                     _ => Command::Generate(Generate::Install),
                 }
             }
+            "prune" => {
+                let mut options = [Opt::flag("apply"), Opt::flag("dry-run"), Opt::flag("force")];
+                self.words(&[], &mut options)?;
+                let [apply, dry_run, force] = options.map(|o| o.given);
+                Command::Prune(Prune {
+                    apply,
+                    dry_run,
+                    force,
+                })
+            }
             "scale-up" | "scale-down" => {
                 let mut options = [Opt::flag("dry-run")];
                 self.words(&[], &mut options)?;
@@ -186,6 +208,7 @@ impl Reader {
                     "daemon" => Command::Daemon,
                     "list-hosts" => Command::ListHosts,
                     "status" => Command::Status,
+                    "check" => Command::Check,
                     _ => unreachable!("every topic of help is a command"),
                 }
             }

@@ -57,6 +57,12 @@ impl Error {
         Error::new(Kind::Config, subject, cause)
     }
 
+    /// The same failure, with what to do about it.
+    pub fn advise(mut self, step: &str) -> Error {
+        self.cause = self.cause + "; " + step;
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -97,6 +97,34 @@ From a HAProxy host or an app server: asks every master that it can reach.
 ",
     },
     Topic {
+        name: "check",
+        arguments: "",
+        summary: "Look at all that has to be right, and say what to do about it",
+        details: "\
+Prints one line per finding: `ok`, `FAIL`, `warn`, `info`, or `skip` for what does not
+apply here. On a HAProxy host: the INI, the template, hosts.d, check_command, the admin
+socket, the servers of the running HAProxy against its file and hosts.d, hosts.d against
+EC2's instances, and the master. On an app server: credentials, a dry run of the launch,
+ssh to each HAProxy host and its entries against EC2's instances, the tunnels, and the
+CPU's counters. Changes nothing. Exits with 0 if nothing failed, else with the exit code
+of the first failure.
+",
+    },
+    Topic {
+        name: "prune",
+        arguments: "",
+        summary: "On a HAProxy host: remove entries whose instance is gone",
+        details: "\
+Removes the entries with an instance that EC2 says to be terminated or not to know,
+for cron. When EC2 lists no instance of the cluster or does not answer, nothing is
+removed; nor is the last entry.
+
+      --apply      then do what `generate` does
+      --dry-run    only print the entries that would be removed
+      --force      also when it is more than half of all entries
+",
+    },
+    Topic {
         name: "scale-up",
         arguments: "",
         summary: "On an app server: add one machine by hand",

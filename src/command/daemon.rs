@@ -14,7 +14,7 @@ use crate::core::fleet;
 use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings};
 use crate::core::protocol::FromNode;
 use crate::error::Error;
-use crate::system::links::{self, Identity, News};
+use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
 use crate::worker::Worker;
@@ -148,9 +148,12 @@ impl Body {
         };
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
-        links::look(config.master.tunnel_ports.clone(), identity, move |news| {
-            to_net.send(Event::Net(news)).is_ok()
-        });
+        links::look(
+            LOOPBACK,
+            config.master.tunnel_ports.clone(),
+            identity,
+            move |news| to_net.send(Event::Net(news)).is_ok(),
+        );
         Ok(Body {
             node: Node::new(settings, Instant::now()),
             config,

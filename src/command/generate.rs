@@ -55,6 +55,19 @@ fn no_config(config: &Config) -> Error {
     )
 }
 
+/// What would be installed, once `check_command` has taken it; nothing is changed.
+///
+/// # Errors
+/// Whatever keeps it from being installed.
+pub fn rehearse(config: &Config) -> Result<String, Error> {
+    let target = can_apply(config)?;
+    let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
+    let text = render(config)?.text;
+    let candidate = Temporary::create(target, &text, 0o600).map_err(|e| Error::io(target.display(), e))?;
+    check(config, target, &candidate.path)?;
+    Ok(text)
+}
+
 struct Rendered {
     template: String,
     text: String,
@@ -74,7 +87,10 @@ fn render(config: &Config) -> Result<Rendered, Error> {
 }
 
 /// The configuration as it is installed; `None` where there is none yet.
-fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
+///
+/// # Errors
+/// I/O.
+pub fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
     let read =
         || -> io::Result<(String, Metadata)> { Ok((fs::read_to_string(target)?, fs::metadata(target)?)) };
     match read() {

@@ -273,8 +273,8 @@ impl<'a> Tunnels<'a> {
     }
 }
 
-/// Where ssh on this host reaches what listens on `listen`.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+/// Where this host reaches what listens on `listen`.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -1,6 +1,7 @@
 //! One file per command: here the pure core and the effects meet.
 
 mod add_host;
+mod check;
 mod daemon;
 mod drain;
 mod generate;
@@ -8,6 +9,7 @@ mod haproxy;
 mod init;
 mod list_hosts;
 mod master;
+mod prune;
 mod remove_host;
 mod scale;
 mod status;
@@ -55,6 +57,8 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status => status::run(&load(&path)?),
+        Command::Check => check::run(&path, log),
+        Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
         Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
     }
 }
@@ -76,12 +80,18 @@ fn load(path: &Path) -> Result<Config, Error> {
 /// Reads the INI for a command that runs for long: its secrets must be its owner's alone.
 fn load_for_service(path: &Path) -> Result<Config, Error> {
     let config = load(path)?;
-    let mode = fs::metadata(path)
-        .map_err(|e| Error::io(path.display(), e))?
-        .permissions()
-        .mode();
+    private(&config)?;
+    Ok(config)
+}
+
+/// Is the INI closed to others, if it holds a secret?
+///
+/// # Errors
+/// Config, with the `chmod` to run.
+fn private(config: &Config) -> Result<(), Error> {
+    let path = &config.path;
+    let mode = mode_of(path)?;
     if config.has_secret() && mode & 0o077 != 0 {
-        let mode = mode & 0o777;
         return Err(Error::config(
             path.display(),
             format!(
@@ -90,7 +100,13 @@ fn load_for_service(path: &Path) -> Result<Config, Error> {
             ),
         ));
     }
-    Ok(config)
+    Ok(())
+}
+
+/// The permissions of a file.
+fn mode_of(path: &Path) -> Result<u32, Error> {
+    let metadata = fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
+    Ok(metadata.permissions().mode() & 0o777)
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -9,19 +11,38 @@ use super::print;
 use crate::config::Config;
 use crate::core::protocol::{FromMaster, FromNode};
 use crate::error::Error;
-use crate::system::links::{self, Identity, News};
+use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::machine;
 
 /// For the masters to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What one master says of itself and its nodes.
+pub struct Answer {
+    pub master: String,
+    pub lines: Vec<FromMaster>,
+}
+
 pub fn run(config: &Config) -> Result<(), Error> {
+    let mut text = String::new();
+    for Answer { master, lines } in ask(config, LOOPBACK, config.master.tunnel_ports.clone())? {
+        text += &format!("MASTER {master}\n");
+        text.extend(lines.iter().map(|line| format!("{line}\n")));
+    }
+    print(&text)
+}
+
+/// Asks every master that listens on one of the `ports` of `at`, an address of this machine.
+///
+/// # Errors
+/// Unavailable: none answers, and why.
+pub fn ask(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Vec<Answer>, Error> {
     let identity = Identity {
         node: machine::host_name()?,
         secret: config.cluster.secret.clone(),
     };
-    let ports = config.master.tunnel_ports.clone();
     let (send, news) = mpsc::channel();
-    links::look(ports.clone(), identity, move |news| send.send(news).is_ok());
+    links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());
     let deadline = Instant::now() + PATIENCE;
     // Those who have not said END yet, and those who have been asked at all.
     let (mut owing, mut masters, mut why) = (BTreeSet::new(), BTreeSet::new(), String::new());
@@ -38,7 +59,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
                 greeted += 1;
                 if masters.insert(master.clone()) && writeln!(stream, "{}", FromNode::Status).is_ok() {
                     owing.insert(link);
-                    answers.insert(link, format!("MASTER {master}\n"));
+                    let lines = Vec::new();
+                    answers.insert(link, Answer { master, lines });
                 }
             }
             Ok(News::Refused { port, why: cause }) => {
@@ -53,7 +75,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
                 link,
                 line @ (FromMaster::Node { .. } | FromMaster::Lease { .. } | FromMaster::Cooldown { .. }),
             )) if owing.contains(&link) => {
-                *answers.entry(link).or_default() += &format!("{line}\n");
+                answers.entry(link).and_modify(|a| a.lines.push(line));
             }
             Ok(News::Line(..)) => {}
             Ok(News::Lost(link, _)) => {
@@ -63,8 +85,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
         }
     }
     if masters.is_empty() {
-        let where_ = format!("127.0.0.1:{}-{}", ports.start(), ports.end());
-        return Err(Error::unavailable(where_, format!("no master answers here{why}")));
+        let mut place = SocketAddr::new(at, *ports.start()).to_string();
+        if ports.start() != ports.end() {
+            place += &format!("-{}", ports.end());
+        }
+        return Err(Error::unavailable(place, format!("no master answers here{why}")));
     }
-    print(&answers.into_values().collect::<String>())
+    Ok(answers.into_values().collect())
 }

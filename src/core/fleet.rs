@@ -44,7 +44,8 @@ impl Listed {
         })
     }
 
-    fn is(&self, instance: &Instance) -> bool {
+    /// Does it stand for this instance?
+    pub fn is(&self, instance: &Instance) -> bool {
         self.instance.as_ref() == Some(&instance.id) || instance.address.as_ref() == Some(&self.address)
     }
 }

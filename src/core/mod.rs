@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod backoff;
+pub mod check;
 pub mod cpu;
 pub mod diff;
 pub mod duration;
@@ -12,8 +13,10 @@ pub mod ini;
 pub mod json;
 pub mod lease;
 pub mod master;
+pub mod membership;
 pub mod node;
 pub mod protocol;
+pub mod prune;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;

@@ -5,9 +5,8 @@ use super::xml::Element;
 use super::{Env, Failure, Imds, Instance, Service, Settings};
 use super::{endpoint, response};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const DRY_RUN_TIME: Duration = Duration::from_secs(30);
 /// Instances a page: a few hundred kilobytes of XML.
 const PAGE: &str = "100";
 const MAX_PAGES: usize = 500;
@@ -24,8 +23,6 @@ pub struct Identity {
     pub access_key: String,
     /// Where the credentials come from.
     pub source: String,
-    /// Unix seconds.
-    pub expires: Option<u64>,
     pub region: String,
     pub region_source: String,
     /// EC2's URL.
@@ -86,7 +83,6 @@ impl Client {
         Ok(Identity {
             access_key: keys.access_key,
             source: keys.source,
-            expires: keys.expires,
             region: resolved.region.clone(),
             region_source: resolved.region_source.clone(),
             endpoint: resolved.ec2.url.clone(),
@@ -117,12 +113,6 @@ impl Client {
                 Ok(())
             })?;
         Ok(launched)
-    }
-
-    /// Whether RunInstances with `params` would be allowed. Launches nothing, and
-    /// takes up to 30 s.
-    pub fn dry_run(&self, params: &[(String, String)]) -> Result<(), Failure> {
-        self.dry_run_of("RunInstances", params, Instant::now() + DRY_RUN_TIME)
     }
 
     /// Whether `action` of EC2 with `params` would be allowed.

@@ -184,19 +184,23 @@ fn a_bad_signature_at_the_right_time_is_refused_at_once() {
     assert_eq!((fake.count(), client.clock_skew()), (1, 0));
 }
 
+fn dry_run(fake: &Fake) -> Result<(), Failure> {
+    client(&fake.url).0.dry_run_of("RunInstances", &[], soon())
+}
+
 #[test]
 fn dry_runs() {
     let fake = Fake::start(|_, _| error(412, "DryRunOperation"));
-    client(&fake.url).0.dry_run(&[]).unwrap();
+    dry_run(&fake).unwrap();
     assert!(body(&fake.request(0)).ends_with("&DryRun=true"));
     let fake = Fake::start(|_, _| error(403, "UnauthorizedOperation"));
-    let failure = client(&fake.url).0.dry_run(&[]).unwrap_err();
+    let failure = dry_run(&fake).unwrap_err();
     assert_eq!(
         failure.to_string(),
         "UnauthorizedOperation: A message; allow ec2:RunInstances in the IAM policy"
     );
     let fake = Fake::start(|_, _| http(200, "", &launched("i-1")));
-    assert!(client(&fake.url).0.dry_run(&[]).is_err());
+    assert!(dry_run(&fake).is_err());
 }
 
 #[test]

@@ -95,11 +95,6 @@ impl Imds {
         self.line("meta-data/instance-id")
     }
 
-    /// This machine's primary private IPv4 address.
-    pub fn local_ipv4(&self) -> Result<Option<String>, NoMetadata> {
-        self.line("meta-data/local-ipv4")
-    }
-
     /// Is this a spot instance?
     pub fn is_spot(&self) -> Result<bool, NoMetadata> {
         Ok(self.line("meta-data/instance-life-cycle")?.as_deref() == Some("spot"))

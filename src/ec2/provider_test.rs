@@ -261,7 +261,7 @@ fn absent_metadata_is_none_and_trouble_is_not() {
     });
     let imds = Imds::new(&fake.url, &fake::env(&[])).unwrap();
     assert_eq!(imds.get("meta-data/spot/instance-action").unwrap(), None);
-    assert!(imds.local_ipv4().unwrap_err().transient);
+    assert!(imds.region().unwrap_err().transient);
     for (status, token) in [(403, ""), (200, "two words"), (200, "")] {
         let fake = Fake::start(move |_, _| http(status, "", token));
         assert!(Imds::new(&fake.url, &fake::env(&[])).unwrap().region().is_err());

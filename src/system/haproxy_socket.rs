@@ -32,6 +32,14 @@ impl HaproxySocket {
         replies::info(&self.answer("show info")?)
     }
 
+    /// How much may be asked of it: `user`, `operator` or `admin`.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub fn level(&self) -> Result<String, String> {
+        Ok(self.answer("show cli level")?.trim().into())
+    }
+
     /// The servers of `backend` and their states.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -16,6 +16,8 @@ use crate::core::backoff::Backoff;
 use crate::core::node::LinkId;
 use crate::core::protocol::{FromMaster, FromNode};
 
+/// Where tunnels end.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long a port of this machine may take to answer.
 const LOCAL: Duration = Duration::from_secs(1);
 /// Between two looks: short after the start and after a loss, when a tunnel is likely to come up,
@@ -64,8 +66,9 @@ struct Freed {
     was_good: bool,
 }
 
-/// Looks for masters until `tell` returns false.
+/// Looks for masters on the ports of `at`, an address of this machine, until `tell` returns false.
 pub fn look(
+    at: IpAddr,
     ports: RangeInclusive<u16>,
     identity: Identity,
     tell: impl Fn(News) -> bool + Clone + Send + 'static,
@@ -78,7 +81,7 @@ pub fn look(
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             for port in ports.clone() {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let address = SocketAddr::from((at, port));
                 if in_use.contains(&port) {
                     continue;
                 }

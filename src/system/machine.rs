@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use crate::core::auth::hex;
@@ -48,6 +49,24 @@ pub fn nonce() -> Result<String, Error> {
 pub fn random_share() -> Result<f64, Error> {
     let digits = &nonce()?[..8];
     Ok(f64::from(u32::from_str_radix(digits, 16).unwrap_or(0)) / f64::from(u32::MAX))
+}
+
+/// The address of this machine from which packets to `there` leave.
+///
+/// # Errors
+/// I/O: there is no way.
+pub fn address_towards(there: SocketAddr) -> io::Result<IpAddr> {
+    let from = if there.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    // Connecting a datagram socket sends nothing: the kernel only picks the way.
+    let socket = UdpSocket::bind(from)?;
+    socket.connect(there)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Is `address` one of this machine's own?
+pub fn is_own(address: IpAddr) -> bool {
+    // Not by binding to it: where addresses fail over, ip_nonlocal_bind lets everybody.
+    address.is_loopback() || address_towards((address, 9).into()).is_ok_and(|from| from == address)
 }
 
 /// `<procfs>/stat`, read again and again into the same memory.

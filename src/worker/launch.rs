@@ -1,6 +1,6 @@
 //! Launching one machine, exactly one, however often it is asked for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -26,6 +26,18 @@ impl Worker {
                 .check_ready()
                 .and(Err(Error::config("scale_up_command", "is not set"))),
         }
+    }
+
+    /// Asks EC2 whether it would let this node launch, by a dry run; `None` where a shell command
+    /// does the launching.
+    pub fn rehearse(&self, time: Duration) -> Option<Result<(), Error>> {
+        let Some(ScaleCommand::Native(request)) = &self.up else {
+            return None;
+        };
+        let answer = self
+            .client
+            .dry_run_of(request.action, &request.params, Instant::now() + time);
+        Some(answer.map_err(|e| ec2_error("RunInstances", &e)))
     }
 
     /// RunInstances, in the next subnet or with the next type where EC2 has no capacity.

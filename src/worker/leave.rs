@@ -1,13 +1,15 @@
 //! Leaving: which machine this is, and its end.
 
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
+use crate::config::Config;
 use crate::core::node::Machine;
 use crate::error::Error;
+use crate::system::machine;
 
 /// The default of `[aws] metadata_url`.
 const METADATA_URL: &str = "http://169.254.169.254";
@@ -27,7 +29,7 @@ impl Worker {
             let instance = metadata.instance_id().ok().flatten();
             return Ok(Machine {
                 instance,
-                host: self.own_address()?,
+                host: own_address(&self.config)?,
                 port,
             });
         }
@@ -55,7 +57,7 @@ impl Worker {
         }
         let host = match (self.config.machine.address, instance.private_ip) {
             (Some(address), _) | (None, Some(address)) => address.to_string(),
-            (None, None) => self.own_address()?,
+            (None, None) => own_address(&self.config)?,
         };
         Ok(Machine {
             instance: Some(id),
@@ -98,26 +100,6 @@ impl Worker {
         }
     }
 
-    /// This machine's address as HAProxy knows it: the INI's, else the one that packets to the
-    /// first HAProxy host leave from.
-    fn own_address(&self) -> Result<String, Error> {
-        if let Some(address) = self.config.machine.address {
-            return Ok(address.to_string());
-        }
-        let server = self.config.haproxy.servers.first().map_or("", String::as_str);
-        let failed = |e: std::io::Error| {
-            Error::unavailable(server, format!("no way there: {e}; set [machine] address"))
-        };
-        let towards = (server, 22).to_socket_addrs().map_err(failed)?.next();
-        let towards = towards.ok_or_else(|| Error::unavailable(server, "has no address"))?;
-        let from = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        // Connecting a datagram socket sends nothing: the kernel only picks the way.
-        let socket = UdpSocket::bind(from)
-            .and_then(|s| s.connect(towards).map(|()| s))
-            .map_err(failed)?;
-        Ok(socket.local_addr().map_err(failed)?.ip().to_string())
-    }
-
     /// Ends this machine.
     pub(super) fn depart(&self, machine: &Machine) -> Result<(), Error> {
         let id = machine.instance.as_deref();
@@ -144,4 +126,21 @@ impl Worker {
             )),
         }
     }
+}
+
+/// This machine's address as HAProxy knows it: the INI's, else the one that packets to the first
+/// HAProxy host leave from.
+///
+/// # Errors
+/// There is no way to that host.
+pub fn own_address(config: &Config) -> Result<String, Error> {
+    if let Some(address) = config.machine.address {
+        return Ok(address.to_string());
+    }
+    let server = config.haproxy.servers.first().map_or("", String::as_str);
+    let failed =
+        |e: std::io::Error| Error::unavailable(server, format!("no way there: {e}; set [machine] address"));
+    let towards = (server, 22).to_socket_addrs().map_err(failed)?.next();
+    let towards = towards.ok_or_else(|| Error::unavailable(server, "has no address"))?;
+    Ok(machine::address_towards(towards).map_err(failed)?.to_string())
 }

@@ -2,29 +2,25 @@
 //! runs on a thread of its own and brings back what came of it.
 
 mod boot;
+pub mod cloud;
 mod command;
 mod launch;
-mod leave;
-mod remote;
+pub mod leave;
+pub mod remote;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::aws_cli::Request;
-use crate::config::{self, Config};
-use crate::core::fleet::{self, Instance, Listed, Survey};
+use crate::config::Config;
+use crate::core::fleet::{self, Listed, Survey};
 use crate::core::node::{Outcome, Step};
-use crate::ec2::{self, Client, Failure, State};
-use crate::error::{Error, Kind};
+use crate::ec2::Client;
+use crate::error::Error;
 use crate::system::log::Log;
 use crate::system::ssh::Ssh;
+use cloud::{CLUSTER_TAG, EC2_TIME, client, ec2_error};
 use command::{ScaleCommand, native_request};
 use remote::Remote;
-
-/// For one question to EC2, its retries included.
-const EC2_TIME: Duration = Duration::from_secs(60);
-/// The tag that says which cluster an instance belongs to.
-const CLUSTER_TAG: &str = "autoscaler:cluster";
 
 /// Carries out [`Step`]s.
 pub struct Worker {
@@ -114,19 +110,7 @@ impl Worker {
     /// The cluster's instances, and what each HAProxy host lists: `always`, or only where there is
     /// a live instance to look for.
     fn survey(&self, always: bool) -> Result<Survey, Error> {
-        let instances: Vec<Instance> = self
-            .client
-            .cluster_instances(&self.config.cluster.name, Instant::now() + EC2_TIME)
-            .map_err(|e| ec2_error("DescribeInstances", &e))?
-            .into_iter()
-            .map(|i| Instance {
-                live: matches!(i.state, State::Pending | State::Running),
-                gone: matches!(i.state, State::ShuttingDown | State::Terminated),
-                address: i.private_ip.map(|ip| ip.to_string()),
-                launched_at: i.launched_at.unwrap_or(0),
-                id: i.id,
-            })
-            .collect();
+        let instances = cloud::instances(&self.client, &self.config.cluster.name, EC2_TIME)?;
         let servers = match always || instances.iter().any(|i| i.live) {
             true => self.config.haproxy.servers.clone(),
             false => Vec::new(),
@@ -181,40 +165,4 @@ impl Worker {
         self.log.event(&format!("{id}: terminated"));
         Ok(())
     }
-}
-
-/// The client that signs, with the options of `request` before the INI's keys.
-fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<Client, Error> {
-    let option = |of: fn(&Request) -> &Option<String>| request.and_then(|r| of(r).clone());
-    let profile = option(|r| &r.profile);
-    // A profile asked for by name brings its own keys.
-    let unless_profile = |key: &String| {
-        if profile.is_some() {
-            String::new()
-        } else {
-            key.clone()
-        }
-    };
-    let settings = ec2::Settings {
-        access_key: unless_profile(&aws.access_key),
-        secret_key: unless_profile(&aws.secret_key),
-        session_token: unless_profile(&aws.session_token),
-        region: option(|r| &r.region).unwrap_or_else(|| aws.region.clone()),
-        endpoint_url: option(|r| &r.endpoint_url).unwrap_or_else(|| aws.endpoint_url.clone()),
-        ca_bundle: option(|r| &r.ca_bundle).unwrap_or_else(|| aws.ca_bundle.clone()),
-        metadata_url: aws.metadata_url.clone(),
-        profile,
-    };
-    let mut client = Client::new(settings).map_err(|e| ec2_error("settings", &e))?;
-    client.on_event(Box::new(move |text| log.event(text)));
-    Ok(client)
-}
-
-fn ec2_error(action: &str, failure: &Failure) -> Error {
-    let kind = match failure {
-        Failure::Credentials { .. } => Kind::Refused,
-        Failure::Config(_) | Failure::Fatal { .. } | Failure::TokenMismatch { .. } => Kind::Config,
-        _ => Kind::Unavailable,
-    };
-    Error::new(kind, format!("EC2 {action}"), failure)
 }

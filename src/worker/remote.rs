@@ -56,7 +56,17 @@ impl Remote {
 
     /// Runs autoscaler on each host, side by side: what it printed, or why not.
     pub fn on_each(&self, servers: Vec<String>, arguments: &str) -> Vec<(String, Result<String, Error>)> {
-        side_by_side(servers, |server| self.on(server, arguments))
+        self.on_each_within(TIME, servers, arguments)
+    }
+
+    /// The same, with `time` for each host.
+    pub fn on_each_within(
+        &self,
+        time: Duration,
+        servers: Vec<String>,
+        arguments: &str,
+    ) -> Vec<(String, Result<String, Error>)> {
+        side_by_side(servers, |server| self.run(server, arguments, time))
     }
 
     /// Runs autoscaler on one host: what it printed, or why not.

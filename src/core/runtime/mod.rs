@@ -212,17 +212,27 @@ pub fn drop_idle(backend: &str, server: &Running) -> Option<String> {
 /// How the running servers differ from those of the file; `None` when they are the same.
 /// `leaving` may still be there.
 pub fn difference(backend: &Backend, running: &[Running], leaving: &[String]) -> Option<String> {
+    differences(backend, running, leaving).into_iter().next()
+}
+
+/// All that `difference` tells the first of.
+pub fn differences(backend: &Backend, running: &[Running], leaving: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
     for server in &backend.servers {
-        let Some(found) = running.iter().find(|r| r.name == server.name) else {
-            return Some(format!("has no server `{}`", server.name));
-        };
-        if server.address().is_some_and(|a| found.address != Some(a)) {
-            return Some(format!("has server `{}` at another address", server.name));
+        match running.iter().find(|r| r.name == server.name) {
+            None => found.push(format!("has no server `{}`", server.name)),
+            Some(there) if server.address().is_some_and(|a| there.address != Some(a)) => {
+                found.push(format!("has server `{}` at another address", server.name));
+            }
+            Some(_) => {}
         }
     }
-    let known = |r: &&Running| backend.servers.iter().any(|s| s.name == r.name) || leaving.contains(&r.name);
-    let stranger = running.iter().find(|r| !known(r))?;
-    Some(format!("still has server `{}`", stranger.name))
+    for there in running {
+        if backend.servers.iter().all(|s| s.name != there.name) && !leaving.contains(&there.name) {
+            found.push(format!("still has server `{}`", there.name));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

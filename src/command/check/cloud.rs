@@ -1,0 +1,110 @@
+//! EC2: may this host ask it, and what does it say of the machines?
+
+use super::{Check, TIME};
+use crate::core::check::{Finding, membership};
+use crate::core::fleet::{Instance, Listed};
+use crate::core::membership::{Cloud, differences};
+use crate::ec2::{Client, Failure};
+use crate::error::Error;
+use crate::worker::cloud::{self, ec2_error};
+
+/// The clocks of signatures may differ by five minutes; over this, something is wrong already.
+const SKEW: u64 = 60;
+
+/// Credentials, and whether EC2 lists the cluster's instances with them.
+pub fn access(check: &Check) -> Vec<Finding> {
+    let client = match &check.client {
+        Ok(client) => client,
+        Err(error) => return vec![error.clone().into()],
+    };
+    let mut found = vec![match client.identity() {
+        Ok(who) => {
+            let passed = match who.tried.is_empty() {
+                true => String::new(),
+                false => format!("; passed over: {}", who.tried.join(", ")),
+            };
+            let ends = who.access_key.len().saturating_sub(4);
+            Finding::Ok(format!(
+                "credentials: {} (key …{}), Region {} ({}), {}{passed}",
+                who.source,
+                who.access_key.get(ends..).unwrap_or_default(),
+                who.region,
+                who.region_source,
+                who.endpoint
+            ))
+        }
+        Err(failure) => return vec![without(check, &failure)],
+    }];
+    match instances(check) {
+        Ok(instances) => {
+            let live = instances.iter().filter(|i| i.live).count();
+            let cluster = &check.config.cluster.name;
+            found.push(Finding::Ok(format!(
+                "EC2 DescribeInstances: {live} live instances of the cluster `{cluster}`"
+            )));
+        }
+        Err(error) => found.push(error.into()),
+    }
+    let skew = client.clock_skew();
+    if skew.unsigned_abs() > SKEW {
+        found.push(Finding::Warn(format!(
+            "clock: {} s {} EC2's; have it set by NTP",
+            skew.unsigned_abs(),
+            if skew > 0 { "behind" } else { "ahead of" }
+        )));
+    }
+    found
+}
+
+/// No credentials are a failure where they are needed or set.
+fn without(check: &Check, failure: &Failure) -> Finding {
+    let config = &check.config;
+    match config.machine.scale_up_command.is_empty() && config.aws.access_key.is_empty() {
+        true => Finding::Skip(format!("EC2: {failure}; without, prune can't tell who is gone")),
+        false => ec2_error("credentials", failure).into(),
+    }
+}
+
+/// The cluster's instances.
+pub fn instances(check: &Check) -> Result<Vec<Instance>, Error> {
+    let ask = || cloud::instances(client(check)?, &check.config.cluster.name, TIME);
+    check.instances.get_or_init(ask).clone()
+}
+
+fn client(check: &Check) -> Result<&Client, Error> {
+    check.client.as_ref().map_err(Error::clone)
+}
+
+/// The entries of each place against EC2's instances.
+pub fn compare(check: &Check, listings: &[(String, Vec<Listed>)]) -> Vec<Finding> {
+    let cloud = all_of(check, listings);
+    let now = check.client.as_ref().map_or(0, Client::now);
+    let mut found = Vec::new();
+    for (place, listing) in listings {
+        match &cloud {
+            Ok(cloud) => {
+                let differences = differences(cloud, listing, now, check.config.machine.boot_timeout);
+                found.append(&mut membership(place, listing.len(), &differences));
+            }
+            Err(_) => found.push(Finding::Skip(format!(
+                "{place}: not compared with EC2, which gave no answer"
+            ))),
+        }
+    }
+    found
+}
+
+/// EC2's word on the cluster, and on the other instances that are entered.
+fn all_of(check: &Check, listings: &[(String, Vec<Listed>)]) -> Result<Cloud, Error> {
+    let mut cloud = Cloud {
+        instances: instances(check)?,
+        gone: Vec::new(),
+    };
+    let mut entered = Vec::new();
+    for (_, listing) in listings {
+        entered.extend(listing.iter().filter_map(|l| l.instance.as_deref()));
+    }
+    let unlisted = cloud.unlisted(&entered);
+    cloud.gone = cloud::gone(client(check)?, unlisted, TIME)?;
+    Ok(cloud)
+}

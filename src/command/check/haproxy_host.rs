@@ -1,0 +1,215 @@
+//! The side of a HAProxy host.
+
+use super::{Check, Part, cloud};
+use crate::command::{generate, master, status};
+use crate::core::check::Finding;
+use crate::core::entry::Entry;
+use crate::core::fleet::Listed;
+use crate::core::protocol::FromMaster;
+use crate::core::runtime::{self, text};
+use crate::error::Error;
+use crate::system::due::DueFile;
+use crate::system::haproxy_socket::HaproxySocket;
+use crate::system::hosts_dir::HostsDir;
+use crate::system::lines::SILENCE;
+
+pub const PARTS: [Part; 3] = [
+    ("HAProxy's configuration", configuration),
+    ("hosts.d against EC2", membership),
+    ("the master", master),
+];
+
+/// Template, entries, what they render to, and the running HAProxy.
+fn configuration(check: &Check) -> Vec<Finding> {
+    let config = &check.config;
+    let hosts = HostsDir::new(config.dir());
+    let place = hosts.path();
+    let place = place.display();
+    let mut found = Vec::new();
+    match entries(&hosts) {
+        Ok(entries) if entries.is_empty() => found.push(Finding::Warn(format!(
+            "{place}: no entry yet; run: autoscaler add-host <host> <port>"
+        ))),
+        Ok(entries) => found.push(Finding::Ok(format!(
+            "{place}: {} entries, all good",
+            entries.len()
+        ))),
+        Err(errors) => found.extend(errors.into_iter().map(Finding::Fail)),
+    }
+    let rendered = match generate::rehearse(config) {
+        Ok(rendered) => rendered,
+        // It is among the entries' already.
+        Err(error) if found.contains(&Finding::Fail(error.clone())) => return found,
+        Err(error) => {
+            found.push(error.into());
+            return found;
+        }
+    };
+    found.push(Finding::Ok(format!(
+        "template: has $SERVERS, and `{}` takes the result",
+        config.haproxy.check_command
+    )));
+    let socket = HaproxySocket::new(&config.haproxy.socket);
+    found.push(installed(check, &rendered));
+    found.push(admin(check, &socket));
+    if let Finding::Ok(_) = found[found.len() - 1] {
+        found.push(running(check, &socket, &rendered));
+    }
+    found
+}
+
+/// All entries, or what is wrong with each that can't be read.
+fn entries(hosts: &HostsDir) -> Result<Vec<Entry>, Vec<Error>> {
+    let names = hosts.names().map_err(|e| vec![e])?;
+    let (good, bad): (Vec<_>, Vec<_>) = names.iter().map(|n| hosts.entry(n)).partition(Result::is_ok);
+    match bad.is_empty() {
+        true => Ok(good.into_iter().flatten().collect()),
+        false => Err(bad.into_iter().filter_map(Result::err).collect()),
+    }
+}
+
+/// The installed file against template and entries.
+fn installed(check: &Check, rendered: &str) -> Finding {
+    let config = &check.config;
+    let path = config.haproxy.config.as_deref().unwrap_or(&config.path);
+    let stale = |what: &str| {
+        let cause = format!("{what}; see autoscaler generate --diff, then run: autoscaler generate");
+        Error::config(path.display(), cause).into()
+    };
+    match generate::installed(path) {
+        Err(error) => error.into(),
+        Ok(None) => stale("is not there yet"),
+        Ok(Some((text, _))) if text == rendered => {
+            Finding::Ok(format!("{}: is what generate makes", path.display()))
+        }
+        Ok(Some((text, _))) => stale(&differs(&text, rendered, &config.haproxy.backend)),
+    }
+}
+
+/// How the servers of `old` differ from those of `new`.
+fn differs(old: &str, new: &str, backend: &str) -> String {
+    let names = |text: &str| -> Vec<String> {
+        let servers = text::read(text, backend).map(|b| b.servers).unwrap_or_default();
+        servers.into_iter().map(|s| s.name).collect()
+    };
+    let (old, new) = (names(old), names(new));
+    let only = |these: &[String], those: &[String]| {
+        let missing: Vec<&str> = these
+            .iter()
+            .filter(|n| !those.contains(n))
+            .map(String::as_str)
+            .collect();
+        missing.join(", ")
+    };
+    match (only(&new, &old).as_str(), only(&old, &new).as_str()) {
+        ("", "") => "differs from what generate makes".into(),
+        (missing, "") => format!("lacks {missing}"),
+        ("", extra) => format!("still has {extra}"),
+        (missing, extra) => format!("lacks {missing} and still has {extra}"),
+    }
+}
+
+fn admin(check: &Check, socket: &HaproxySocket) -> Finding {
+    let path = check.config.haproxy.socket.display();
+    let failed = |cause: String| Error::unavailable("HAProxy", cause);
+    let line = format!("the template's global section needs: stats socket {path} mode 660 level admin");
+    let asked = socket
+        .process()
+        .and_then(|process| Ok((process, socket.level()?)));
+    match asked {
+        Err(why) => failed(why).advise(&format!("does HAProxy run? {line}")).into(),
+        Ok((_, level)) if level != "admin" => {
+            failed(format!("{path} is of level {level}")).advise(&line).into()
+        }
+        Ok((process, _)) => {
+            let (major, minor) = process.version;
+            Finding::Ok(format!("HAProxy: {major}.{minor} answers on {path}, level admin"))
+        }
+    }
+}
+
+/// The running servers against those that template and entries make.
+fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Finding {
+    let backend = &check.config.haproxy.backend;
+    let step = "run: autoscaler generate";
+    let due = match DueFile::new(check.config.dir()).load() {
+        Ok(due) => due.unwrap_or_default(),
+        Err(error) => return error.into(),
+    };
+    if due.reload {
+        return Error::unavailable("HAProxy", "a reload is due that failed before")
+            .advise(step)
+            .into();
+    }
+    let wanted = match text::read(rendered, backend) {
+        Ok(wanted) => wanted,
+        Err(why) => return Error::config("[haproxy] backend", why).into(),
+    };
+    if let Some(unclear) = &wanted.unclear {
+        return Finding::Skip(format!(
+            "HAProxy: backend `{backend}` can't be compared: {unclear}"
+        ));
+    }
+    let leaving: Vec<String> = due.aside.into_iter().collect();
+    let differences = match socket.servers(backend) {
+        Ok(running) => runtime::differences(&wanted, &running, &leaving).join(", "),
+        Err(why) => why,
+    };
+    match differences.is_empty() {
+        true => Finding::Ok(format!(
+            "HAProxy: backend `{backend}` runs the {} servers of hosts.d",
+            wanted.servers.len()
+        )),
+        false => Error::unavailable(format!("HAProxy backend `{backend}`"), differences)
+            .advise(step)
+            .into(),
+    }
+}
+
+/// The entries against EC2's instances.
+fn membership(check: &Check) -> Vec<Finding> {
+    let hosts = HostsDir::new(check.config.dir());
+    let Ok(entries) = hosts.entries() else {
+        return Vec::new();
+    };
+    let listing: Vec<Listed> = entries
+        .iter()
+        .filter_map(|e| Listed::parse(&e.listing()))
+        .collect();
+    cloud::compare(check, &[(hosts.path().display().to_string(), listing)])
+}
+
+/// This host's master, and which nodes its tunnels bring.
+fn master(check: &Check) -> Vec<Finding> {
+    let listen = check.config.master.listen;
+    let place = master::reachable(listen);
+    let answer = match status::ask(&check.config, place.ip(), place.port()..=place.port()) {
+        Ok(mut answers) => answers.swap_remove(0),
+        Err(error) => return vec![error.advise("does autoscaler master run on this host?").into()],
+    };
+    let reporting: Vec<&str> = answer.lines.iter().filter_map(fresh).collect();
+    let entries = HostsDir::new(check.config.dir())
+        .names()
+        .map_or(0, |names| names.len());
+    let (nodes, names) = (reporting.len(), reporting.join(", "));
+    let text = format!(
+        "master {}: answers on {place}, {nodes} nodes report for {entries} entries: {names}",
+        answer.master
+    );
+    vec![match nodes < entries {
+        true => {
+            Finding::Warn(text + "; its log tells of each tunnel, and daemon has to run on each app server")
+        }
+        false => Finding::Ok(text),
+    }]
+}
+
+/// The name of a node that has reported lately.
+fn fresh(line: &FromMaster) -> Option<&str> {
+    match line {
+        FromMaster::Node {
+            name, seconds_ago, ..
+        } if *seconds_ago <= SILENCE.as_secs() => Some(name),
+        _ => None,
+    }
+}

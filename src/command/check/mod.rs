@@ -1,0 +1,144 @@
+//! `check`: everything that has to be right before the first start, and after.
+
+mod app_server;
+mod cloud;
+mod haproxy_host;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{load, mode_of, print, private, template_path};
+use crate::config::Config;
+use crate::core::check::{Finding, verdict};
+use crate::core::fleet::Instance;
+use crate::ec2::Client;
+use crate::error::Error;
+use crate::system::hosts_dir::HostsDir;
+use crate::system::log::Log;
+use crate::system::machine;
+use crate::worker;
+
+/// For one call to EC2 or one HAProxy host.
+const TIME: Duration = Duration::from_secs(15);
+/// A wait that is longer is told to a person at a terminal.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a part has finished.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What the parts share.
+struct Check {
+    config: Arc<Config>,
+    client: Result<Client, Error>,
+    /// The cluster's instances, asked for once.
+    instances: OnceLock<Result<Vec<Instance>, Error>>,
+    log: Log,
+}
+
+/// Some of the findings, and what they are about.
+type Part = (&'static str, fn(&Check) -> Vec<Finding>);
+
+pub fn run(path: &Path, log: Log) -> Result<(), Error> {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            let found = [Finding::Fail(error)];
+            show(&found)?;
+            return verdict(&found);
+        }
+    };
+    let mut found = vec![ini(&config)];
+    let (sides, mut parts) = sides(&config);
+    found.extend(sides);
+    show(&found)?;
+    if !parts.is_empty() {
+        parts.insert(0, ("EC2", cloud::access));
+    }
+    let check = Check {
+        client: worker::cloud::observer(&config, log),
+        config: Arc::new(config),
+        instances: OnceLock::new(),
+        log,
+    };
+    found.extend(side_by_side(&check, &parts)?);
+    verdict(&found)
+}
+
+fn show(findings: &[Finding]) -> Result<(), Error> {
+    print(&findings.iter().map(|f| format!("{f}\n")).collect::<String>())
+}
+
+fn ini(config: &Config) -> Finding {
+    let path = config.path.display();
+    match (private(config), mode_of(&config.path)) {
+        (Err(error), _) | (Ok(()), Err(error)) => error.into(),
+        (Ok(()), Ok(mode)) if mode & 0o077 != 0 => Finding::Warn(format!(
+            "{path}: others can read it (mode {mode:04o}); before it holds a secret, run: chmod 600 {path}"
+        )),
+        (Ok(()), Ok(mode)) => Finding::Ok(format!("{path}: valid, mode {mode:04o}")),
+    }
+}
+
+/// What of the two sides is to be looked at on this host, and why not the rest.
+fn sides(config: &Config) -> (Vec<Finding>, Vec<Part>) {
+    let (mut said, mut parts) = (Vec::new(), Vec::new());
+    let entries = HostsDir::new(config.dir()).entries().unwrap_or_default();
+    let scales = !config.machine.scale_up_command.is_empty() && !config.haproxy.servers.is_empty();
+    let has_haproxy = config.haproxy.config.as_ref().is_some_and(|file| {
+        // An INI that was made by `init` on an app server has a template beside it.
+        file.exists() || template_path(config).exists() && !(scales && entries.is_empty())
+    });
+    let is_entered = || {
+        let mut addresses = entries.iter().filter_map(|e| e.address().parse::<IpAddr>().ok());
+        addresses.any(machine::is_own)
+    };
+    if has_haproxy {
+        parts.extend(haproxy_host::PARTS);
+    } else {
+        let why = match &config.haproxy.config {
+            None => "[haproxy] config is not set".into(),
+            Some(file) => format!("this is none: {} is not here", file.display()),
+        };
+        said.push(Finding::Skip(format!("HAProxy host: {why}")));
+    }
+    if scales && (!has_haproxy || is_entered()) {
+        parts.extend(app_server::PARTS);
+    } else {
+        let why = match scales {
+            true => "this is a HAProxy host, and none of its entries; run check on the app servers as well",
+            false => "[machine] scale_up_command and [haproxy] servers are not both set",
+        };
+        said.push(Finding::Skip(format!("app server: {why}")));
+    }
+    (said, parts)
+}
+
+/// Runs all parts at once, and shows what they find in their order.
+fn side_by_side(check: &Check, parts: &[Part]) -> Result<Vec<Finding>, Error> {
+    thread::scope(|scope| {
+        let begin = |(name, part): &Part| {
+            let part = *part;
+            (*name, scope.spawn(move || part(check)))
+        };
+        let running: Vec<_> = parts.iter().map(begin).collect();
+        let mut all = Vec::new();
+        for (name, running) in running {
+            let since = Instant::now();
+            while !running.is_finished() {
+                if since.elapsed() > QUIET {
+                    check.log.progress(&format!("waiting for {name}"));
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+            check.log.progress_done();
+            let found = running.join();
+            let found = found.unwrap_or_else(|_| vec![Error::io(name, "the check crashed").into()]);
+            show(&found)?;
+            all.extend(found);
+        }
+        Ok(all)
+    })
+}

@@ -1,0 +1,100 @@
+//! EC2 as the rest of the program asks it.
+
+use std::time::{Duration, Instant};
+
+use crate::aws_cli::{self, Request};
+use crate::config::{self, Config};
+use crate::core::fleet::Instance;
+use crate::ec2::{self, Client, Failure, State};
+use crate::error::{Error, Kind};
+use crate::system::log::Log;
+
+/// For one question to EC2, its retries included.
+pub const EC2_TIME: Duration = Duration::from_secs(60);
+/// The tag that says which cluster an instance belongs to.
+pub const CLUSTER_TAG: &str = "autoscaler:cluster";
+
+/// The client of a command that only looks. It takes the options of `scale_up_command` where they
+/// can be read, without the files that the command names: those need not be on this host.
+///
+/// # Errors
+/// Config; nothing is opened.
+pub fn observer(config: &Config, log: Log) -> Result<Client, Error> {
+    let request = aws_cli::parse(&config.machine.scale_up_command, &|_| Ok(Vec::new())).ok();
+    client(&config.aws, request.as_ref(), log)
+}
+
+/// The cluster's instances, terminated ones included while EC2 lists them.
+///
+/// # Errors
+/// EC2 could not tell all of them within `time`.
+pub fn instances(client: &Client, cluster: &str, time: Duration) -> Result<Vec<Instance>, Error> {
+    let found = client.cluster_instances(cluster, Instant::now() + time);
+    let listed = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
+    let instance = |i: ec2::Instance| Instance {
+        live: matches!(i.state, State::Pending | State::Running),
+        gone: is_gone(i.state),
+        address: i.private_ip.map(|ip| ip.to_string()),
+        launched_at: i.launched_at.unwrap_or(0),
+        id: i.id,
+    };
+    Ok(listed.into_iter().map(instance).collect())
+}
+
+/// Those of `ids` that EC2 doesn't know, or says to be shutting down or terminated.
+///
+/// # Errors
+/// EC2 could not tell of each.
+pub fn gone(client: &Client, ids: Vec<String>, time: Duration) -> Result<Vec<String>, Error> {
+    let deadline = Instant::now() + time;
+    let mut gone = Vec::new();
+    for id in ids {
+        let found = client.instance(&id, deadline);
+        let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
+        if found.is_none_or(|i| is_gone(i.state)) {
+            gone.push(id);
+        }
+    }
+    Ok(gone)
+}
+
+fn is_gone(state: State) -> bool {
+    matches!(state, State::ShuttingDown | State::Terminated)
+}
+
+/// The client that signs, with the options of `request` before the INI's keys.
+pub fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<Client, Error> {
+    let option = |of: fn(&Request) -> &Option<String>| request.and_then(|r| of(r).clone());
+    let profile = option(|r| &r.profile);
+    // A profile asked for by name brings its own keys.
+    let unless_profile = |key: &String| {
+        if profile.is_some() {
+            String::new()
+        } else {
+            key.clone()
+        }
+    };
+    let settings = ec2::Settings {
+        access_key: unless_profile(&aws.access_key),
+        secret_key: unless_profile(&aws.secret_key),
+        session_token: unless_profile(&aws.session_token),
+        region: option(|r| &r.region).unwrap_or_else(|| aws.region.clone()),
+        endpoint_url: option(|r| &r.endpoint_url).unwrap_or_else(|| aws.endpoint_url.clone()),
+        ca_bundle: option(|r| &r.ca_bundle).unwrap_or_else(|| aws.ca_bundle.clone()),
+        metadata_url: aws.metadata_url.clone(),
+        profile,
+    };
+    let mut client = Client::new(settings).map_err(|e| ec2_error("settings", &e))?;
+    client.on_event(Box::new(move |text| log.event(text)));
+    Ok(client)
+}
+
+/// EC2's failure, with its exit code.
+pub fn ec2_error(action: &str, failure: &Failure) -> Error {
+    let kind = match failure {
+        Failure::Credentials { .. } => Kind::Refused,
+        Failure::Config(_) | Failure::Fatal { .. } | Failure::TokenMismatch { .. } => Kind::Config,
+        _ => Kind::Unavailable,
+    };
+    Error::new(kind, format!("EC2 {action}"), failure)
+}
