@@ -109,3 +109,18 @@ def test_a_spot_instance_that_ec2_takes_back_is_replaced_and_drains(tmp_path, bi
         names = site.get(site.balancers[0], 8)
         assert set(names) == {"app1", site.ec2.launched[1]}
         assert site.net.hosts[spot].alive, "EC2 ends it"
+
+
+def test_what_dies_half_way_is_finished_by_the_next_holder(tmp_path, binary):
+    site, new = grown(tmp_path, binary)
+    with site:
+        site.ec2.fail_next("TerminateInstances", None, "InternalError", status=500)
+        site.load[new].load = 5
+        site.daemons[new].wait_line("is out of HAProxy on lb1", timeout=30)
+        site.daemons[new].kill()
+        site.ec2.clear_faults()
+        assert site.net.hosts[new].alive and new in site.ec2.running
+        site.ec2.instances[new].launched -= 60  # it is past its boot_timeout: nobody is booting it
+        site.load["app1"].load = 90
+        wait_until(lambda: not site.net.hosts[new].alive, 40, f"{new} is terminated by the next holder")
+        wait_until(lambda: len(site.ec2.running) == 1, 20, "another machine is launched in its place")

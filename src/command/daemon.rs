@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
-use crate::worker::Worker;
+use crate::worker::{Worker, leave};
 
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
@@ -171,7 +171,7 @@ impl Body {
 
     /// Looks out for EC2 taking this machine back.
     fn watch_for_notice(&self) {
-        if !self.worker.asks_ec2() || !self.worker.has_metadata() {
+        if !self.worker.asks_ec2() || !leave::has_metadata(&self.config) {
             return;
         }
         let (worker, send) = (Arc::clone(&self.worker), self.send.clone());

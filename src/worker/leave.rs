@@ -66,12 +66,6 @@ impl Worker {
         })
     }
 
-    /// May there be metadata here? Elsewhere its address is somebody else's, and not to be asked.
-    pub fn has_metadata(&self) -> bool {
-        let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
-        vendor.trim() == "Amazon EC2" || self.config.aws.metadata_url != METADATA_URL
-    }
-
     /// Waits until EC2 takes this machine back: its notice, and which machine it is. `None`: this
     /// is no spot instance.
     pub fn wait_for_notice(&self) -> Option<(&'static str, Machine)> {
@@ -143,4 +137,10 @@ pub fn own_address(config: &Config) -> Result<String, Error> {
     let towards = (server, 22).to_socket_addrs().map_err(failed)?.next();
     let towards = towards.ok_or_else(|| Error::unavailable(server, "has no address"))?;
     Ok(machine::address_towards(towards).map_err(failed)?.to_string())
+}
+
+/// May there be metadata here? Elsewhere its address is somebody else's, and not to be asked.
+pub fn has_metadata(config: &Config) -> bool {
+    let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
+    vendor.trim() == "Amazon EC2" || config.aws.metadata_url != METADATA_URL
 }

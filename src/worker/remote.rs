@@ -11,6 +11,7 @@ use crate::system::ssh::{self, Ssh};
 
 /// For one command.
 const TIME: Duration = Duration::from_secs(60);
+
 /// How to run autoscaler on a HAProxy host.
 pub struct Remote {
     ssh: Ssh,

@@ -113,8 +113,9 @@ fn identity(check: &Check) -> Vec<Finding> {
         Ok(address) => format!("this machine: {address}"),
         Err(error) => return vec![Finding::Info(format!("this machine: {error}"))],
     };
-    let Ok(client) = &check.client else {
-        return vec![Finding::Info(address)];
+    let client = match &check.client {
+        Ok(client) if leave::has_metadata(&check.config) => client,
+        _ => return vec![Finding::Info(address)],
     };
     let cluster = &check.config.cluster.name;
     let tag = format!("{CLUSTER_TAG}={cluster}");
