@@ -141,6 +141,10 @@ pub fn own_address(config: &Config) -> Result<String, Error> {
 
 /// May there be metadata here? Elsewhere its address is somebody else's, and not to be asked.
 pub fn has_metadata(config: &Config) -> bool {
-    let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
-    vendor.trim() == "Amazon EC2" || config.aws.metadata_url != METADATA_URL
+    // EC2 User Guide, "Detect whether a host is an EC2 instance": Nitro, and Xen before it.
+    let says =
+        |file: &str, word: &str| std::fs::read_to_string(file).is_ok_and(|text| text.starts_with(word));
+    config.aws.metadata_url != METADATA_URL
+        || says("/sys/class/dmi/id/sys_vendor", "Amazon EC2")
+        || says("/sys/hypervisor/uuid", "ec2")
 }
