@@ -92,14 +92,20 @@ class Peer:
 
     def greet(self, node, secret=SECRET):
         """The handshake to its end; returns the master's name."""
+        def answer_to(line):
+            answer = self.ask(line)
+            if answer is None:
+                raise ConnectionResetError("closed in the middle of the greeting")
+            return answer.split()
+
         nonce = secrets.token_hex(16)
-        verb, *rest = self.ask(f"HELLO 1 {node} {nonce}").split()
+        verb, *rest = answer_to(f"HELLO 1 {node} {nonce}")
         if not secret:
             assert verb == "WELCOME" and len(rest) == 1
             return rest[0]
         assert verb == "CHALLENGE"
         [challenge] = rest
-        verb, master, answer = self.ask(f"AUTH {proof(secret, 'node', node, nonce, challenge)}").split()
+        verb, master, answer = answer_to(f"AUTH {proof(secret, 'node', node, nonce, challenge)}")
         assert verb == "WELCOME" and answer == proof(secret, "master", master, nonce, challenge)
         return master
 
