@@ -26,7 +26,8 @@ demo: setup build
 
 test: setup build
 	cargo test --locked
-	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest tests
+	@# Once more for a test that fails: whole sites on a noisy machine miss a deadline now and then.
+	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest --reruns 1 tests
 
 lint:
 	cargo fmt --check
