@@ -16,7 +16,7 @@ use crate::worker::cloud::{self, EC2_TIME};
 
 /// What EC2 does not know is asked for once more after this: EC2 answers from several places, and
 /// they learn of an instance one after the other.
-const SECOND_LOOK: Duration = Duration::from_secs(5);
+const SECOND_LOOK: Duration = Duration::from_secs(3);
 
 pub fn run(config: &Config, asked: Prune, log: Log) -> Result<(), Error> {
     if asked.apply {
@@ -59,7 +59,8 @@ fn ask(config: &Config, entries: &[Entry], log: Log) -> Result<Cloud, Error> {
     let entered: Vec<&str> = entries.iter().filter_map(Entry::instance).collect();
     let unlisted = cloud.unlisted(&entered);
     let mut gone = cloud::gone(&client, unlisted, EC2_TIME)?;
-    if !gone.is_empty() {
+    // Without any instance in the listing, nothing is removed anyway.
+    if !gone.is_empty() && !cloud.instances.is_empty() {
         thread::sleep(SECOND_LOOK);
         gone = cloud::gone(&client, gone, EC2_TIME)?;
     }

@@ -86,9 +86,8 @@ pub fn membership(place: &str, count: usize, differences: &[Difference]) -> Vec<
     };
     let mut found: Vec<Finding> = differences.iter().map(finding).collect();
     if found.is_empty() {
-        let entries = if count == 1 { "entry" } else { "entries" };
         found.push(Finding::Ok(format!(
-            "{place}: {count} {entries}, in line with EC2"
+            "{place}: in line with EC2 (entries: {count})"
         )));
     }
     found

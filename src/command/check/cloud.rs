@@ -1,6 +1,7 @@
 //! EC2: may this host ask it, and what does it say of the machines?
 
 use super::{Check, TIME};
+use crate::aws_cli::is_native;
 use crate::core::check::{Finding, membership};
 use crate::core::fleet::{Instance, Listed};
 use crate::core::membership::{Cloud, differences};
@@ -13,6 +14,10 @@ const SKEW: u64 = 60;
 
 /// Credentials, and whether EC2 lists the cluster's instances with them.
 pub fn access(check: &Check) -> Vec<Finding> {
+    if by_shell(check) {
+        let why = "not asked, since scale_up_command is a shell command";
+        return vec![Finding::Skip(format!("EC2: {why}"))];
+    }
     let client = match &check.client {
         Ok(client) => client,
         Err(error) => return vec![error.clone().into()],
@@ -40,7 +45,7 @@ pub fn access(check: &Check) -> Vec<Finding> {
             let live = instances.iter().filter(|i| i.live).count();
             let cluster = &check.config.cluster.name;
             found.push(Finding::Ok(format!(
-                "EC2 DescribeInstances: {live} live instances of the cluster `{cluster}`"
+                "EC2 DescribeInstances: the cluster `{cluster}` has {live} live"
             )));
         }
         Err(error) => found.push(error.into()),
@@ -56,18 +61,27 @@ pub fn access(check: &Check) -> Vec<Finding> {
     found
 }
 
+/// Does EC2 know nothing of the machines that this host launches?
+fn by_shell(check: &Check) -> bool {
+    check.launches && !is_native(&check.config.machine.scale_up_command)
+}
+
 /// No credentials are a failure where they are needed or set.
 fn without(check: &Check, failure: &Failure) -> Finding {
-    let config = &check.config;
-    match config.machine.scale_up_command.is_empty() && config.aws.access_key.is_empty() {
-        true => Finding::Skip(format!("EC2: {failure}; without, prune can't tell who is gone")),
-        false => ec2_error("credentials", failure).into(),
+    match check.launches || !check.config.aws.access_key.is_empty() {
+        true => ec2_error("credentials", failure).into(),
+        false => Finding::Skip(format!("EC2: {failure}; without, prune can't tell who is gone")),
     }
 }
 
 /// The cluster's instances.
 pub fn instances(check: &Check) -> Result<Vec<Instance>, Error> {
-    let ask = || cloud::instances(client(check)?, &check.config.cluster.name, TIME);
+    let ask = || {
+        if by_shell(check) {
+            return Err(Error::config("EC2", "not asked"));
+        }
+        cloud::instances(client(check)?, &check.config.cluster.name, TIME)
+    };
     check.instances.get_or_init(ask).clone()
 }
 
@@ -87,7 +101,7 @@ pub fn compare(check: &Check, listings: &[(String, Vec<Listed>)]) -> Vec<Finding
                 found.append(&mut membership(place, listing.len(), &differences));
             }
             Err(_) => found.push(Finding::Skip(format!(
-                "{place}: not compared with EC2, which gave no answer"
+                "{place}: not compared with EC2, for want of an answer"
             ))),
         }
     }

@@ -7,7 +7,7 @@ use crate::core::entry::Entry;
 use crate::core::fleet::Listed;
 use crate::core::protocol::FromMaster;
 use crate::core::runtime::{self, text};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::hosts_dir::HostsDir;
@@ -31,16 +31,20 @@ fn configuration(check: &Check) -> Vec<Finding> {
             "{place}: no entry yet; run: autoscaler add-host <host> <port>"
         ))),
         Ok(entries) => found.push(Finding::Ok(format!(
-            "{place}: {} entries, all good",
+            "{place}: every entry is good ({})",
             entries.len()
         ))),
-        Err(errors) => found.extend(errors.into_iter().map(Finding::Fail)),
+        Err(errors) => return errors.into_iter().map(Finding::Fail).collect(),
     }
     let rendered = match generate::rehearse(config) {
         Ok(rendered) => rendered,
-        // It is among the entries' already.
-        Err(error) if found.contains(&Finding::Fail(error.clone())) => return found,
         Err(error) => {
+            let error = match error.kind() {
+                Kind::Io => error.advise(
+                    "is HAProxy installed, and the template beside the INI? autoscaler init makes one",
+                ),
+                _ => error,
+            };
             found.push(error.into());
             return found;
         }
@@ -60,12 +64,17 @@ fn configuration(check: &Check) -> Vec<Finding> {
 
 /// All entries, or what is wrong with each that can't be read.
 fn entries(hosts: &HostsDir) -> Result<Vec<Entry>, Vec<Error>> {
-    let names = hosts.names().map_err(|e| vec![e])?;
-    let (good, bad): (Vec<_>, Vec<_>) = names.iter().map(|n| hosts.entry(n)).partition(Result::is_ok);
-    match bad.is_empty() {
-        true => Ok(good.into_iter().flatten().collect()),
-        false => Err(bad.into_iter().filter_map(Result::err).collect()),
+    let names = hosts
+        .names()
+        .map_err(|e| vec![e.advise("autoscaler init makes it")])?;
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for name in names {
+        match hosts.entry(&name) {
+            Ok(entry) => good.push(entry),
+            Err(error) => bad.push(error.advise("correct it, or remove the file")),
+        }
     }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
 /// The installed file against template and entries.
@@ -157,7 +166,7 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Finding {
     };
     match differences.is_empty() {
         true => Finding::Ok(format!(
-            "HAProxy: backend `{backend}` runs the {} servers of hosts.d",
+            "HAProxy: backend `{backend}` runs the servers of hosts.d ({})",
             wanted.servers.len()
         )),
         false => Error::unavailable(format!("HAProxy backend `{backend}`"), differences)
@@ -193,7 +202,7 @@ fn master(check: &Check) -> Vec<Finding> {
         .map_or(0, |names| names.len());
     let (nodes, names) = (reporting.len(), reporting.join(", "));
     let text = format!(
-        "master {}: answers on {place}, {nodes} nodes report for {entries} entries: {names}",
+        "master {}: answers on {place}; entries: {entries}, nodes that report: {nodes} ({names})",
         answer.master
     );
     vec![match nodes < entries {

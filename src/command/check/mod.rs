@@ -33,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 struct Check {
     config: Arc<Config>,
     client: Result<Client, Error>,
+    /// Is this an app server, which launches machines?
+    launches: bool,
     /// The cluster's instances, asked for once.
     instances: OnceLock<Result<Vec<Instance>, Error>>,
     log: Log,
@@ -50,20 +52,18 @@ pub fn run(path: &Path, log: Log) -> Result<(), Error> {
             return verdict(&found);
         }
     };
+    let sides = Sides::of(&config);
     let mut found = vec![ini(&config)];
-    let (sides, mut parts) = sides(&config);
-    found.extend(sides);
+    found.extend(sides.skipped(&config));
     show(&found)?;
-    if !parts.is_empty() {
-        parts.insert(0, ("EC2", cloud::access));
-    }
     let check = Check {
         client: worker::cloud::observer(&config, log),
         config: Arc::new(config),
+        launches: sides.app_server,
         instances: OnceLock::new(),
         log,
     };
-    found.extend(side_by_side(&check, &parts)?);
+    found.extend(side_by_side(&check, &sides.parts())?);
     verdict(&found)
 }
 
@@ -82,38 +82,71 @@ fn ini(config: &Config) -> Finding {
     }
 }
 
-/// What of the two sides is to be looked at on this host, and why not the rest.
-fn sides(config: &Config) -> (Vec<Finding>, Vec<Part>) {
-    let (mut said, mut parts) = (Vec::new(), Vec::new());
-    let entries = HostsDir::new(config.dir()).entries().unwrap_or_default();
-    let scales = !config.machine.scale_up_command.is_empty() && !config.haproxy.servers.is_empty();
-    let has_haproxy = config.haproxy.config.as_ref().is_some_and(|file| {
-        // An INI that was made by `init` on an app server has a template beside it.
-        file.exists() || template_path(config).exists() && !(scales && entries.is_empty())
-    });
-    let is_entered = || {
-        let mut addresses = entries.iter().filter_map(|e| e.address().parse::<IpAddr>().ok());
-        addresses.any(machine::is_own)
-    };
-    if has_haproxy {
-        parts.extend(haproxy_host::PARTS);
-    } else {
-        let why = match &config.haproxy.config {
-            None => "[haproxy] config is not set".into(),
-            Some(file) => format!("this is none: {} is not here", file.display()),
+/// What this host is, as far as can be told; one machine may be both.
+struct Sides {
+    haproxy_host: bool,
+    app_server: bool,
+}
+
+impl Sides {
+    fn of(config: &Config) -> Sides {
+        let hosts = HostsDir::new(config.dir());
+        let names = hosts.names().unwrap_or_default();
+        let scales = scales(config);
+        let haproxy_host = config.haproxy.config.as_ref().is_some_and(|file| {
+            // `init` on an app server leaves a template there, too.
+            file.exists() || template_path(config).exists() && !(scales && names.is_empty())
+        });
+        let is_entered = || {
+            let entries = names.iter().filter_map(|name| hosts.entry(name).ok());
+            let mut addresses = entries.filter_map(|e| e.address().parse::<IpAddr>().ok());
+            addresses.any(machine::is_own)
         };
-        said.push(Finding::Skip(format!("HAProxy host: {why}")));
+        Sides {
+            haproxy_host,
+            app_server: scales && (!haproxy_host || is_entered()),
+        }
     }
-    if scales && (!has_haproxy || is_entered()) {
-        parts.extend(app_server::PARTS);
-    } else {
-        let why = match scales {
-            true => "this is a HAProxy host, and none of its entries; run check on the app servers as well",
-            false => "[machine] scale_up_command and [haproxy] servers are not both set",
-        };
-        said.push(Finding::Skip(format!("app server: {why}")));
+
+    /// Why one side is not looked at.
+    fn skipped(&self, config: &Config) -> Vec<Finding> {
+        let mut said = Vec::new();
+        if !self.haproxy_host {
+            said.push(Finding::Skip(match &config.haproxy.config {
+                None => "HAProxy host: [haproxy] config is not set".into(),
+                Some(file) => format!("HAProxy host: this is none, {} is not here", file.display()),
+            }));
+        }
+        if !self.app_server {
+            let why = match scales(config) {
+                true => {
+                    "this is a HAProxy host and none of its entries; run check on the app servers as well"
+                }
+                false => "[machine] scale_up_command and [haproxy] servers are not both set",
+            };
+            said.push(Finding::Skip(format!("app server: {why}")));
+        }
+        said
     }
-    (said, parts)
+
+    fn parts(&self) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        if self.haproxy_host || self.app_server {
+            parts.push(("EC2", cloud::access));
+        }
+        if self.haproxy_host {
+            parts.extend(haproxy_host::PARTS);
+        }
+        if self.app_server {
+            parts.extend(app_server::PARTS);
+        }
+        parts
+    }
+}
+
+/// Is the INI one of a node that launches machines?
+fn scales(config: &Config) -> bool {
+    !config.machine.scale_up_command.is_empty() && !config.haproxy.servers.is_empty()
 }
 
 /// Runs all parts at once, and shows what they find in their order.
@@ -126,10 +159,11 @@ fn side_by_side(check: &Check, parts: &[Part]) -> Result<Vec<Finding>, Error> {
         let running: Vec<_> = parts.iter().map(begin).collect();
         let mut all = Vec::new();
         for (name, running) in running {
-            let since = Instant::now();
+            let mut quiet_until = Some(Instant::now() + QUIET);
             while !running.is_finished() {
-                if since.elapsed() > QUIET {
+                if quiet_until.is_some_and(|until| Instant::now() >= until) {
                     check.log.progress(&format!("waiting for {name}"));
+                    quiet_until = None;
                 }
                 thread::sleep(LOOK_EVERY);
             }
