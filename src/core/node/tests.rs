@@ -81,6 +81,16 @@ impl Bench {
             .collect()
     }
 
+    /// Up to a running `Identify`, with one master.
+    fn leaving() -> Bench {
+        let mut b = Bench::new(&["lb1"]);
+        b.connect(1, "lb1");
+        assert_eq!(b.sample(&[5.0; 5]), ["1 RETIRE"]);
+        assert_eq!(b.hear(1, "GRANT 1-a 30 1"), NOTHING);
+        assert_eq!(b.sample(&[5.0]), ["Identify"]);
+        b
+    }
+
     /// Up to a running `Launch`, with one master.
     fn launching() -> Bench {
         let mut b = Bench::new(&["lb1"]);
@@ -402,11 +412,7 @@ fn a_load_that_rose_keeps_the_machine() {
 
 #[test]
 fn a_machine_that_autoscaler_did_not_launch_stays() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.sample(&[5.0; 5]);
-    b.hear(1, "GRANT 1-a 30 1");
-    b.sample(&[5.0]);
+    let mut b = Bench::leaving();
     let end = b.finish(Outcome::Identified(Err(Error::config("i-9", "not ours"))));
     assert_eq!(end.last().unwrap(), "Config");
     assert_eq!(b.sample(&[5.0; 50]), NOTHING);
@@ -415,11 +421,7 @@ fn a_machine_that_autoscaler_did_not_launch_stays() {
 
 #[test]
 fn whoever_leaves_terminates_what_others_left_behind_but_not_itself() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.sample(&[5.0; 5]);
-    b.hear(1, "GRANT 1-a 30 1");
-    b.sample(&[5.0]);
+    let mut b = Bench::leaving();
     b.finish(Outcome::Identified(Ok(machine())));
     let instance = |id: &str| Instance {
         id: id.into(),
@@ -443,11 +445,7 @@ fn whoever_leaves_terminates_what_others_left_behind_but_not_itself() {
 
 #[test]
 fn nobody_leaves_whom_no_haproxy_let_go() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.sample(&[5.0; 5]);
-    b.hear(1, "GRANT 1-a 30 1");
-    b.sample(&[5.0]);
+    let mut b = Bench::leaving();
     b.finish(Outcome::Identified(Ok(machine())));
     b.finish(Outcome::Surveyed(Ok(empty())));
     let end = b.finish(Outcome::Drained(machine(), told(&[("lb1", false)])));
