@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use super::auth::hex;
 use super::entry;
 use super::node::Machine;
 
@@ -144,6 +147,24 @@ pub fn plan(survey: &Survey, rules: &Rules) -> Plan {
     let mut fleet: Vec<String> = survey.instances.iter().map(|i| i.id.clone()).collect();
     fleet.sort();
     Plan::Launch { fleet }
+}
+
+/// 64 hex digits that follow from the cluster, its fleet and the attempt (at a subnet, with a type)
+/// alone. `round` counts the tokens before it whose instance is terminated.
+pub fn client_token(
+    cluster: &str,
+    fleet: &[String],
+    subnet: Option<&str>,
+    instance_type: Option<&str>,
+    round: u32,
+) -> String {
+    let text = format!(
+        "autoscaler {cluster}\n{}\n{} {}\n{round}",
+        fleet.join(" "),
+        subnet.unwrap_or("-"),
+        instance_type.unwrap_or("-")
+    );
+    hex(&Sha256::digest(text))
 }
 
 /// Something that one HAProxy host missed.

@@ -2,6 +2,8 @@
 //!
 //! All times are the caller's; nothing here reads a clock.
 
+mod saved;
+
 use std::time::{Duration, Instant};
 
 use super::protocol::Reason;

@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use super::command::ScaleCommand;
 use super::{EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
-use crate::core::auth::hex;
 use crate::core::entry;
+use crate::core::fleet::client_token;
 use crate::core::node::Machine;
 use crate::ec2::{Failure, State};
 use crate::error::Error;
@@ -84,7 +82,13 @@ impl Worker {
     /// for all, too.
     fn launch_once(&self, request: &Request, fleet: &[String]) -> Result<String, Failure> {
         for round in 0..TOKENS {
-            let token = client_token(&self.config.cluster.name, fleet, request, round);
+            let token = client_token(
+                &self.config.cluster.name,
+                fleet,
+                request.subnet(),
+                request.instance_type(),
+                round,
+            );
             match self
                 .client
                 .run_instances(&request.params, &token, Instant::now() + EC2_TIME)
@@ -159,17 +163,6 @@ fn attempts(
         .collect()
 }
 
-/// 64 hex digits that follow from the cluster, its fleet and the attempt alone.
-fn client_token(cluster: &str, fleet: &[String], request: &Request, round: u32) -> String {
-    let text = format!(
-        "autoscaler {cluster}\n{}\n{} {}\n{round}",
-        fleet.join(" "),
-        request.subnet().unwrap_or("-"),
-        request.instance_type().unwrap_or("-")
-    );
-    hex(&Sha256::digest(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,22 +170,6 @@ mod tests {
 
     fn request(command: &str) -> Request {
         aws_cli::parse(&format!("aws ec2 run-instances {command}"), &|_| unreachable!()).unwrap()
-    }
-
-    #[test]
-    fn a_token_follows_from_cluster_fleet_and_attempt() {
-        let r = request("--image-id ami-1 --subnet-id subnet-1");
-        let fleet = ["i-1".to_string()];
-        let token = client_token("a", &fleet, &r, 0);
-        assert_eq!(token.len(), 64);
-        assert_eq!(token, client_token("a", &fleet, &r, 0));
-        assert_ne!(token, client_token("b", &fleet, &r, 0));
-        assert_ne!(token, client_token("a", &[], &r, 0));
-        assert_ne!(token, client_token("a", &fleet, &r, 1));
-        assert_ne!(
-            token,
-            client_token("a", &fleet, &request("--image-id ami-1 --subnet-id subnet-2"), 0)
-        );
     }
 
     #[test]

@@ -144,3 +144,20 @@ fn a_listing_line_reads() {
     assert_eq!(Listed::parse("a 10.0.0.1 80 -").unwrap().instance, None);
     assert_eq!(Listed::parse("a 10.0.0.1 80"), None);
 }
+
+#[test]
+fn a_token_follows_from_cluster_fleet_and_attempt() {
+    let fleet = ["i-1".to_string()];
+    let first = client_token("a", &fleet, Some("subnet-1"), None, 0);
+    assert_eq!(first.len(), 64);
+    assert_eq!(first, client_token("a", &fleet, Some("subnet-1"), None, 0));
+    for other in [
+        client_token("b", &fleet, Some("subnet-1"), None, 0),
+        client_token("a", &[], Some("subnet-1"), None, 0),
+        client_token("a", &fleet, Some("subnet-2"), None, 0),
+        client_token("a", &fleet, Some("subnet-1"), Some("t3.small"), 0),
+        client_token("a", &fleet, Some("subnet-1"), None, 1),
+    ] {
+        assert_ne!(first, other);
+    }
+}
