@@ -41,6 +41,8 @@ pub enum Command {
         wish: Wish,
         dry_run: bool,
     },
+    /// What the command in `SSH_ORIGINAL_COMMAND` asks for.
+    SshGate,
 }
 
 /// What `generate` does with what it rendered.
@@ -209,6 +211,7 @@ impl Reader {
                     "list-hosts" => Command::ListHosts,
                     "status" => Command::Status,
                     "check" => Command::Check,
+                    "ssh-gate" => Command::SshGate,
                     _ => unreachable!("every topic of help is a command"),
                 }
             }

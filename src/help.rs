@@ -145,6 +145,20 @@ machine that autoscaler launched leaves, and never one of the last min_hosts.
       --dry-run    print the request that it would send, and change nothing
 ",
     },
+    Topic {
+        name: "ssh-gate",
+        arguments: "",
+        summary: "On a HAProxy host: the forced command of the app servers' key",
+        details: "\
+Stands in authorized_keys, before the public key of the app servers:
+
+  restrict,command=\"/usr/local/bin/autoscaler ssh-gate\" ssh-ed25519 ...
+
+Carries out the call in SSH_ORIGINAL_COMMAND if it is one that a daemon makes, and
+refuses everything else. No shell reads it. The calls are list-hosts, add-host
+<host> <port> [--id ID] --apply, and remove-host <name|host:port> --apply.
+",
+    },
 ];
 
 const OPTIONS: &str = "  -c, --config FILE  the INI, instead of $AUTOSCALER_CONFIG or

@@ -128,9 +128,8 @@ def test_links_and_files_exist():
 
 def test_scripts():
     """Executable, and a shell can read them."""
-    scripts = [*(ROOT / "packaging/runit").rglob("run"), *(ROOT / "packaging/runit").rglob("finish"),
-               ROOT / "packaging/ssh/autoscaler-ssh"]
-    assert len(scripts) == 7
+    scripts = [*(ROOT / "packaging/runit").rglob("run"), *(ROOT / "packaging/runit").rglob("finish")]
+    assert len(scripts) == 6
     for script in scripts:
         assert os.access(script, os.X_OK), script
         subprocess.run(["sh", "-n", script], check=True)

@@ -12,6 +12,7 @@ mod master;
 mod prune;
 mod remove_host;
 mod scale;
+mod ssh_gate;
 mod status;
 
 use std::fs;
@@ -59,6 +60,11 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::Status => status::run(&load(&path)?),
         Command::Check => check::run(&path, log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
+        Command::SshGate => run(Invocation {
+            config: path,
+            level,
+            command: ssh_gate::command()?,
+        }),
         Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
     }
 }

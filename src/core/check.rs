@@ -95,7 +95,11 @@ pub fn membership(place: &str, count: usize, differences: &[Difference]) -> Vec<
 
 /// What to do when `autoscaler list-hosts` on a HAProxy host failed with `cause`.
 pub fn ssh_step(cause: &str) -> &'static str {
-    const STEPS: [(&[&str], &str); 5] = [
+    const STEPS: [(&[&str], &str); 6] = [
+        (
+            &["ssh-gate: "],
+            "[haproxy] remote_command is `autoscaler`, `sudo autoscaler` or its path there, without options",
+        ),
         (
             &["Permission denied", "authentication"],
             "put this host's public key into authorized_keys there, and see to ssh_user and ssh_params",
@@ -160,6 +164,10 @@ mod tests {
             ),
             ("ssh: connect to host lb port 22: Connection refused", "sshd"),
             ("ssh: no end after 15 s, stopped", "sshd"),
+            (
+                "ssh-gate: this key may not run `x list-hosts`, only",
+                "remote_command",
+            ),
             ("bash: line 1: autoscaler: command not found", "remote_command"),
             ("/etc/autoscaler/autoscaler.ini:3: unknown key", "check there"),
         ] {

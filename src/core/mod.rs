@@ -9,6 +9,7 @@ pub mod diff;
 pub mod duration;
 pub mod entry;
 pub mod fleet;
+pub mod gate;
 pub mod ini;
 pub mod json;
 pub mod lease;

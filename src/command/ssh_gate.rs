@@ -1,0 +1,35 @@
+//! `ssh-gate`: the forced command of the app servers' key on a HAProxy host.
+
+use std::env;
+use std::ffi::OsString;
+
+use crate::cli::{self, Command};
+use crate::core::{gate, protocol};
+use crate::error::{Error, Kind};
+
+/// The command that came over ssh, to be carried out in this process.
+///
+/// # Errors
+/// Usage where sshd handed over none; refused, where it is none of those that daemons give.
+pub fn command() -> Result<Command, Error> {
+    let Some(order) = env::var_os("SSH_ORIGINAL_COMMAND") else {
+        return Err(Error::usage(
+            "ssh-gate",
+            "there is no SSH_ORIGINAL_COMMAND: this key runs a daemon's calls only, and has no shell",
+        ));
+    };
+    let order = order.to_string_lossy();
+    let refused = || {
+        let shown: String = protocol::one_line(&order).chars().take(80).collect();
+        Error::new(
+            Kind::Refused,
+            "ssh-gate",
+            format!(
+                "this key may not run `{shown}`, only list-hosts, add-host and remove-host as a daemon calls them"
+            ),
+        )
+    };
+    let arguments = gate::arguments(&order).ok_or_else(refused)?;
+    let arguments = arguments.into_iter().map(OsString::from);
+    Ok(cli::parse(arguments, None)?.command)
+}
