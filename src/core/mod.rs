@@ -19,6 +19,7 @@ pub mod node;
 pub mod protocol;
 pub mod prune;
 pub mod runtime;
+pub mod shortage;
 #[cfg(test)]
 mod simulation;
 pub mod template;

@@ -8,6 +8,7 @@ use crate::aws_cli::Request;
 use crate::core::entry;
 use crate::core::fleet::client_token;
 use crate::core::node::Machine;
+use crate::core::shortage::{self, Place};
 use crate::ec2::{Failure, State};
 use crate::error::Error;
 
@@ -15,10 +16,16 @@ use crate::error::Error;
 const TOKENS: u32 = 100;
 
 impl Worker {
-    /// `fleet`: the ids of the cluster's instances, sorted.
-    pub(super) fn launch(&self, fleet: &[String]) -> Result<Machine, Error> {
+    /// `fleet`: the ids of the cluster's instances, sorted. `short`: what is tried last. What turns
+    /// out to have no capacity is added to `without`.
+    pub(super) fn launch(
+        &self,
+        fleet: &[String],
+        short: &[Place],
+        without: &mut Vec<Place>,
+    ) -> Result<Machine, Error> {
         match &self.up {
-            Some(ScaleCommand::Native(request)) => self.launch_natively(request, fleet),
+            Some(ScaleCommand::Native(request)) => self.launch_natively(request, fleet, short, without),
             Some(ScaleCommand::Shell(command)) => self.launch_by_shell(command),
             None => self
                 .check_ready()
@@ -38,20 +45,26 @@ impl Worker {
         Some(answer.map_err(|e| ec2_error("RunInstances", &e)))
     }
 
-    /// RunInstances, in the next subnet or with the next type where EC2 has no capacity.
-    fn launch_natively(&self, request: &Request, fleet: &[String]) -> Result<Machine, Error> {
+    /// RunInstances, in the next subnet or with the next type where EC2 has no capacity, and only
+    /// there: whoever does not know what came of one attempt must not begin another.
+    fn launch_natively(
+        &self,
+        request: &Request,
+        fleet: &[String],
+        short: &[Place],
+        without: &mut Vec<Place>,
+    ) -> Result<Machine, Error> {
         let machine = &self.config.machine;
         let mut last = Failure::Config("nothing to try".into());
-        for (subnet, instance_type) in attempts(
-            request,
-            &machine.fallback_subnet_ids,
-            &machine.fallback_instance_types,
-        ) {
+        let (subnets, types) = (&machine.fallback_subnet_ids, &machine.fallback_instance_types);
+        let mut places = attempts(request, subnets, types);
+        shortage::sort(&mut places, short);
+        for place in places {
             let mut request = request.clone();
-            if let Some(subnet) = &subnet {
+            if let Some(subnet) = &place.subnet {
                 request.set_subnet(subnet);
             }
-            if let Some(instance_type) = &instance_type {
+            if let Some(instance_type) = &place.instance_type {
                 request.set_instance_type(instance_type);
             }
             match self.launch_once(&request, fleet) {
@@ -62,6 +75,7 @@ impl Worker {
                         request.subnet().unwrap_or("any subnet")
                     ));
                     last = failure;
+                    without.push(place);
                 }
                 Err(failure) => return Err(ec2_error("RunInstances", &failure)),
                 Ok(id) => {
@@ -73,7 +87,11 @@ impl Worker {
                 }
             }
         }
-        Err(ec2_error("RunInstances", &last))
+        let error = ec2_error("RunInstances", &last);
+        Err(match without.len() {
+            0 | 1 => error,
+            tried => error.advise(&format!("all {tried} pairs of subnet and type were tried")),
+        })
     }
 
     /// One attempt at one subnet and type. Whoever sees the same fleet makes the same token, and
@@ -143,11 +161,7 @@ fn machine_of(line: &str, default_port: u16) -> Option<Machine> {
 
 /// What to try, in this order: the command's own subnet and type, the other subnets, then the
 /// other types in each of them. `None` leaves what the command says.
-fn attempts(
-    request: &Request,
-    subnets: &[String],
-    types: &[String],
-) -> Vec<(Option<String>, Option<String>)> {
+fn attempts(request: &Request, subnets: &[String], types: &[String]) -> Vec<Place> {
     let own_first = |own: Option<&str>, others: &[String]| -> Vec<Option<String>> {
         let others = others
             .iter()
@@ -159,7 +173,12 @@ fn attempts(
     let subnets = own_first(request.subnet(), subnets);
     own_first(request.instance_type(), types)
         .into_iter()
-        .flat_map(|t| subnets.iter().map(move |s| (s.clone(), t.clone())))
+        .flat_map(|instance_type| {
+            subnets.iter().map(move |subnet| Place {
+                subnet: subnet.clone(),
+                instance_type: instance_type.clone(),
+            })
+        })
         .collect()
 }
 
@@ -179,7 +198,10 @@ mod tests {
         let tried = attempts(&r, &names(&["s1", "s2"]), &names(&["t2"]));
         let shown: Vec<String> = tried
             .iter()
-            .map(|(s, t)| format!("{} {}", s.as_deref().unwrap_or("-"), t.as_deref().unwrap_or("-")))
+            .map(|place| {
+                let given = |name: &Option<String>| name.clone().unwrap_or("-".into());
+                format!("{} {}", given(&place.subnet), given(&place.instance_type))
+            })
             .collect();
         assert_eq!(shown, ["- -", "s2 -", "- t2", "s2 t2"]);
     }

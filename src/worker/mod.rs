@@ -82,7 +82,14 @@ impl Worker {
         match step {
             Step::Survey => Outcome::Surveyed(self.survey(false)),
             Step::Clear { ids } => Outcome::Cleared(ids.iter().try_for_each(|id| self.terminate(id))),
-            Step::Launch { fleet } => Outcome::Launched(self.launch(&fleet)),
+            Step::Launch { fleet, short } => {
+                let mut without = Vec::new();
+                let result = self.launch(&fleet, &short, &mut without);
+                match without.is_empty() {
+                    true => Outcome::Launched(result),
+                    false => Outcome::LaunchedWithout(without, result),
+                }
+            }
             Step::Boot { mut machine, time } => {
                 let result = self.boot(&mut machine, Instant::now() + time);
                 Outcome::Booted(machine, result)

@@ -121,7 +121,10 @@ impl Node {
         self.out.push(Action::Run(match wish {
             Wish::Shrink => Step::Identify,
             Wish::Grow if self.settings.ec2 => Step::Survey,
-            Wish::Grow => Step::Launch { fleet: Vec::new() },
+            Wish::Grow => Step::Launch {
+                fleet: Vec::new(),
+                short: Vec::new(),
+            },
         }));
     }
 

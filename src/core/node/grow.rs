@@ -14,6 +14,10 @@ impl Node {
         match outcome {
             Outcome::Surveyed(Ok(survey)) => self.surveyed(&survey, now),
             Outcome::Cleared(Ok(())) => self.work(Wish::Grow, Step::Survey, now),
+            Outcome::LaunchedWithout(places, result) => {
+                self.shortages.note(places, now);
+                self.grow(Outcome::Launched(result), now);
+            }
             Outcome::Launched(Ok(machine)) => {
                 self.say(format!("launched {}", machine.title()));
                 if let Phase::Working { launched, .. } = &mut self.phase {
@@ -67,7 +71,14 @@ impl Node {
                     .mean()
                     .is_none_or(|mean| mean >= self.settings.threshold);
                 if over || self.wanted.is_some() || self.interruption.is_some() {
-                    self.work(Wish::Grow, Step::Launch { fleet }, now);
+                    // With a grant of every master there is, nobody else launches, and the order is
+                    // free. Otherwise it must be the one that others begin with, too.
+                    let alone = self.masters.granted_count(now) >= self.settings.servers.len();
+                    let short = match alone {
+                        true => self.shortages.lately(now),
+                        false => Vec::new(),
+                    };
+                    self.work(Wish::Grow, Step::Launch { fleet, short }, now);
                 } else {
                     self.back_to_waiting(
                         Kind::Busy,

@@ -150,6 +150,11 @@ impl Masters {
         self.by_name.values().any(|master| master.lease.is_some())
     }
 
+    /// How many grants are held, each with time left.
+    pub fn granted_count(&self, now: Instant) -> usize {
+        self.by_name.values().filter(|master| master.leased(now)).count()
+    }
+
     /// May an irreversible step be taken: every connected master's grant is there, one at least,
     /// and each has time left?
     pub fn may_act(&self, now: Instant) -> bool {

@@ -28,6 +28,7 @@ use super::duration::seconds;
 use super::fleet;
 use super::lease::Wish;
 use super::protocol::{FromMaster, FromNode, Reason};
+use super::shortage::Shortages;
 use super::window::Window;
 use crate::error::{Error, Kind};
 use interruption::Interruption;
@@ -104,6 +105,7 @@ pub struct Node {
     phase: Phase,
     masters: Masters,
     repairs: Repairs,
+    shortages: Shortages,
     backoff: Backoff,
     next_heartbeat: Instant,
     /// Asked for by hand: the load does not matter.
@@ -128,6 +130,7 @@ impl Node {
             phase: Phase::Watching,
             masters: Masters::default(),
             repairs: Repairs::default(),
+            shortages: Shortages::default(),
             backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
             next_heartbeat: now,
             wanted: None,

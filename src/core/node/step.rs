@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::fleet::Survey;
 use crate::core::protocol::FromNode;
+use crate::core::shortage::Place;
 use crate::error::Error;
 
 /// One connection to a master, numbered by whoever made it.
@@ -32,37 +33,21 @@ pub enum Step {
     /// Ask EC2 for the cluster's instances and, if one is live, the HAProxy hosts for their lists.
     Survey,
     /// Terminate instances that never came into service.
-    Clear {
-        ids: Vec<String>,
-    },
-    Launch {
-        fleet: Vec<String>,
-    },
+    Clear { ids: Vec<String> },
+    /// `short`: what to try last, for want of capacity before.
+    Launch { fleet: Vec<String>, short: Vec<Place> },
     /// Wait until it runs, has an address and passes the health check.
-    Boot {
-        machine: Machine,
-        time: Duration,
-    },
+    Boot { machine: Machine, time: Duration },
     /// Enter it into these HAProxy hosts, side by side.
-    Enter {
-        machine: Machine,
-        servers: Vec<String>,
-    },
+    Enter { machine: Machine, servers: Vec<String> },
     /// It did not become healthy.
-    Terminate {
-        id: String,
-    },
+    Terminate { id: String },
     /// Find out which machine this is, and whether autoscaler may end it.
     Identify,
     /// Drain this machine in these HAProxy hosts and remove it there, side by side.
-    Drain {
-        machine: Machine,
-        servers: Vec<String>,
-    },
+    Drain { machine: Machine, servers: Vec<String> },
     /// Terminate this machine.
-    Depart {
-        machine: Machine,
-    },
+    Depart { machine: Machine },
     /// Bring the HAProxy hosts to the same membership, after one of them was away.
     Repair,
 }
@@ -76,6 +61,8 @@ pub enum Outcome {
     Surveyed(Result<Survey, Error>),
     Cleared(Result<(), Error>),
     Launched(Result<Machine, Error>),
+    /// The same, after EC2 had no capacity for these.
+    LaunchedWithout(Vec<Place>, Result<Machine, Error>),
     Booted(Machine, Result<(), Error>),
     Entered(Machine, Told),
     Terminated(Result<(), Error>),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::fleet::{Instance, Rules, Survey};
+use crate::core::shortage::Place;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -244,6 +245,32 @@ fn failures_back_off_doubling() {
     b.finish(Outcome::Launched(Err(failure())));
     assert_eq!(b.sample(&[90.0; 19]), NOTHING);
     assert_eq!(b.sample(&[90.0; 2]), ["1 SCALE"]);
+}
+
+/// Two that are split must begin with the same request, or their tokens differ.
+#[test]
+fn what_had_no_capacity_is_tried_last_but_only_while_nobody_else_can_launch() {
+    let place = Place {
+        subnet: Some("s2".into()),
+        instance_type: None,
+    };
+    for (servers, tried_last) in [(vec!["lb1"], vec![place.clone()]), (vec!["lb1", "lb2"], vec![])] {
+        let mut b = Bench::new(&servers);
+        b.connect(1, "lb1");
+        b.sample(&[90.0; 3]);
+        b.hear(1, "GRANT 1-a 30 1");
+        b.finish(Outcome::Surveyed(Ok(empty())));
+        let failed = b.finish(Outcome::LaunchedWithout(vec![place.clone()], Err(failure())));
+        assert_eq!(failed, ["1 FINISH 1-a failed EC2: no", "Unavailable"]);
+        assert_eq!(b.sample(&[90.0; 11]), ["1 SCALE"]);
+        b.hear(1, "GRANT 2-a 30 2");
+        b.node.finished(Outcome::Surveyed(Ok(empty())), b.now);
+        let launch = Action::Run(Step::Launch {
+            fleet: Vec::new(),
+            short: tried_last,
+        });
+        assert!(b.node.actions().contains(&launch), "{servers:?}");
+    }
 }
 
 #[test]
