@@ -15,6 +15,7 @@ import time
 from importlib import util
 from pathlib import Path
 
+import bench_haproxy
 from bench_table import HEAD, Figure, Group, as_markdown, as_text
 from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, free_ports, run
 from lab import ProcStat, wait_until
@@ -222,6 +223,10 @@ class Bench:
             raise RuntimeError(f"{' '.join(argv)}: exit {done.status}")
         return done
 
+    def membership(self):
+        """A server more and a server less in a running HAProxy."""
+        return bench_haproxy.membership(self)
+
     def start_up(self, count=40):
         """From the start of the program to its first useful line; its size."""
         hello = compile_with("rustc", self.scratch / "hello.rs", 'fn main() { println!("hello"); }', *RUST)
@@ -253,7 +258,9 @@ def main(binary):
     scratch = tempfile.mkdtemp(prefix="autoscaler-bench-")
     bench = Bench(binary, scratch, screen)
     try:
-        for part in (bench.scale_up, bench.rest, bench.reaction, bench.files, bench.start_up):
+        parts = (bench.scale_up, bench.rest, bench.reaction, bench.files, bench.start_up,
+                 bench.membership)
+        for part in parts:
             try:
                 for group in part():
                     groups.append(group)

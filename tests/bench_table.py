@@ -41,12 +41,15 @@ class Group:
             if not other.values:
                 yield row(other)
                 continue
-            share = mine / statistics.median(other.values)
+            theirs = statistics.median(other.values)
+            share = mine / theirs if theirs else 0 if mine == 0 else float("inf")
             target = "" if other.target is None else f"<= {_ratio(other.target)}"
             yield row(other, _ratio(share), target, other.target and share <= other.target)
 
 
 def _ratio(share):
+    if share == 0:
+        return "0"
     return f"1/{1 / share:.0f}" if share < 0.1 else f"1/{1 / share:.1f}" if share < 0.8 else f"{share:.3g}"
 
 

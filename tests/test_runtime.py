@@ -404,6 +404,15 @@ def test_a_reload_that_fails_silently_is_noticed(tmp_path, binary):
         site.assert_same_everywhere()
 
 
+def test_a_reload_that_got_lost_is_asked_for_again(tmp_path, binary):
+    lossy = "test -e /run/lost && exec systemctl reload haproxy; : >/run/lost"
+    with Balancer(tmp_path, binary, reload_command=lossy) as site:
+        site.template(TEMPLATE.replace("client 30s", "client 31s"))
+        assert "HAProxy: reloaded" in site.run("generate")
+        assert site.host.path("/run/lost").exists() and not site.due().exists()
+        site.assert_same_everywhere()
+
+
 # remove-host
 
 def test_remove_host_waits_for_requests_in_flight(site):

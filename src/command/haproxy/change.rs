@@ -112,8 +112,9 @@ impl Admin<'_> {
 
     fn add(&self, commands: &Commands) -> Result<(), String> {
         for addition in &commands.add {
-            self.order(&addition.add, "New server registered.")?;
-            self.order(&addition.start, "")?;
+            // In one line, for a first check that finds it disabled comes back only after `inter`.
+            let commands = format!("{}; {}", addition.add, addition.start);
+            self.order(&commands, "New server registered.")?;
         }
         commands
             .ready
@@ -131,6 +132,7 @@ impl Admin<'_> {
         }
         let deadline = Instant::now() + GONE_WITHIN;
         done.left = leaving.iter().cloned().collect();
+        let mut pause = Duration::from_millis(2);
         loop {
             for name in self.deletable(&done.left)? {
                 if self.delete(&name)? {
@@ -140,7 +142,9 @@ impl Admin<'_> {
             if done.left.is_empty() || Instant::now() >= deadline {
                 break;
             }
-            thread::sleep(LOOK_EVERY);
+            // Idle connections are gone at once, requests take as long as they take.
+            thread::sleep(pause);
+            pause = LOOK_EVERY.min(pause * 2);
         }
         done.events.extend(done.left.iter().map(|name| {
             format!("{name}: still has connections; it gets no new ones, and the next generate removes it")

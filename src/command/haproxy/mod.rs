@@ -67,8 +67,11 @@ pub fn bring(
     log.event(&format!("HAProxy: reloading: {reason}"));
     due.reload = true;
     due_file.save(&due)?;
+    let before = process.ok();
+    let look = || look_after_reload(config, installed.text, &socket, before.as_ref(), log);
     reload(config)?;
-    look_after_reload(config, installed.text, &socket, process.ok(), log)?;
+    // Once more, for HAProxy's master loses the signal while it is busy with an earlier reload.
+    look().or_else(|_| reload(config).and_then(|()| look()))?;
     due_file.clear()?;
     log.event("HAProxy: reloaded");
     Ok(())
@@ -101,13 +104,13 @@ fn look_after_reload(
     config: &Config,
     text: &str,
     socket: &HaproxySocket,
-    before: Option<Process>,
+    before: Option<&Process>,
     log: Log,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + RELOADED_WITHIN;
     loop {
         let process = socket.process();
-        let wrong = match (&process, &before) {
+        let wrong = match (&process, before) {
             (Err(why), None) => {
                 log.detail(&format!("HAProxy: can't be looked at after its reload: {why}"));
                 return Ok(());
