@@ -138,6 +138,7 @@ impl Body {
                 boot_timeout: config.machine.boot_timeout,
                 cooldown: config.scaling.cooldown,
                 max_hosts: config.scaling.max_hosts,
+                max_launches_per_day: config.scaling.max_launches_per_day,
             },
             ec2: worker.asks_ec2(),
             repair_delay: config.master.lease.mul_f64(machine::random_share()?),

@@ -45,6 +45,7 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
         cooldown: config.scaling.cooldown,
         scale_down_cooldown: config.scaling.scale_down_cooldown,
         max_hosts: config.scaling.max_hosts,
+        max_launches_per_day: config.scaling.max_launches_per_day,
         min_hosts: config.scaling.min_hosts,
         room: ROOM * config.scaling.threshold,
     };

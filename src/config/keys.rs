@@ -23,6 +23,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("scaling", "window", "10s"),
     ("scaling", "cooldown", "2m"),
     ("scaling", "max_hosts", "10"),
+    ("scaling", "max_launches_per_day", "0"),
     ("scaling", "min_hosts", "1"),
     ("scaling", "scale_down_threshold", "0"),
     ("scaling", "scale_down_window", "15m"),

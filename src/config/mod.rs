@@ -72,6 +72,8 @@ pub struct Scaling {
     pub window: Duration,
     pub cooldown: Duration,
     pub max_hosts: usize,
+    /// 0: no limit.
+    pub max_launches_per_day: usize,
     pub min_hosts: usize,
     /// Percent; 0: never leave.
     pub scale_down_threshold: f64,
@@ -168,6 +170,7 @@ impl Config {
                 window: v.duration("scaling", "window")?,
                 cooldown: v.duration("scaling", "cooldown")?,
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
+                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
                 scale_down_threshold: v.parsed("scaling", "scale_down_threshold", percent)?,
                 scale_down_window: v.duration("scaling", "scale_down_window")?,

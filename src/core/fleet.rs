@@ -65,12 +65,19 @@ pub struct Survey {
     pub listings: Vec<Option<Vec<Listed>>>,
 }
 
+/// How long a launch counts for `max_launches_per_day`, in seconds.
+const DAY: u64 = 24 * 3600;
+/// Terminated instances leave EC2's list after about an hour, and then there may be room again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
 /// The settings that decide.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub boot_timeout: Duration,
     pub cooldown: Duration,
     pub max_hosts: usize,
+    /// 0: no limit.
+    pub max_launches_per_day: usize,
 }
 
 /// What to do.
@@ -142,6 +149,22 @@ pub fn plan(survey: &Survey, rules: &Rules) -> Plan {
                 rules.max_hosts
             ),
             wait: rules.cooldown.max(Duration::from_secs(30)),
+        };
+    }
+    let since = survey.now.saturating_sub(DAY);
+    let mut launches: Vec<u64> = survey.instances.iter().map(|i| i.launched_at).collect();
+    launches.retain(|at| *at > since);
+    launches.sort_unstable();
+    let most = rules.max_launches_per_day;
+    if most > 0
+        && let Some(over) = launches.len().checked_sub(most)
+    {
+        return Plan::Wait {
+            why: format!(
+                "EC2 reports {} launches in 24 hours, and max_launches_per_day is {most}",
+                launches.len()
+            ),
+            wait: Duration::from_secs(launches[over] - since).min(LOOK_AGAIN),
         };
     }
     let mut fleet: Vec<String> = survey.instances.iter().map(|i| i.id.clone()).collect();

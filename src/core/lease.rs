@@ -13,6 +13,22 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How many grants may have gone unsaved before a restart. Without a limit, a made-up lease could
 /// push the epoch to the end of its range.
 const MOST_UNSAVED: u64 = 1000;
+/// How long a launch counts for `max_launches_per_day`.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How the text of a `FINISH` begins when a machine was launched under the lease, whatever came of
+/// it, and when one was entered that had been launched before.
+pub const LAUNCHED: &str = "launched";
+pub const ADOPTED: &str = "adopted";
+
+/// Does a `FINISH` tell of a launch?
+pub fn is_launch(wish: Wish, ok: bool, text: &str) -> bool {
+    wish == Wish::Grow
+        && match ok {
+            true => !text.starts_with(ADOPTED),
+            false => text.starts_with(LAUNCHED),
+        }
+}
 
 /// One connection to this master, numbered by whoever accepted it.
 pub type PeerId = u64;
@@ -33,6 +49,8 @@ pub struct Rules {
     pub cooldown: Duration,
     pub scale_down_cooldown: Duration,
     pub max_hosts: usize,
+    /// 0: no limit.
+    pub max_launches_per_day: usize,
     pub min_hosts: usize,
     /// Percent: a node may leave if no other one comes over this with its share of the leaving
     /// one's load.
@@ -60,6 +78,8 @@ pub struct Saved {
     /// What is left of each cooldown.
     pub grow_cooldown: Duration,
     pub shrink_cooldown: Duration,
+    /// For how long each launch still counts, the oldest first.
+    pub launches: Vec<Duration>,
     /// The lease that was held: its id, its node and its wish.
     pub held: Option<(String, String, Wish)>,
 }
@@ -79,6 +99,8 @@ pub struct Arbiter {
     lease: Option<Lease>,
     grow_after: Instant,
     shrink_after: Instant,
+    /// Until when each launch counts, the oldest first; no more of them than can matter.
+    launches: Vec<Instant>,
     starting_until: Instant,
 }
 
@@ -104,6 +126,7 @@ impl Arbiter {
                 + saved
                     .shrink_cooldown
                     .min(rules.cooldown.max(rules.scale_down_cooldown)),
+            launches: saved.launches.iter().map(|left| now + DAY.min(*left)).collect(),
             starting_until,
             rules,
         }
@@ -115,6 +138,11 @@ impl Arbiter {
             epoch: self.epoch,
             grow_cooldown: self.grow_after.saturating_duration_since(now),
             shrink_cooldown: self.shrink_after.saturating_duration_since(now),
+            launches: self
+                .launches
+                .iter()
+                .map(|until| until.saturating_duration_since(now))
+                .collect(),
             held: self
                 .lease
                 .as_ref()
@@ -133,6 +161,20 @@ impl Arbiter {
     /// What is left of the cooldown after a scale-up; zero when there is none.
     pub fn cooldown_left(&self, now: Instant) -> Duration {
         self.grow_after.saturating_duration_since(now)
+    }
+
+    /// A machine was launched, or may have been.
+    pub fn launched(&mut self, now: Instant) {
+        self.launches.push(now + DAY);
+        let most = self.rules.max_launches_per_day;
+        self.launches.drain(..self.launches.len().saturating_sub(most));
+    }
+
+    /// Until when `max_launches_per_day` forbids another launch.
+    pub fn capped_until(&self, now: Instant) -> Option<Instant> {
+        let most = self.rules.max_launches_per_day;
+        let over = self.launches.len().checked_sub(most)?;
+        self.launches.get(over).filter(|until| **until > now).copied()
     }
 
     /// `SCALE` or `RETIRE` from `node` over `peer`. `full`: there are as many machines as there may
@@ -185,6 +227,11 @@ impl Arbiter {
         }
         if now < after {
             return refuse(Reason::Cooldown, after);
+        }
+        if wish == Wish::Grow
+            && let Some(until) = self.capped_until(now)
+        {
+            return refuse(Reason::Full, until);
         }
         if full {
             return refuse(Reason::Full, now + LOOK_AGAIN);
@@ -251,12 +298,13 @@ impl Arbiter {
         Some(lease)
     }
 
-    /// Ends a lease whose time is over and returns it. A node that wished to leave may well have
-    /// left without the time to say so: then nobody else leaves for a while either.
+    /// Ends a lease whose time is over and returns it. Its node may well have launched, or left,
+    /// without the time to say so: then that counts as a launch, or nobody else leaves for a while.
     pub fn expire(&mut self, now: Instant) -> Option<Lease> {
         let lease = self.lease.take_if(|lease| lease.expires <= now)?;
-        if lease.wish == Wish::Shrink {
-            self.shrink_after = now + self.rules.scale_down_cooldown;
+        match lease.wish {
+            Wish::Grow => self.launched(now),
+            Wish::Shrink => self.shrink_after = now + self.rules.scale_down_cooldown,
         }
         Some(lease)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::auth::{self, Claim, Role};
 use super::duration::seconds;
-use super::lease::{Arbiter, Lease, PeerId, Refusal, Wish};
+use super::lease::{Arbiter, Lease, PeerId, Refusal, Wish, is_launch};
 use super::protocol::{self, FromMaster, FromNode};
 
 /// A node that has been silent for this long is no longer shown by `STATUS`.
@@ -86,6 +86,7 @@ impl Master {
                 "{}: the lease ran out without FINISH",
                 lease.node
             )));
+            self.say_if_capped(lease.wish, now, &mut out);
             // To the former holder too, which learns that it has to stop.
             self.tell_all(None, &FromMaster::Finish { node: lease.node }, &mut out);
         }
@@ -142,8 +143,12 @@ impl Master {
             }
             FromNode::Finish { lease, ok, text } => match self.arbiter.finish(&lease, &node, ok, now) {
                 Some(lease) => {
+                    if is_launch(lease.wish, ok, &text) {
+                        self.arbiter.launched(now);
+                    }
                     out.push(Output::Save);
                     out.push(Output::Say(verdict(&lease, ok, &text)));
+                    self.say_if_capped(lease.wish, now, out);
                     self.tell_all(Some(peer), &FromMaster::Finish { node: lease.node }, out);
                 }
                 None => send(FromMaster::Error("you do not hold this lease".into())),
@@ -259,6 +264,15 @@ impl Master {
             self.tell_all(Some(peer), &FromMaster::Scale { node: node.into() }, out);
         }
         self.answer(peer, verdict, out);
+    }
+
+    /// Said when a lease to grow ends: it would not have been granted had it been so before.
+    fn say_if_capped(&self, wish: Wish, now: Instant, out: &mut Vec<Output>) {
+        if let Some(until) = self.arbiter.capped_until(now).filter(|_| wish == Wish::Grow) {
+            let wait = seconds(until.saturating_duration_since(now));
+            let text = format!("max_launches_per_day is reached: no scale-up for {wait} s");
+            out.push(Output::Say(text));
+        }
     }
 
     /// Could the others, as they last said, share the load of `leaving`?

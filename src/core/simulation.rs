@@ -43,6 +43,7 @@ impl World {
             cooldown: 60 * SECOND,
             scale_down_cooldown: 120 * SECOND,
             max_hosts: site.max_hosts,
+            max_launches_per_day: 0,
             min_hosts: site.min_hosts,
             room: 0.8 * site.threshold,
         };
@@ -75,6 +76,7 @@ impl World {
                 boot_timeout: 300 * SECOND,
                 cooldown: 60 * SECOND,
                 max_hosts: self.site.max_hosts,
+                max_launches_per_day: 0,
             },
             ec2: true,
             repair_delay: SECOND,

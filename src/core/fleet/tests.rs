@@ -7,6 +7,7 @@ fn rules() -> Rules {
         boot_timeout: Duration::from_secs(300),
         cooldown: Duration::from_secs(120),
         max_hosts: 3,
+        max_launches_per_day: 0,
     }
 }
 
@@ -118,6 +119,40 @@ fn never_over_max_hosts() {
         plan(&survey(&instances, &[Some(listing)]), &rules()),
         Plan::Wait { .. }
     ));
+}
+
+#[test]
+fn launches_of_the_last_day_count_also_those_that_came_to_nothing() {
+    let hour = 3600;
+    let all = [
+        instance("i-1", true, 30 * hour),
+        instance("i-2", true, 23 * hour),
+        instance("i-3", false, hour / 2),
+    ];
+    let s = survey(&all, &[Some("a 10.0.0.1 80 -\nb 10.0.0.2 80 -")]);
+    let most = |max_launches_per_day| {
+        let rules = Rules {
+            max_launches_per_day,
+            ..rules()
+        };
+        match plan(&s, &rules) {
+            Plan::Wait { why, wait } => {
+                assert!(why.contains("EC2 reports 2 launches in 24 hours"), "{why}");
+                Some(wait.as_secs())
+            }
+            other => {
+                assert!(matches!(other, Plan::Launch { .. }), "{other:?}");
+                None
+            }
+        }
+    };
+    assert_eq!([most(0), most(3)], [None, None]);
+    assert_eq!(most(2), Some(hour), "until i-2 is a day old");
+    assert_eq!(
+        most(1),
+        Some(hour),
+        "the list is looked at again, since i-3 leaves it"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{Saved, Wish};
 
 impl Saved {
-    /// As it is written at `now`, the time since 1970: a cooldown stands there as its end.
+    /// As it is written at `now`, the time since 1970: a cooldown stands there as its end, a launch as the time
+    /// when it ceases to count.
     pub fn text(&self, now: Duration) -> String {
         let mut text = format!("epoch {}\n", self.epoch);
         for (word, left) in [
@@ -15,6 +16,9 @@ impl Saved {
             if !left.is_zero() {
                 text += &format!("{word} {}\n", (now + left).as_millis());
             }
+        }
+        for left in self.launches.iter().filter(|left| !left.is_zero()) {
+            text += &format!("launch {}\n", (now + *left).as_millis());
         }
         if let Some((id, node, wish)) = &self.held {
             let wish = match wish {
@@ -35,6 +39,7 @@ impl Saved {
                 ["epoch", epoch] => saved.epoch = epoch.parse().unwrap_or(0),
                 ["cooldown", until] => saved.grow_cooldown = left(until),
                 ["scale_down_cooldown", until] => saved.shrink_cooldown = left(until),
+                ["launch", until] => saved.launches.push(left(until)),
                 ["lease", id, node, "SCALE"] => saved.held = Some((id.into(), node.into(), Wish::Grow)),
                 ["lease", id, node, "RETIRE"] => saved.held = Some((id.into(), node.into(), Wish::Shrink)),
                 _ => {}
@@ -55,12 +60,19 @@ mod tests {
             epoch: 7,
             grow_cooldown: 50 * second,
             shrink_cooldown: Duration::ZERO,
+            launches: vec![9 * second, 3600 * second],
             held: Some(("7-ab".into(), "app1".into(), Wish::Grow)),
         };
         let text = saved.text(1000 * second);
-        assert_eq!(text, "epoch 7\ncooldown 1050000\nlease 7-ab app1 SCALE\n");
+        assert_eq!(
+            text,
+            "epoch 7\ncooldown 1050000\nlaunch 1009000\nlaunch 4600000\nlease 7-ab app1 SCALE\n"
+        );
         assert_eq!(Saved::parse(&text, 1000 * second), saved);
-        assert_eq!(Saved::parse(&text, 1020 * second).grow_cooldown, 30 * second);
+        let later = Saved::parse(&text, 1020 * second);
+        assert_eq!(later.grow_cooldown, 30 * second);
+        assert_eq!(later.launches, [Duration::ZERO, 3580 * second]);
+        assert!(!later.text(1020 * second).contains("launch 1020"));
         assert_eq!(Saved::parse(&text, 2000 * second).grow_cooldown, Duration::ZERO);
         assert_eq!(Saved::parse("\0garbage\nepoch x\n", second), Saved::default());
     }

@@ -8,6 +8,7 @@ fn rules() -> Rules {
         cooldown: 120 * SECOND,
         scale_down_cooldown: 600 * SECOND,
         max_hosts: 3,
+        max_launches_per_day: 0,
         min_hosts: 1,
         room: 40.0,
     }
@@ -53,6 +54,63 @@ fn a_restarted_daemon_does_not_renew_the_lease_of_its_former_life() {
     assert!(grow(&mut a, "app1", 7, now + 39 * SECOND).is_err());
     assert_eq!(a.expire(now + 39 * SECOND), None);
     assert!(a.expire(now + 40 * SECOND).is_some());
+}
+
+#[test]
+fn no_more_launches_than_the_day_may_have_also_after_a_restart() {
+    let now = Instant::now();
+    let rules = |max_launches_per_day| Rules {
+        max_launches_per_day,
+        cooldown: Duration::ZERO,
+        ..rules()
+    };
+    let mut a = Arbiter::new(rules(2), None, now);
+    let launch = |a: &mut Arbiter, now| {
+        let id = grow(a, "app1", 1, now).unwrap().id.clone();
+        a.finish(&id, "app1", false, now);
+        a.launched(now);
+    };
+    launch(&mut a, now);
+    // One that died may have launched as well.
+    grow(&mut a, "app1", 1, now + 60 * SECOND).unwrap();
+    assert!(a.expire(now + 90 * SECOND).is_some());
+    let later = now + 3600 * SECOND;
+    let full = |wait| Refusal {
+        reason: Reason::Full,
+        wait,
+    };
+    let refused = grow(&mut a, "app2", 2, later).unwrap_err();
+    assert_eq!(refused, full(DAY - 3600 * SECOND));
+    // Leaving is free.
+    assert!(a.ask(Wish::Shrink, "app2", 2, false, "salt", later).is_ok());
+    a.finish("3-salt", "app2", true, later);
+
+    let saved = a.save(later);
+    let restart = |most| Arbiter::new(rules(most), Some(saved.clone()), later);
+    let (mut same, mut more, mut off) = (restart(2), restart(3), restart(0));
+    let begun = later + 30 * SECOND;
+    let refused = grow(&mut same, "app2", 2, begun).unwrap_err();
+    assert_eq!(refused, full(DAY - 3630 * SECOND));
+    assert!(grow(&mut more, "app2", 2, begun).is_ok());
+    assert!(grow(&mut off, "app2", 2, begun).is_ok());
+    // The first one is a day old: there is room for one again.
+    launch(&mut same, now + DAY);
+    let refused = grow(&mut same, "app2", 2, now + DAY).unwrap_err();
+    assert_eq!(refused, full(90 * SECOND));
+}
+
+#[test]
+fn what_counts_as_a_launch() {
+    for (wish, ok, text, counts) in [
+        (Wish::Grow, true, "launched i-1", true),
+        (Wish::Grow, true, "by hand", true),
+        (Wish::Grow, true, "adopted i-1", false),
+        (Wish::Grow, false, "launched, but i-1: not healthy", true),
+        (Wish::Grow, false, "EC2 RunInstances: VcpuLimitExceeded", false),
+        (Wish::Shrink, true, "", false),
+    ] {
+        assert_eq!(is_launch(wish, ok, text), counts, "{text}");
+    }
 }
 
 #[test]

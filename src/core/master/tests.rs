@@ -17,6 +17,7 @@ impl Bench {
             cooldown: Duration::from_secs(120),
             scale_down_cooldown: Duration::from_secs(600),
             max_hosts: 10,
+            max_launches_per_day: 0,
             min_hosts: 1,
             room: 40.0,
         };
@@ -74,6 +75,38 @@ fn the_way_of_one_scale_up() {
     );
     assert_eq!(b.say(1, &format!("FINISH {lease} ok")), ["2 FINISH app1"]);
     assert_eq!(b.say(2, "SCALE"), ["2 WAIT cooldown 120"]);
+}
+
+#[test]
+fn the_last_launch_of_the_day_is_said_once() {
+    let mut b = Bench::new("");
+    let rules = Rules {
+        max_launches_per_day: 1,
+        ..b.master.arbiter.rules().clone()
+    };
+    b.master.arbiter = Arbiter::new(rules, None, b.now);
+    b.join(1, "app1");
+    b.say(1, "SCALE");
+    let end = "FINISH 1-f0f1f2f3f4f5f6f7 failed launched, but i-1: not healthy";
+    let said: Vec<String> = b
+        .master
+        .line(1, end, 2, NONCE, b.now)
+        .into_iter()
+        .filter_map(|output| match output {
+            Output::Say(text) => Some(text),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "app1: gave the lease back: launched, but i-1: not healthy",
+            "max_launches_per_day is reached: no scale-up for 86400 s"
+        ]
+    );
+    b.after(3600);
+    assert_eq!(b.say(1, "SCALE"), ["1 WAIT full 82800"]);
+    assert_eq!(b.say(1, "SCALE"), ["1 WAIT full 82800"]);
 }
 
 #[test]

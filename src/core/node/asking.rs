@@ -115,6 +115,8 @@ impl Node {
         self.phase = Phase::Working {
             wish,
             launched: None,
+            did: String::new(),
+            sick: None,
             next: None,
             retry,
         };
@@ -198,7 +200,9 @@ fn explain(wish: Wish, reason: Reason, secs: u64) -> String {
         (Reason::Holder, _) => format!("another node scales, {secs} s of its lease left"),
         (Reason::Cooldown, _) => format!("cooldown, {secs} s left"),
         (Reason::Starting, _) => format!("it has just started, {secs} s until it grants"),
-        (Reason::Full, Wish::Grow) => "hosts.d has as many entries as max_hosts allows".into(),
+        (Reason::Full, Wish::Grow) => {
+            format!("max_hosts or max_launches_per_day is reached, asking again in {secs} s")
+        }
         (Reason::Full, Wish::Shrink) => {
             "no more than min_hosts, or the others could not take the load".into()
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Machine, Node, Outcome, Phase, Step, Told};
 use crate::core::duration::seconds;
 use crate::core::fleet::{self, Plan, Survey};
-use crate::core::lease::Wish;
+use crate::core::lease::{ADOPTED, LAUNCHED, Wish};
 use crate::error::{Error, Kind};
 
 impl Node {
@@ -20,8 +20,9 @@ impl Node {
             }
             Outcome::Launched(Ok(machine)) => {
                 self.say(format!("launched {}", machine.title()));
-                if let Phase::Working { launched, .. } = &mut self.phase {
+                if let Phase::Working { launched, did, .. } = &mut self.phase {
                     *launched = Some(now);
+                    *did = format!("{LAUNCHED} {}", machine.title());
                 }
                 let time = self.settings.fleet.boot_timeout;
                 self.work(Wish::Grow, Step::Boot { machine, time }, now);
@@ -40,6 +41,9 @@ impl Node {
                 self.say(error.to_string());
                 match machine.instance {
                     Some(id) if self.masters.may_act(now) => {
+                        if let Phase::Working { sick, .. } = &mut self.phase {
+                            *sick = Some(Box::new(error));
+                        }
                         self.work(Wish::Grow, Step::Terminate { id }, now)
                     }
                     _ => self.failed(error, now),
@@ -47,10 +51,11 @@ impl Node {
             }
             Outcome::Entered(machine, told) => self.entered(machine, &told, now),
             Outcome::Terminated(Ok(())) => {
-                self.failed(
-                    Error::unavailable("scale-up", "the new machine did not become healthy"),
-                    now,
-                );
+                if let Phase::Working { sick, .. } = &mut self.phase
+                    && let Some(why) = sick.take()
+                {
+                    self.failed(*why, now);
+                }
             }
             Outcome::Surveyed(Err(error))
             | Outcome::Cleared(Err(error))
@@ -96,6 +101,9 @@ impl Node {
                     "{} was launched but not entered: finishing that",
                     instance.id
                 ));
+                if let Phase::Working { did, .. } = &mut self.phase {
+                    *did = format!("{ADOPTED} {}", instance.id);
+                }
                 let machine = Machine {
                     instance: Some(instance.id),
                     host: String::new(),

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use super::backoff::Backoff;
 use super::duration::seconds;
 use super::fleet;
-use super::lease::Wish;
+use super::lease::{LAUNCHED, Wish};
 use super::protocol::{FromMaster, FromNode, Reason};
 use super::shortage::Shortages;
 use super::window::Window;
@@ -88,6 +88,10 @@ enum Phase {
     Working {
         wish: Wish,
         launched: Option<Instant>,
+        /// How the text of `FINISH` begins: which machine was launched, or adopted.
+        did: String,
+        /// Why the new machine has to go.
+        sick: Option<Box<Error>>,
         next: Option<(Instant, Step)>,
         retry: Backoff,
     },
@@ -184,6 +188,10 @@ impl Node {
         };
         self.out.extend(first.map(|message| Action::Send(link, message)));
         self.said_alone = false;
+        if matches!(self.phase, Phase::Waiting { firm: false, .. }) {
+            // It may decide otherwise, as one that was restarted with other settings does.
+            self.phase = Phase::Watching;
+        }
         self.say(format!("master {name}: connected"));
         if self.settings.ec2 && self.settings.servers.len() > 1 {
             self.repairs.look_at(now + self.settings.repair_delay);
@@ -337,7 +345,8 @@ impl Node {
 
     /// It came to a good end.
     fn succeeded(&mut self, phase: Phase) {
-        self.masters.give_back(true, "", &mut self.out);
+        let did = self.did();
+        self.masters.give_back(true, &did, &mut self.out);
         self.backoff.reset();
         self.begin_new_windows();
         self.phase = phase;
@@ -350,13 +359,25 @@ impl Node {
             "scaling failed, next try in {} s at the earliest",
             seconds(wait)
         ));
-        self.masters.give_back(false, &error.to_string(), &mut self.out);
+        let text = match self.did().starts_with(LAUNCHED) {
+            true => format!("{LAUNCHED}, but {error}"),
+            false => error.to_string(),
+        };
+        self.masters.give_back(false, &text, &mut self.out);
         self.begin_new_windows();
         self.phase = Phase::Waiting {
             until: now + wait,
             firm: true,
         };
         self.end(Err(error));
+    }
+
+    /// What was done under this lease, for the text of `FINISH`.
+    fn did(&mut self) -> String {
+        match &mut self.phase {
+            Phase::Working { did, .. } => std::mem::take(did),
+            _ => String::new(),
+        }
     }
 
     /// What was measured before a change says nothing about the load after it.

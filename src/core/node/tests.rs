@@ -25,6 +25,7 @@ impl Bench {
                 boot_timeout: 300 * SECOND,
                 cooldown: 120 * SECOND,
                 max_hosts: 10,
+                max_launches_per_day: 0,
             },
             ec2: true,
             repair_delay: 10 * SECOND,
@@ -146,7 +147,7 @@ fn the_whole_way_of_one_scale_up() {
     assert_eq!(b.finish(Outcome::Booted(machine(), Ok(()))), ["Enter"]);
     assert_eq!(
         b.finish(Outcome::Entered(machine(), told(&[("lb1", true)]))),
-        ["1 FINISH 1-a ok", "ok"]
+        ["1 FINISH 1-a ok launched i-1", "ok"]
     );
     assert_eq!(b.sample(&[90.0; 2]), NOTHING, "a new window has begun");
     assert_eq!(b.sample(&[90.0]), ["1 SCALE"]);
@@ -218,7 +219,11 @@ fn a_connection_lost_in_the_middle_is_held_on_return() {
         ["ok"]
     );
     assert!(b.node.connected(3, "lb1", b.now));
-    assert_eq!(b.seen(), ["3 FINISH 1-a ok"], "what could not be said then");
+    assert_eq!(
+        b.seen(),
+        ["3 FINISH 1-a ok launched i-1"],
+        "what could not be said then"
+    );
 }
 
 #[test]
@@ -337,7 +342,55 @@ fn an_unhealthy_machine_is_terminated() {
         ["Terminate"]
     );
     let end = b.finish(Outcome::Terminated(Ok(())));
-    assert!(end[0].starts_with("1 FINISH 1-a failed"), "{end:?}");
+    assert_eq!(end, ["1 FINISH 1-a failed launched, but EC2: no", "Unavailable"]);
+}
+
+/// `adopted`, since a machine counts as one launch however many nodes bring it to its end.
+#[test]
+fn the_end_of_a_lease_says_what_was_launched_under_it() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.sample(&[90.0; 3]);
+    b.hear(1, "GRANT 1-a 30 1");
+    let orphan = Instance {
+        id: "i-1".into(),
+        live: true,
+        gone: false,
+        address: None,
+        launched_at: 990,
+    };
+    let survey = Survey {
+        now: 1000,
+        instances: vec![orphan],
+        listings: vec![Some(Vec::new())],
+    };
+    assert_eq!(b.finish(Outcome::Surveyed(Ok(survey))), ["Boot"]);
+    b.finish(Outcome::Booted(machine(), Ok(())));
+    assert_eq!(
+        b.finish(Outcome::Entered(machine(), told(&[("lb1", true)]))),
+        ["1 FINISH 1-a ok adopted i-1", "ok"]
+    );
+    // The next lease begins with nothing done.
+    b.sample(&[90.0; 3]);
+    b.hear(1, "GRANT 2-a 30 2");
+    assert_eq!(
+        b.finish(Outcome::Surveyed(Err(failure()))),
+        ["1 FINISH 2-a failed EC2: no", "Unavailable"]
+    );
+}
+
+/// A master that was restarted with a larger limit need not be waited for to the end of the day.
+#[test]
+fn a_master_that_comes_back_is_asked_again() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.sample(&[90.0; 3]);
+    assert_eq!(b.hear(1, "WAIT full 86400"), ["Busy"]);
+    assert_eq!(b.sample(&[90.0; 60]), NOTHING);
+    b.node.disconnected(1, "gone", b.now);
+    assert_eq!(b.sample(&[90.0; 5]), NOTHING);
+    b.connect(2, "lb1");
+    assert_eq!(b.sample(&[90.0]), ["2 SCALE"]);
 }
 
 #[test]
@@ -358,7 +411,7 @@ fn a_haproxy_that_was_down_is_told_later() {
         machine(),
         told(&[("lb1", true), ("lb2", false)]),
     ));
-    assert_eq!(end, ["1 FINISH 1-a ok", "ok"]);
+    assert_eq!(end, ["1 FINISH 1-a ok launched i-1", "ok"]);
     assert_eq!(b.node.owed(), ["lb2"]);
     assert_eq!(b.after(2 * SECOND), ["Enter"]);
     assert_eq!(
@@ -508,7 +561,7 @@ fn a_machine_that_ec2_takes_back_is_replaced_and_then_drains() {
     b.finish(Outcome::Launched(Ok(machine())));
     b.finish(Outcome::Booted(machine(), Ok(())));
     let end = b.finish(Outcome::Entered(machine(), told(&[("lb1", true)])));
-    assert_eq!(end, ["1 FINISH 1-a ok", "ok", "Drain"]);
+    assert_eq!(end, ["1 FINISH 1-a ok launched i-1", "ok", "Drain"]);
     assert_eq!(
         b.finish(Outcome::Drained(machine(), told(&[("lb1", true)]))),
         NOTHING,
