@@ -158,20 +158,31 @@ def test_manual_is_well_formed():
     assert done.stdout == ""
 
 
-def test_iam_policy_allows_what_is_used():
-    """The EC2 actions in the source, and two that EC2 asks for beside RunInstances: CreateTags for the tags of a
-    launch, and PassRole for a new machine's role."""
+def actions(policy):
+    """The actions that a policy of packaging/ allows."""
+    allowed = set()
+    for statement in json.loads((ROOT / "packaging" / policy).read_text())["Statement"]:
+        action = statement["Action"]
+        allowed |= {action} if isinstance(action, str) else set(action)
+    return allowed
+
+
+def test_iam_policies_allow_what_is_used():
+    """The actions in the source, by the way of launching; and two that EC2 asks for beside RunInstances: CreateTags for
+    the tags of a launch, and PassRole for a new machine's role. Each policy has these and no others."""
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.rs") if "test" not in path.stem)
+    shapes = (ROOT / "src/aws_cli/shapes.rs").read_text()
     used = set()
-    for path in (ROOT / "src/ec2").rglob("*.rs"):
-        if not path.stem.endswith("_test"):
-            used |= set(re.findall(r'Service::Ec2,\s*"(\w+)"', path.read_text()))
-    assert used
-    policy = json.loads((ROOT / "packaging/iam-policy.json").read_text())
-    allowed = {each for statement in policy["Statement"] for each in [statement["Action"]]}
-    assert allowed == {f"ec2:{action}" for action in used} | {"ec2:CreateTags", "iam:PassRole"}
-    by_action = {statement["Action"]: statement for statement in policy["Statement"]}
-    assert "aws:ResourceTag/autoscaler:cluster" in by_action["ec2:TerminateInstances"]["Condition"]["StringEquals"]
-    assert by_action["ec2:CreateTags"]["Condition"]["StringEquals"] == {"ec2:CreateAction": "RunInstances"}
+    for service, name in (("Ec2", "ec2"), ("Autoscaling", "autoscaling")):
+        used |= {f"{name}:{action}" for action in re.findall(rf'Service::{service},\s*"([A-Z]\w+)"', source)}
+        used |= {f"{name}:{action}" for action in re.findall(
+            rf'service: Service::{service},\s*service_word: "{name}",\s*command_word: "[a-z-]+",\s*action: "(\w+)"', shapes)}
+    assert used == {"ec2:RunInstances", "ec2:DescribeInstances", "ec2:TerminateInstances",
+                    "autoscaling:DescribeAutoScalingGroups", "autoscaling:SetDesiredCapacity",
+                    "autoscaling:TerminateInstanceInAutoScalingGroup"}
+    of_ec2 = {action for action in used if action.startswith("ec2:")}
+    assert actions("iam-policy.json") == of_ec2 | {"ec2:CreateTags", "iam:PassRole"}
+    assert actions("iam-policy-group.json") == used - {"ec2:RunInstances"}
 
 
 def test_the_session_by_nc(tmp_path, binary):

@@ -561,15 +561,39 @@ def test_tls_with_a_ca_of_its_own():
             urllib.request.urlopen(ec2.url, timeout=5)
 
 
-def test_auto_scaling_is_recorded(ec2):
-    made = ec2.seed("127.0.1.99", tags={"autoscaler:cluster": "c"}, age=60)
+def test_a_group_launches_and_ends_what_it_is_told_to(ec2):
     boto = SESSION.create_client(
         "autoscaling", region_name=ec2.region, endpoint_url=ec2.url, aws_access_key_id=ec2.access_key,
         aws_secret_access_key=ec2.secret_key)
-    boto.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=3)
-    assert ec2.calls("SetDesiredCapacity", "ok")[0].params["DesiredCapacity"] == "3"
-    boto.terminate_instance_in_auto_scaling_group(InstanceId=made, ShouldDecrementDesiredCapacity=True)
-    assert ec2.running == []
+
+    def refused(call, word, **params):
+        with pytest.raises(ClientError, match=word):
+            call(AutoScalingGroupName="g", **params) if "InstanceId" not in params else call(**params)
+
+    refused(boto.set_desired_capacity, "not found", DesiredCapacity=3)
+    ec2.groups.create("g", tags={"autoscaler:cluster": "c"}, least=1, most=2, desired=1)
+    [first] = ec2.launched
+    refused(boto.set_desired_capacity, "above max value 2", DesiredCapacity=3)
+    ec2.groups.delay = 0.2
+    boto.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=2)
+
+    def group():
+        [found] = boto.describe_auto_scaling_groups(AutoScalingGroupNames=["g"])["AutoScalingGroups"]
+        return found
+
+    # At once it is wanted, and later it is there.
+    assert (group()["DesiredCapacity"], len(group()["Instances"])) == (2, 1)
+    wait_until(lambda: len(group()["Instances"]) == 2, 5, "the second is there")
+    second = ec2.launched[1]
+    tags = {each["Key"]: each["Value"] for each in describe(ec2)[second]["Tags"]}
+    assert tags["autoscaler:cluster"] == "c" and tags["aws:autoscaling:groupName"] == "g"
+    leave = boto.terminate_instance_in_auto_scaling_group
+    leave(InstanceId=first, ShouldDecrementDesiredCapacity=True)
+    assert ec2.running == [second] and group()["DesiredCapacity"] == 1
+    refused(leave, "equals minSize", InstanceId=second, ShouldDecrementDesiredCapacity=True)
+    leave(InstanceId=second, ShouldDecrementDesiredCapacity=False)
+    assert len(ec2.running) == 1 and second not in ec2.running
+    refused(leave, "not found", InstanceId=second, ShouldDecrementDesiredCapacity=False)
 
 
 def metadata(ec2, path, method="GET", **headers):

@@ -128,6 +128,10 @@ impl Request {
         }
     }
 
+    pub fn set_desired_capacity(&mut self, desired: &str) {
+        self.set("DesiredCapacity", desired);
+    }
+
     pub fn set_instance_type(&mut self, instance_type: &str) {
         self.set("InstanceType", instance_type);
     }

@@ -139,6 +139,7 @@ impl Body {
                 cooldown: config.scaling.cooldown,
                 max_hosts: config.scaling.max_hosts,
                 max_launches_per_day: config.scaling.max_launches_per_day,
+                by_group: worker.has_group(),
             },
             ec2: worker.asks_ec2(),
             repair_delay: config.master.lease.mul_f64(machine::random_share()?),

@@ -78,6 +78,9 @@ pub struct Rules {
     pub max_hosts: usize,
     /// 0: no limit.
     pub max_launches_per_day: usize,
+    /// An Auto Scaling group launches, also on its own: an old orphan may just be one that nobody
+    /// has entered.
+    pub by_group: bool,
 }
 
 /// What to do.
@@ -120,10 +123,18 @@ pub fn leftovers(survey: &Survey, rules: &Rules) -> Vec<String> {
 /// Decides on a launch. Adopting comes first, since that machine answers the need without another
 /// one.
 pub fn plan(survey: &Survey, rules: &Rules) -> Plan {
-    if let Some(young) = orphans(survey).find(|i| age(i, survey) < rules.boot_timeout) {
+    let time_left = |i: &Instance| {
+        rules
+            .boot_timeout
+            .checked_sub(age(i, survey))
+            .filter(|t| !t.is_zero())
+    };
+    let any_age = rules.by_group && survey.listings.iter().all(Option::is_some);
+    if let Some(orphan) = orphans(survey).find(|i| any_age || time_left(i).is_some()) {
         return Plan::Adopt {
-            instance: young.clone(),
-            boot_time_left: rules.boot_timeout - age(young, survey),
+            instance: orphan.clone(),
+            // An old one serves, or will not.
+            boot_time_left: time_left(orphan).unwrap_or(rules.boot_timeout / 10),
         };
     }
     let ids = leftovers(survey, rules);

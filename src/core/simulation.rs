@@ -77,6 +77,7 @@ impl World {
                 cooldown: 60 * SECOND,
                 max_hosts: self.site.max_hosts,
                 max_launches_per_day: 0,
+                by_group: false,
             },
             ec2: true,
             repair_delay: SECOND,

@@ -2,8 +2,8 @@
 
 use super::exchange::{Exchange, Hook};
 use super::xml::Element;
-use super::{Env, Failure, Imds, Instance, Service, Settings};
-use super::{endpoint, response};
+use super::{Env, Failure, Group, Imds, Instance, Service, Settings};
+use super::{endpoint, group, response};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -215,6 +215,36 @@ impl Client {
                 }
             },
         )
+    }
+
+    /// The Auto Scaling group `name`; None if there is none of this name in the Region.
+    pub fn group(&self, name: &str, deadline: Instant) -> Result<Option<Group>, Failure> {
+        let params = [pair("AutoScalingGroupNames.member.1", name)];
+        let mut found = None;
+        self.exchange.execute(
+            Service::Autoscaling,
+            "DescribeAutoScalingGroups",
+            &params,
+            deadline,
+            &mut |root| {
+                found = group::described(root, name)?;
+                Ok(())
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// TerminateInstanceInAutoScalingGroup. `shrink`: the group gets smaller; otherwise it
+    /// launches another one.
+    pub fn terminate_in_group(&self, id: &str, shrink: bool, deadline: Instant) -> Result<(), Failure> {
+        let shrink = if shrink { "true" } else { "false" };
+        let params = [
+            pair("InstanceId", id),
+            pair("ShouldDecrementDesiredCapacity", shrink),
+        ];
+        let action = "TerminateInstanceInAutoScalingGroup";
+        self.exchange
+            .execute(Service::Autoscaling, action, &params, deadline, &mut |_| Ok(()))
     }
 
     fn describe(

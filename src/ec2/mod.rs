@@ -2,7 +2,7 @@
 //! instance metadata, retries.
 //!
 //! Pure, with values in and values out: `sigv4`, `query`, `xml`, `response`,
-//! `endpoint`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
+//! `group`, `endpoint`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
 //! (the only user of ureq), `imds`, `container`, `profile`, `credentials`,
 //! `settings`, `exchange`, which joins them, and `client` on top. Nothing outside this directory
 //! knows that EC2 is spoken over HTTP.
@@ -14,6 +14,7 @@ mod credentials;
 mod endpoint;
 mod exchange;
 mod failure;
+mod group;
 mod http;
 mod imds;
 mod profile;
@@ -35,6 +36,7 @@ mod provider_test;
 pub use client::Client;
 pub use endpoint::Service;
 pub use failure::Failure;
+pub use group::Group;
 use imds::Imds;
 pub use query::form_encode;
 pub use response::{Instance, State};

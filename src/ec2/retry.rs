@@ -86,6 +86,8 @@ pub fn classify(status: u16, code: &str, skew: i64) -> Verdict {
         "InvalidInstanceID.NotFound" | "InvalidInstanceIDs.NotFound" => Verdict::NotFound,
         "IdempotentParameterMismatch" => Verdict::TokenMismatch,
         "IdempotentInstanceTerminated" => Verdict::TokenTerminated,
+        // Auto Scaling is busy with this group.
+        "ResourceContention" | "ScalingActivityInProgress" => Verdict::Throttled,
         "InternalError"
         | "InternalFailure"
         | "Unavailable"
@@ -164,6 +166,7 @@ mod tests {
             (503, "RequestLimitExceeded", 0, Throttled),
             (400, "Throttling", 0, Throttled),
             (429, "", 0, Throttled),
+            (400, "ScalingActivityInProgress", 0, Throttled),
             (500, "InternalError", 0, Transient),
             (503, "Unavailable", 0, Transient),
             (502, "", 0, Transient),

@@ -17,7 +17,10 @@ pub struct Settings {
     pub region: String,
     /// A profile asked for by name goes before the environment's keys.
     pub profile: Option<String>,
+    /// EC2's URL, and the other services' unless they have one of their own.
     pub endpoint_url: String,
+    /// Auto Scaling's URL.
+    pub autoscaling_url: String,
     pub ca_bundle: String,
     pub metadata_url: String,
 }
@@ -128,19 +131,23 @@ fn region(
 
 /// The URL that somebody has set for `service`; empty if nobody has.
 fn configured_url(service: Service, settings: &Settings, env: &Env, profile: &Profile) -> String {
-    if !settings.endpoint_url.is_empty() {
-        return settings.endpoint_url.clone();
-    }
-    if var(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").eq_ignore_ascii_case("true") {
-        return String::new();
-    }
+    let ours = settings.endpoint_url.clone();
     let key = service.config_key();
-    let own = format!("AWS_ENDPOINT_URL_{}", key.to_ascii_uppercase());
-    let urls = [
-        var(env, &own),
-        var(env, "AWS_ENDPOINT_URL"),
-        profile.services.nested(key, "endpoint_url").to_string(),
-        profile.get("endpoint_url").to_string(),
-    ];
+    let own = match var(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").eq_ignore_ascii_case("true") {
+        true => Default::default(),
+        false => [
+            var(env, &format!("AWS_ENDPOINT_URL_{}", key.to_ascii_uppercase())),
+            var(env, "AWS_ENDPOINT_URL"),
+            profile.services.nested(key, "endpoint_url").to_string(),
+            profile.get("endpoint_url").to_string(),
+        ],
+    };
+    let [of_service, of_all, in_services, in_profile] = own;
+    // Ours is EC2's first of all: for another service, one that names it goes before.
+    let (first, third) = match service {
+        Service::Ec2 => (ours, String::new()),
+        Service::Autoscaling => (settings.autoscaling_url.clone(), ours),
+    };
+    let urls = [first, of_service, third, of_all, in_services, in_profile];
     urls.into_iter().find(|url| !url.is_empty()).unwrap_or_default()
 }

@@ -32,10 +32,13 @@ impl Element {
         self.find(path).map_or("", |found| found.text.trim())
     }
 
-    /// The `item` elements at the end of `path`: how EC2 writes its lists.
+    /// The elements of the list at the end of `path`: `item` as EC2 writes them, `member` as the
+    /// other services do.
     pub fn items(&self, path: &[&str]) -> impl Iterator<Item = &Element> {
         let children = self.find(path).map_or(&[][..], |list| &list.children);
-        children.iter().filter(|child| child.name == "item")
+        children
+            .iter()
+            .filter(|child| child.name == "item" || child.name == "member")
     }
 }
 

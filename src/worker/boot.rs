@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::system::health;
 
 /// Between two looks: short at first, for machines that boot fast.
-const FIRST_LOOK: Duration = Duration::from_millis(250);
-const LONGEST_LOOK: Duration = Duration::from_secs(2);
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(250);
+pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Fills in the machine's address and returns once it passes the health check.

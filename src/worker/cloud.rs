@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::aws_cli::{self, Request};
+use super::command::outline;
+use crate::aws_cli::Request;
 use crate::config::{self, Config};
 use crate::core::fleet::Instance;
-use crate::ec2::{self, Client, Failure, State};
+use crate::ec2::{self, Client, Failure, Service, State};
 use crate::error::{Error, Kind};
 use crate::system::log::Log;
 
@@ -20,8 +21,7 @@ pub const CLUSTER_TAG: &str = "autoscaler:cluster";
 /// # Errors
 /// Config; nothing is opened.
 pub fn observer(config: &Config, log: Log) -> Result<Client, Error> {
-    let request = aws_cli::parse(&config.machine.scale_up_command, &|_| Ok(Vec::new())).ok();
-    client(&config.aws, request.as_ref(), log)
+    client(&config.aws, outline(config).as_ref(), log)
 }
 
 /// The cluster's instances, terminated ones included while EC2 lists them.
@@ -74,12 +74,14 @@ pub fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<
             key.clone()
         }
     };
+    let url_for = |service| request.filter(|r| r.service == service)?.endpoint_url.clone();
     let settings = ec2::Settings {
         access_key: unless_profile(&aws.access_key),
         secret_key: unless_profile(&aws.secret_key),
         session_token: unless_profile(&aws.session_token),
         region: option(|r| &r.region).unwrap_or_else(|| aws.region.clone()),
-        endpoint_url: option(|r| &r.endpoint_url).unwrap_or_else(|| aws.endpoint_url.clone()),
+        endpoint_url: url_for(Service::Ec2).unwrap_or_else(|| aws.endpoint_url.clone()),
+        autoscaling_url: url_for(Service::Autoscaling).unwrap_or_default(),
         ca_bundle: option(|r| &r.ca_bundle).unwrap_or_else(|| aws.ca_bundle.clone()),
         metadata_url: aws.metadata_url.clone(),
         profile,
@@ -91,10 +93,15 @@ pub fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<
 
 /// EC2's failure, with its exit code.
 pub fn ec2_error(action: &str, failure: &Failure) -> Error {
+    aws_error("EC2", action, failure)
+}
+
+/// The same of another service, by its name.
+pub fn aws_error(service: &str, action: &str, failure: &Failure) -> Error {
     let kind = match failure {
         Failure::Credentials { .. } => Kind::Refused,
         Failure::Config(_) | Failure::Fatal { .. } | Failure::TokenMismatch { .. } => Kind::Config,
         _ => Kind::Unavailable,
     };
-    Error::new(kind, format!("EC2 {action}"), failure)
+    Error::new(kind, format!("{service} {action}"), failure)
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{CLUSTER_TAG, Worker};
+use super::group::SET_DESIRED_CAPACITY;
+use super::{CLUSTER_TAG, EC2_TIME, Worker};
 use crate::aws_cli::{self, Request};
 use crate::config::Config;
 use crate::ec2;
@@ -13,6 +14,10 @@ use crate::system::child::{self, Finished};
 
 /// In `scale_down_command`: the id of the instance that leaves.
 const INSTANCE_ID: &str = "$INSTANCE_ID";
+/// In `scale_up_command`: the desired capacity of the group, one more than it is.
+pub const DESIRED: &str = "$DESIRED";
+/// Stands for [`DESIRED`] while it is not known.
+const UNKNOWN: &str = "0";
 
 /// One of the two commands.
 pub enum ScaleCommand {
@@ -25,32 +30,41 @@ pub enum ScaleCommand {
 /// Reads `scale_up_command`; `None` where it is not set.
 pub fn scale_up(config: &Config) -> Result<Option<ScaleCommand>, Error> {
     let command = read(config, "scale_up_command", &config.machine.scale_up_command)?;
-    match command {
-        Some(ScaleCommand::Native(request)) if request.action != "RunInstances" => Err(Error::config(
-            config.path.display(),
-            format!(
-                "scale_up_command: {} launches no machine; use aws ec2 run-instances",
-                request.action
-            ),
-        )),
-        Some(ScaleCommand::Native(mut request)) => {
-            request.add_instance_tag(CLUSTER_TAG, &config.cluster.name);
-            Ok(Some(ScaleCommand::Native(request)))
+    let Some(ScaleCommand::Native(mut request)) = command else {
+        return Ok(command);
+    };
+    let wrong = |cause| Error::config(config.path.display(), format!("scale_up_command: {cause}"));
+    match request.action {
+        "RunInstances" => request.add_instance_tag(CLUSTER_TAG, &config.cluster.name),
+        SET_DESIRED_CAPACITY if request.get("DesiredCapacity") == Some(UNKNOWN) => {
+            request.set_desired_capacity(DESIRED);
         }
-        command => Ok(command),
+        SET_DESIRED_CAPACITY => {
+            return Err(wrong(format!(
+                "--desired-capacity: a scale-up is one machine more, so write {DESIRED} for the number"
+            )));
+        }
+        action => {
+            return Err(wrong(format!(
+                "{action} launches no machine; use aws ec2 run-instances or aws autoscaling set-desired-capacity"
+            )));
+        }
     }
+    Ok(Some(ScaleCommand::Native(request)))
 }
 
 /// Reads `scale_down_command`; `None` where it is not set. [`INSTANCE_ID`] stays in it.
 pub fn scale_down(config: &Config) -> Result<Option<ScaleCommand>, Error> {
     let text = &config.machine.scale_down_command;
     let command = read(config, "scale_down_command", &text.replace(INSTANCE_ID, "i-0"))?;
-    match command {
-        Some(ScaleCommand::Native(request)) if request.action == "RunInstances" => Err(Error::config(
-            config.path.display(),
-            "scale_down_command: RunInstances is no way to leave",
+    let wrong = |cause: &str| Error::config(config.path.display(), format!("scale_down_command: {cause}"));
+    match native_request(&command).map(|request| request.action) {
+        Some("RunInstances") => Err(wrong("RunInstances is no way to leave")),
+        Some(SET_DESIRED_CAPACITY) => Err(wrong(
+            "SetDesiredCapacity lets the group choose who leaves; use aws autoscaling \
+             terminate-instance-in-auto-scaling-group --should-decrement-desired-capacity",
         )),
-        command => Ok(command),
+        _ => Ok(command),
     }
 }
 
@@ -62,6 +76,15 @@ pub fn native_request(command: &Option<ScaleCommand>) -> Option<&Request> {
     }
 }
 
+/// The request of `scale_up_command`, as far as it can be told without the files that it names.
+pub fn outline(config: &Config) -> Option<Request> {
+    parse(&config.machine.scale_up_command, &|_| Ok(Vec::new())).ok()
+}
+
+fn parse(text: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<Request, String> {
+    aws_cli::parse(&text.replace(DESIRED, UNKNOWN), read)
+}
+
 fn read(config: &Config, key: &str, text: &str) -> Result<Option<ScaleCommand>, Error> {
     if text.is_empty() {
         return Ok(None);
@@ -69,7 +92,7 @@ fn read(config: &Config, key: &str, text: &str) -> Result<Option<ScaleCommand>, 
     if !aws_cli::is_native(text) {
         return Ok(Some(ScaleCommand::Shell(text.into())));
     }
-    let request = aws_cli::parse(text, &read_file)
+    let request = parse(text, &read_file)
         .map_err(|cause| Error::config(config.path.display(), format!("{key}: {cause}")))?;
     Ok(Some(ScaleCommand::Native(Box::new(request))))
 }
@@ -86,7 +109,7 @@ impl Worker {
     /// What a scale-up would send or run, for `--dry-run`.
     ///
     /// # Errors
-    /// Config: there is nothing to run.
+    /// Config: there is nothing to run. Auto Scaling could not tell of its group.
     pub fn describe_up(&self) -> Result<String, Error> {
         let unset = || {
             Error::config(
@@ -94,7 +117,15 @@ impl Worker {
                 "[machine] scale_up_command is not set",
             )
         };
-        self.up.as_ref().map(describe).ok_or_else(unset)
+        match (&self.up, self.group_request()) {
+            (_, Some(request)) => {
+                let mut request = request.clone();
+                let group = self.group_of(&request, EC2_TIME)?;
+                request.set_desired_capacity(&(group.desired + 1).to_string());
+                Ok(describe_request(&request))
+            }
+            (command, None) => command.as_ref().map(describe).ok_or_else(unset),
+        }
     }
 
     /// What a scale-down would send or run, for `--dry-run`.
@@ -102,7 +133,13 @@ impl Worker {
     /// # Errors
     /// This machine's id could not be found out.
     pub fn describe_down(&self) -> Result<String, Error> {
+        let text = &self.config.machine.scale_down_command;
         match &self.down {
+            Some(ScaleCommand::Native(_)) if text.contains(INSTANCE_ID) => {
+                let machine = self.identify()?;
+                self.request_to_leave(machine.title())
+                    .map(|request| describe_request(&request))
+            }
             Some(command) => Ok(describe(command)),
             None => {
                 let machine = self.identify()?;
@@ -158,11 +195,13 @@ impl Worker {
 fn describe(command: &ScaleCommand) -> String {
     match command {
         ScaleCommand::Shell(command) => format!("sh {command}\n"),
-        ScaleCommand::Native(request) => {
-            let encoded = |(name, value): &(String, String)| format!("{name}={}\n", ec2::form_encode(value));
-            let mut lines: Vec<String> = request.params.iter().map(encoded).collect();
-            lines.sort();
-            format!("action {}\n{}", request.action, lines.concat())
-        }
+        ScaleCommand::Native(request) => describe_request(request),
     }
+}
+
+fn describe_request(request: &Request) -> String {
+    let encoded = |(name, value): &(String, String)| format!("{name}={}\n", ec2::form_encode(value));
+    let mut lines: Vec<String> = request.params.iter().map(encoded).collect();
+    lines.sort();
+    format!("action {}\n{}", request.action, lines.concat())
 }

@@ -25,7 +25,10 @@ impl Worker {
         without: &mut Vec<Place>,
     ) -> Result<Machine, Error> {
         match &self.up {
-            Some(ScaleCommand::Native(request)) => self.launch_natively(request, fleet, short, without),
+            Some(ScaleCommand::Native(request)) => match self.has_group() {
+                true => self.launch_in_group(request, fleet),
+                false => self.launch_natively(request, fleet, short, without),
+            },
             Some(ScaleCommand::Shell(command)) => self.launch_by_shell(command),
             None => self
                 .check_ready()
@@ -33,15 +36,19 @@ impl Worker {
         }
     }
 
-    /// Asks EC2 whether it would let this node launch, by a dry run; `None` where a shell command
-    /// does the launching.
-    pub fn rehearse(&self, time: Duration) -> Option<Result<(), Error>> {
+    /// Asks EC2 whether it would let this node launch, by a dry run where there is one: what it
+    /// said. `None` where a shell command does the launching.
+    pub fn rehearse(&self, time: Duration) -> Option<Result<String, Error>> {
         let Some(ScaleCommand::Native(request)) = &self.up else {
             return None;
         };
+        if self.has_group() {
+            return Some(self.rehearse_group(request, time));
+        }
         let answer = self
             .client
             .dry_run_of(request.action, &request.params, Instant::now() + time);
+        let answer = answer.map(|()| "EC2 would launch (a signed dry run)".into());
         Some(answer.map_err(|e| ec2_error("RunInstances", &e)))
     }
 

@@ -4,6 +4,7 @@
 mod boot;
 pub mod cloud;
 mod command;
+mod group;
 mod launch;
 pub mod leave;
 pub mod remote;
@@ -65,11 +66,16 @@ impl Worker {
         }
         match &self.up {
             None => wrong("[machine] scale_up_command is not set: it says what to launch"),
-            Some(ScaleCommand::Native(request)) if request.count() != (1, 1) => {
+            Some(ScaleCommand::Native(request)) if !matches!(request.count(), (1, 1) | (0, 0)) => {
                 wrong("scale_up_command: --count: a scale-up is one machine, so it must be 1")
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Does an Auto Scaling group launch, which also does so on its own?
+    pub fn has_group(&self) -> bool {
+        self.group_request().is_some()
     }
 
     /// Does EC2 know of the machines? Not of those that a shell command makes.
@@ -99,7 +105,7 @@ impl Worker {
                 Outcome::Entered(machine, told)
             }
             Step::Terminate { id } => Outcome::Terminated(self.terminate(&id)),
-            Step::Identify => Outcome::Identified(self.identify()),
+            Step::Identify => Outcome::Identified(self.identify().and_then(|me| self.may_shrink(me))),
             Step::Drain { machine, servers } => {
                 let told = self
                     .remote
@@ -165,10 +171,11 @@ impl Worker {
     }
 
     fn terminate(&self, id: &str) -> Result<(), Error> {
-        let deadline = Instant::now() + EC2_TIME;
-        self.client
-            .terminate(id, deadline)
-            .map_err(|e| ec2_error("TerminateInstances", &e))?;
+        if !self.terminate_in_group(id)? {
+            self.client
+                .terminate(id, Instant::now() + EC2_TIME)
+                .map_err(|e| ec2_error("TerminateInstances", &e))?;
+        }
         self.log.event(&format!("{id}: terminated"));
         Ok(())
     }

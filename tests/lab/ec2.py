@@ -5,15 +5,13 @@ import socket
 import tempfile
 import threading
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from . import imds, parameters
 from .ec2_http import Server, handler
 from .fleet import Fleet
-from .signature import Refused
+from .groups import Groups
 from .support import make_certificate
 
 
@@ -61,6 +59,7 @@ class Ec2Endpoint:
             addresses = (f"{'10.77.0' if host else '127.0.1'}.{number}" for number in range(100 if host else 1, 250))
         self._addresses = iter(addresses)
         self.fleet = Fleet(self)
+        self.groups = Groups(self)
         parameters.preload()
         self.imds = imds.Metadata(self)
         self._open(tls)
@@ -145,7 +144,7 @@ class Ec2Endpoint:
 
     @property
     def launched(self):
-        """Ids of the instances that RunInstances made, in order (seeded ones are not among them)."""
+        """Ids of the instances that RunInstances and groups made, in order (seeded ones are not among them)."""
         return [each.id for each in self.fleet.instances.values() if each.params]
 
     @property
@@ -246,20 +245,7 @@ class Ec2Endpoint:
         """Carries out a request of either service; returns (status, XML root)."""
         if service == "ec2":
             return self.fleet.perform(params)
-        action = params["Action"]
-        if action == "TerminateInstanceInAutoScalingGroup":
-            if params["InstanceId"] not in self.running:
-                raise Refused(400, "ValidationError", f"Instance Id not found - No managed instance found for "
-                              f"instance ID: {params['InstanceId']}")
-            self.end(params["InstanceId"])
-        elif action != "SetDesiredCapacity":
-            raise Refused(400, "InvalidAction", f"The lab's Auto Scaling does not know {action}")
-        root = ElementTree.Element(f"{action}Response")
-        if action == "TerminateInstanceInAutoScalingGroup":
-            ElementTree.SubElement(root, f"{action}Result")
-        metadata = ElementTree.SubElement(root, "ResponseMetadata")
-        ElementTree.SubElement(metadata, "RequestId").text = str(uuid.uuid4())
-        return 200, root
+        return self.groups.perform(params)
 
 
 def _listen(port, address):

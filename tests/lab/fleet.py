@@ -190,6 +190,11 @@ class Fleet:
             _, root = self.moto.call(params)
             return self._record(root.find("instancesSet/item"), {}, address, age or 1e-9).id
 
+    def take_over(self, item, params):
+        """Enters an instance that a group has launched."""
+        instance = self._record(item, params)
+        self.endpoint.call_back(self.endpoint.on_launch, instance.id, instance.address, params)
+
     # The other actions
 
     def _describe(self, params):

@@ -29,7 +29,7 @@ fn launch(check: &Check) -> Vec<Finding> {
     let ready = worker.and_then(|w| w.check_ready().map(|()| w));
     vec![match ready.map(|w| w.rehearse(TIME)) {
         Err(error) | Ok(Some(Err(error))) => error.into(),
-        Ok(Some(Ok(()))) => Finding::Ok("scale_up_command: EC2 would launch (a signed dry run)".into()),
+        Ok(Some(Ok(said))) => Finding::Ok(format!("scale_up_command: {said}")),
         Ok(None) => Finding::Skip("scale_up_command: a shell command, which can't be tried".into()),
     }]
 }

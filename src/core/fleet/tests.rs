@@ -8,6 +8,7 @@ fn rules() -> Rules {
         cooldown: Duration::from_secs(120),
         max_hosts: 3,
         max_launches_per_day: 0,
+        by_group: false,
     }
 }
 
@@ -101,6 +102,25 @@ fn an_old_orphan_is_terminated_only_when_every_haproxy_was_asked() {
             fleet: vec!["i-1".into()]
         }
     );
+}
+
+#[test]
+fn an_old_orphan_of_a_group_is_adopted_when_every_haproxy_was_asked() {
+    let by_group = Rules {
+        by_group: true,
+        ..rules()
+    };
+    let orphan = instance("i-1", true, 5000);
+    let adopt = Plan::Adopt {
+        instance: orphan.clone(),
+        boot_time_left: Duration::from_secs(30),
+    };
+    assert_eq!(
+        plan(&survey(std::slice::from_ref(&orphan), &[Some("")]), &by_group),
+        adopt
+    );
+    let unseen = survey(&[orphan], &[Some(""), None]);
+    assert_eq!(plan(&unseen, &by_group), plan(&unseen, &rules()));
 }
 
 #[test]

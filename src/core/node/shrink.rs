@@ -39,6 +39,11 @@ impl Node {
                         self.phase = Phase::Watching;
                         self.end(Err(error));
                     }
+                    // Its group is as small as it may be, for now.
+                    Kind::Busy => {
+                        self.back_to_waiting(Kind::Busy, &error.to_string(), Duration::ZERO, now);
+                        self.calm.clear();
+                    }
                     _ => self.failed(error, now),
                 }
             }

@@ -26,6 +26,7 @@ impl Bench {
                 cooldown: 120 * SECOND,
                 max_hosts: 10,
                 max_launches_per_day: 0,
+                by_group: false,
             },
             ec2: true,
             repair_delay: 10 * SECOND,
