@@ -9,6 +9,22 @@ use std::time::{Duration, Instant};
 /// The most that is kept of either stream, in bytes; the rest is read and dropped.
 const KEPT: usize = 64 * 1024;
 
+/// What the environment may hold of credentials, which are nobody's but EC2's.
+const CREDENTIALS: [&str; 4] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+];
+
+/// Takes the credentials out of what `command` inherits.
+pub fn without_credentials(command: &mut Command) -> &mut Command {
+    for name in CREDENTIALS {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// What a command printed, and how it ended.
 #[derive(Debug)]
 pub struct Finished {

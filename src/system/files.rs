@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -61,6 +61,7 @@ impl Temporary {
             .create_new(true)
             .mode(mode)
             .open(&temporary.path)?;
+        give_to_owner_of_dir(&file, path);
         file.write_all(text.as_bytes())?;
         // The mode as asked for, whatever the umask.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
@@ -90,14 +91,32 @@ fn sync_dir(path: &Path) {
 /// # Errors
 /// I/O, named after the file.
 pub fn lock(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .and_then(|file| file.lock().map(|()| file));
-    file.map_err(|e| Error::io(path.display(), e))
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    let made = options.clone().create_new(true).open(path);
+    let file = match made {
+        Ok(file) => {
+            give_to_owner_of_dir(&file, path);
+            Ok(file)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        Err(e) => Err(e),
+    };
+    file.and_then(|file| file.lock().map(|()| file))
+        .map_err(|e| Error::io(path.display(), e))
+}
+
+/// Where an ordinary user runs the services, root's commands must leave nothing behind that this
+/// user can't change: what root makes is its directory's owner's. `file` is new, never one that
+/// was there before. Nobody but root can do this, and nobody else need.
+fn give_to_owner_of_dir(file: &File, path: &Path) {
+    let dir = path.parent().and_then(|dir| fs::metadata(dir).ok());
+    if let (Some(dir), Ok(own)) = (dir, file.metadata())
+        && own.uid() == 0
+        && dir.uid() != 0
+    {
+        let _ = fchown(file, Some(dir.uid()), Some(dir.gid()));
+    }
 }
 
 /// Makes a directory and those above it, if they are missing.

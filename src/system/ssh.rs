@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::child;
 use crate::config::Haproxy;
 
 /// How this node reaches another one, from `[haproxy]`.
@@ -41,6 +42,7 @@ impl Ssh {
     /// `-R` takes; ssh ends when it can't be had.
     pub fn to(&self, host: &str, known_hosts: Option<&Path>, forward: Option<&str>) -> Command {
         let mut ssh = Command::new(&self.command[0]);
+        child::without_credentials(&mut ssh);
         ssh.args(&self.command[1..]);
         for option in OPTIONS {
             ssh.args(["-o", option]);

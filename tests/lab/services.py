@@ -30,6 +30,7 @@ PrintMotd no
 Subsystem sftp internal-sftp
 SetEnv PATH={path}
 LogLevel VERBOSE
+{settings}
 """
 
 # Debian's haproxy.service, as far as `reload` goes: check first, then the signal.
@@ -45,11 +46,11 @@ esac
 class Services:
     """The part of Host that starts services."""
 
-    def start_sshd(self, authorized_keys=None, port=22):
+    def start_sshd(self, authorized_keys=None, port=22, settings="", path=None):
         """A real sshd with its own host key; returns its Process (log sshd.log) once it listens.
 
         The host gets the lab's key as /root/.ssh/id_ed25519, and lets in every user with `authorized_keys`
-        (a text; default: the lab's key).
+        (a text; default: the lab's key). `settings`: more lines for sshd_config; `path`: the sessions' PATH.
         """
         ssh, key = self.path("/root/.ssh"), self.net.ssh_key
         for suffix in ("", ".pub"):
@@ -60,7 +61,7 @@ class Services:
             self.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name,
                       "-f", "/etc/ssh/ssh_host_ed25519_key"])
         config = self.path("/etc/ssh/sshd_config")
-        config.write_text(_SSHD_CONFIG.format(port=port, path=self.environment()["PATH"]))
+        config.write_text(_SSHD_CONFIG.format(port=port, path=path or self.environment()["PATH"], settings=settings))
         sshd = self.popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"], log="sshd.log")
         sshd.wait_line(r"Server listening on 0\.0\.0\.0")
         return sshd
@@ -74,15 +75,15 @@ class Services:
                 os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not running(), 5, f"no sshd on {self.name}")
 
-    def start_haproxy(self, config_path="/etc/haproxy/haproxy.cfg"):
+    def start_haproxy(self, config_path="/etc/haproxy/haproxy.cfg", master_socket="/run/haproxy/master.sock"):
         """A real HAProxy, master and worker, with the config that lies in the host; returns a HAProxy.
 
         The config decides on the admin socket; show_stat() and command() want /run/haproxy/admin.sock.
-        `systemctl reload haproxy` works in the host afterwards.
+        `systemctl reload haproxy` works in the host afterwards. `master_socket`: what `-S` takes, for that path.
         """
         self.script("systemctl", _SYSTEMCTL.format(config=config_path))
         process = self.popen(["haproxy", "-W", "-f", config_path, "-p", "/run/haproxy.pid",
-                              "-S", "/run/haproxy/master.sock"], log="haproxy.log")
+                              "-S", master_socket], log="haproxy.log")
         haproxy = HAProxy(self, process)
         haproxy.wait_ready()
         return haproxy

@@ -3,6 +3,7 @@
 
 mod change;
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -25,6 +26,9 @@ const RELOADED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the running HAProxy is looked at while something is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where haproxy is, and what cron and sshd leave out of an ordinary user's PATH.
+const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
 /// What the installed file holds, and whether its change is one of servers alone (else why not).
 pub struct Installed<'a> {
@@ -155,8 +159,11 @@ fn differs(text: &str, socket: &HaproxySocket, backend: &str) -> Option<String> 
 /// # Errors
 /// It could not be started or did not end.
 pub fn shell(command: &str, file: &Path) -> Result<Finished, String> {
-    child::run(
-        Command::new("/bin/sh").args(["-c", command]).env("FILE", file),
-        PATIENCE,
-    )
+    let path = match env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{SBIN}"),
+        _ => format!("/usr/bin:/bin:{SBIN}"),
+    };
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", command]).env("FILE", file).env("PATH", path);
+    child::run(child::without_credentials(&mut shell), PATIENCE)
 }
