@@ -79,7 +79,10 @@ impl Client {
     /// Finds credentials and Region. A failure's text tells what was tried.
     pub fn identity(&self) -> Result<Identity, Failure> {
         let resolved = self.exchange.resolved()?;
-        let keys = self.exchange.provider.keys(self.now(), &resolved.http)?;
+        let keys = self
+            .exchange
+            .provider
+            .keys(self.now(), &resolved.http, &resolved.sts)?;
         Ok(Identity {
             access_key: keys.access_key,
             source: keys.source,

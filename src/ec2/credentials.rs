@@ -1,10 +1,12 @@
-//! Where credentials come from: settings, environment, shared files, container,
-//! instance role, in this order; and how long they are kept.
+//! Where credentials come from: settings, environment, a web identity, shared files,
+//! container, instance role, in this order; and how long they are kept.
 
+use super::endpoint::Endpoint;
 use super::http::Http;
 use super::imds::Imds;
 use super::profile::{Profile, path};
 use super::shared_files::Section;
+use super::web_identity::WebIdentity;
 use super::{Env, Failure, Settings, clock, container, var};
 use crate::core::value::Value;
 use std::fmt;
@@ -65,8 +67,9 @@ impl Provider {
         }
     }
 
-    /// Credentials that are good at `now` (unix seconds), from the cache if they last.
-    pub fn keys(&self, now: u64, http: &Http) -> Result<Keys, Failure> {
+    /// Credentials that are good at `now` (unix seconds), from the cache if they last. `sts` is
+    /// where STS answers.
+    pub fn keys(&self, now: u64, http: &Http, sts: &Endpoint) -> Result<Keys, Failure> {
         let mut cache = self.lock();
         let pausing = cache.not_before.is_some_and(|at| Instant::now() < at);
         let lasts = |keys: &Keys, margin| keys.expires.is_none_or(|at| now + margin < at);
@@ -76,7 +79,7 @@ impl Provider {
             return Ok(keys.clone());
         }
         let mut tried = Vec::new();
-        let found = self.find(&mut tried, http);
+        let found = self.find(&mut tried, http, sts);
         cache.tried = tried;
         cache.not_before = None;
         match found {
@@ -109,7 +112,7 @@ impl Provider {
         self.lock().tried.clone()
     }
 
-    fn find(&self, tried: &mut Vec<String>, http: &Http) -> Result<Keys, Failure> {
+    fn find(&self, tried: &mut Vec<String>, http: &Http, sts: &Endpoint) -> Result<Keys, Failure> {
         let set = &self.settings;
         if !set.access_key.is_empty() {
             return keys(
@@ -129,8 +132,12 @@ impl Provider {
             return keys(&access, &secret, &token, "AWS_ACCESS_KEY_ID");
         } else {
             tried.push("AWS_ACCESS_KEY_ID: unset".to_string());
+            if let Some(identity) = WebIdentity::of_env(&self.env)? {
+                return self.assume(&identity, http, sts);
+            }
+            tried.push("AWS_WEB_IDENTITY_TOKEN_FILE: unset".to_string());
         }
-        if let Some(keys) = self.in_files(tried)? {
+        if let Some(keys) = self.in_files(tried, http, sts)? {
             return Ok(keys);
         }
         if let Some((url, document)) = container::fetch(&self.env, http)? {
@@ -152,7 +159,27 @@ impl Provider {
         })
     }
 
-    fn in_files(&self, tried: &mut Vec<String>) -> Result<Option<Keys>, Failure> {
+    /// The credentials of a role, for a token.
+    fn assume(&self, identity: &WebIdentity, http: &Http, sts: &Endpoint) -> Result<Keys, Failure> {
+        let document = identity.fetch(&self.env, http, sts)?;
+        let text = |name| document.text_at(&[name]);
+        let source = format!("web identity {}", identity.role);
+        let mut keys = keys(
+            text("AccessKeyId"),
+            text("SecretAccessKey"),
+            text("SessionToken"),
+            &source,
+        )?;
+        keys.expires = clock::iso_date(text("Expiration"));
+        Ok(keys)
+    }
+
+    fn in_files(
+        &self,
+        tried: &mut Vec<String>,
+        http: &Http,
+        sts: &Endpoint,
+    ) -> Result<Option<Keys>, Failure> {
         let profile = Profile::load(&self.settings, &self.env)?;
         let files = [
             (
@@ -174,6 +201,15 @@ impl Provider {
             let place = format!("{} [{}]", path(&self.env, variable, default), profile.name);
             if let Some(keys) = from_section(section, &place)? {
                 return Ok(Some(keys));
+            }
+            let setting = |key| section.get(key).to_string();
+            let identity = WebIdentity {
+                role: setting("role_arn"),
+                token_file: setting("web_identity_token_file"),
+                session: setting("role_session_name"),
+            };
+            if !identity.role.is_empty() && !identity.token_file.is_empty() {
+                return self.assume(&identity, http, sts).map(Some);
             }
             let other = ["role_arn", "sso_session", "sso_start_url", "credential_process"]
                 .into_iter()

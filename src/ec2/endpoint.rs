@@ -5,6 +5,8 @@
 pub enum Service {
     Ec2,
     Autoscaling,
+    /// Only for credentials.
+    Sts,
 }
 
 impl Service {
@@ -13,6 +15,7 @@ impl Service {
         match self {
             Service::Ec2 => "ec2",
             Service::Autoscaling => "autoscaling",
+            Service::Sts => "sts",
         }
     }
 
@@ -21,6 +24,7 @@ impl Service {
         match self {
             Service::Ec2 => "2016-11-15",
             Service::Autoscaling => "2011-01-01",
+            Service::Sts => "2011-06-15",
         }
     }
 
@@ -30,6 +34,7 @@ impl Service {
         match self {
             Service::Ec2 => "ec2",
             Service::Autoscaling => "auto_scaling",
+            Service::Sts => "sts",
         }
     }
 }

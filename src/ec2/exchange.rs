@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// For one try, from connecting to the end of the answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 /// What came of one try.
 struct Outcome {
@@ -97,7 +96,7 @@ impl Exchange {
                     cause: format!("{action}: the deadline has passed"),
                 });
             }
-            let keys = self.provider.keys(self.now(), &resolved.http)?;
+            let keys = self.provider.keys(self.now(), &resolved.http, &resolved.sts)?;
             let sent = self.send(&resolved, service, action, &body, &keys, left.min(CALL_TIMEOUT));
             let Outcome {
                 verdict,
@@ -149,7 +148,7 @@ impl Exchange {
         timeout: Duration,
     ) -> Result<Element, Outcome> {
         let at = resolved.endpoint(service);
-        let mut headers = vec![("host", at.host.as_str()), ("content-type", CONTENT_TYPE)];
+        let mut headers = vec![("host", at.host.as_str()), ("content-type", query::CONTENT_TYPE)];
         let request = sigv4::Request {
             method: "POST",
             path: &at.path,

@@ -61,12 +61,19 @@ impl Failure {
             Failure::Credentials {
                 action: Some(action), ..
             } => {
-                format!("allow {action} in the IAM policy")
+                let place = match action.starts_with("sts:") {
+                    true => "the role's trust policy",
+                    false => "the IAM policy",
+                };
+                format!("allow {action} in {place}")
             }
             Failure::Credentials { code, .. } => match code.as_str() {
                 "NoCredentials" => "set aws_access_key and aws_secret_key, or attach an instance role",
                 "RequestExpired" | "ExpiredToken" | "ExpiredTokenException" => {
                     "renew the session credentials"
+                }
+                "InvalidIdentityToken" | "IDPRejectedClaim" => {
+                    "see to the token's file and to the identity provider in the role's trust policy"
                 }
                 "OptInRequired" | "Blocked" | "PendingVerification" => {
                     "see to the account in the AWS console"

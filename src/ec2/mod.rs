@@ -3,7 +3,7 @@
 //!
 //! Pure, with values in and values out: `sigv4`, `query`, `xml`, `response`,
 //! `group`, `endpoint`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
-//! (the only user of ureq), `imds`, `container`, `profile`, `credentials`,
+//! (the only user of ureq), `imds`, `container`, `web_identity`, `profile`, `credentials`,
 //! `settings`, `exchange`, which joins them, and `client` on top. Nothing outside this directory
 //! knows that EC2 is spoken over HTTP.
 
@@ -24,6 +24,7 @@ mod retry;
 mod settings;
 mod shared_files;
 mod sigv4;
+mod web_identity;
 mod xml;
 
 #[cfg(test)]
@@ -32,6 +33,8 @@ mod client_test;
 mod fake;
 #[cfg(test)]
 mod provider_test;
+#[cfg(test)]
+mod web_identity_test;
 
 pub use client::Client;
 pub use endpoint::Service;

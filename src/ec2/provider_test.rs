@@ -3,13 +3,19 @@
 use super::credentials::Provider;
 use super::fake::{self, Fake, Reply, http};
 use super::http::Http;
-use super::{Client, Env, Failure, Imds, Settings};
+use super::{Client, Env, Failure, Imds, Settings, endpoint};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A port that nobody listens on.
 const NOBODY: &str = "http://127.0.0.1:9";
-const NOW: u64 = 1_440_938_160; // 2015-08-30T12:36:00Z
+
+/// Where no STS answers.
+fn nobody() -> endpoint::Endpoint {
+    endpoint::split(NOBODY).unwrap()
+}
+
+pub const NOW: u64 = 1_440_938_160; // 2015-08-30T12:36:00Z
 
 fn role(expires: &str) -> String {
     format!(
@@ -45,7 +51,7 @@ fn metadata(expires: &'static str, fetches: usize) -> Fake {
     })
 }
 
-fn provider(settings: Settings, env: Env) -> Provider {
+pub fn provider(settings: Settings, env: Env) -> Provider {
     let url = match settings.metadata_url.as_str() {
         "" => NOBODY,
         url => url,
@@ -54,16 +60,16 @@ fn provider(settings: Settings, env: Env) -> Provider {
     Provider::new(Arc::new(settings), env, imds)
 }
 
-fn source(settings: Settings, env: &[(&str, &str)]) -> Result<(String, String), Failure> {
-    let keys = provider(settings, fake::env(env)).keys(NOW, &Http::default())?;
+pub fn source(settings: Settings, env: &[(&str, &str)]) -> Result<(String, String), Failure> {
+    let keys = provider(settings, fake::env(env)).keys(NOW, &Http::default(), &nobody())?;
     Ok((keys.access_key, keys.source))
 }
 
 /// A file that is removed at the end.
-struct Scratch(String);
+pub struct Scratch(pub String);
 
 impl Scratch {
-    fn new(name: &str, text: &str) -> Scratch {
+    pub fn new(name: &str, text: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("autoscaler-{}-{name}", std::process::id()));
         std::fs::write(&path, text).unwrap();
         Scratch(path.to_str().unwrap().to_string())
@@ -134,6 +140,7 @@ fn nothing_anywhere_names_every_place() {
     for place in [
         "NoCredentials: [aws] of the configuration: empty",
         "AWS_ACCESS_KEY_ID: unset",
+        "AWS_WEB_IDENTITY_TOKEN_FILE: unset",
         "/nonexistent/.aws/credentials [default]: absent",
         "/nonexistent/.aws/config [default]: absent",
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, _FULL_URI: unset",
@@ -181,20 +188,23 @@ fn role_credentials_are_kept_refreshed_and_outlive_a_failed_refresh() {
     };
     let provider = provider(settings, fake::env(&[]));
     let http = Http::default();
-    let keys = provider.keys(NOW, &http).unwrap();
+    let keys = provider.keys(NOW, &http, &nobody()).unwrap();
     assert_eq!(keys.source, "instance role app-role");
     assert_eq!(keys.expires, Some(NOW + 3600));
     assert!(!format!("{keys:?}").contains("secret"));
-    assert_eq!(provider.tried().len(), 5);
+    assert_eq!(provider.tried().len(), 6);
     let calls = fake.count();
-    provider.keys(NOW + 2000, &http).unwrap();
+    provider.keys(NOW + 2000, &http, &nobody()).unwrap();
     assert_eq!(fake.count(), calls, "cached");
-    provider.keys(NOW + 2800, &http).unwrap();
+    provider.keys(NOW + 2800, &http, &nobody()).unwrap();
     assert_eq!(fake.count(), calls + 2, "refreshed, with the token kept");
-    provider.keys(NOW + 2900, &http).unwrap();
+    provider.keys(NOW + 2900, &http, &nobody()).unwrap();
     assert_eq!(fake.count(), calls + 2, "not twice within a minute");
     provider.forget();
-    assert!(provider.keys(NOW, &http).is_err(), "nothing left to fall back on");
+    assert!(
+        provider.keys(NOW, &http, &nobody()).is_err(),
+        "nothing left to fall back on"
+    );
 }
 
 #[test]
@@ -206,8 +216,11 @@ fn a_failed_refresh_keeps_the_old_ones_until_they_expire() {
     };
     let provider = provider(settings, fake::env(&[]));
     let http = Http::default();
-    provider.keys(NOW, &http).unwrap();
-    assert_eq!(provider.keys(NOW + 3000, &http).unwrap().access_key, "ROLEKEY");
+    provider.keys(NOW, &http, &nobody()).unwrap();
+    assert_eq!(
+        provider.keys(NOW + 3000, &http, &nobody()).unwrap().access_key,
+        "ROLEKEY"
+    );
 }
 
 #[test]

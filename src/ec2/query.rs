@@ -2,6 +2,8 @@
 
 use super::sigv4::encode;
 
+pub const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
 /// `text` as it stands in a body: all but RFC 3986's unreserved characters
 /// percent-encoded (a space is `%20`).
 pub fn form_encode(text: &str) -> String {

@@ -45,6 +45,7 @@ pub struct Resolved {
     pub region_source: String,
     pub ec2: Endpoint,
     pub autoscaling: Endpoint,
+    pub sts: Endpoint,
     pub http: Http,
 }
 
@@ -86,6 +87,7 @@ impl Resolved {
         Ok(Resolved {
             ec2: at(Service::Ec2)?,
             autoscaling: at(Service::Autoscaling)?,
+            sts: at(Service::Sts)?,
             http: Http::new(&ca_bundle)?,
             region,
             region_source,
@@ -96,6 +98,7 @@ impl Resolved {
         match service {
             Service::Ec2 => &self.ec2,
             Service::Autoscaling => &self.autoscaling,
+            Service::Sts => &self.sts,
         }
     }
 }
@@ -147,6 +150,7 @@ fn configured_url(service: Service, settings: &Settings, env: &Env, profile: &Pr
     let (first, third) = match service {
         Service::Ec2 => (ours, String::new()),
         Service::Autoscaling => (settings.autoscaling_url.clone(), ours),
+        Service::Sts => (String::new(), ours),
     };
     let urls = [first, of_service, third, of_all, in_services, in_profile];
     urls.into_iter().find(|url| !url.is_empty()).unwrap_or_default()
