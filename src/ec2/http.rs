@@ -160,6 +160,10 @@ fn lost(call: &Call, error: ureq::Error) -> Lost {
             };
             Lost::Hopeless(format!("{host}: {text}; {step}"))
         }
+        // No password or no permission, and the same next time.
+        ureq::Error::ConnectProxyFailed(_) if text.contains("responded 4") => Lost::Hopeless(format!(
+            "{host}: {text}; see to the user and password in HTTPS_PROXY, or name the host in NO_PROXY"
+        )),
         _ => Lost::Broken(format!("{host}: {text}")),
     }
 }

@@ -79,8 +79,8 @@ def children_of(pid):
     return found
 
 
-def make_certificate(directory, address):
-    """Makes a throw-away CA and a server certificate for `address` with openssl, in `directory`.
+def make_certificate(directory, address, names=()):
+    """Makes a throw-away CA and a server certificate for `address` and `names` with openssl, in `directory`.
 
     Returns (path of the CA's PEM, for `ca_bundle`; a server-side ssl.SSLContext).
     """
@@ -94,7 +94,7 @@ def make_certificate(directory, address):
     openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=lab CA",
             "-addext", "keyUsage=critical,keyCertSign")
     openssl("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=lab server")
-    (directory / "server.ext").write_text(f"subjectAltName=IP:{address}\nbasicConstraints=CA:FALSE\n")
+    (directory / "server.ext").write_text(f"subjectAltName={','.join([f'IP:{address}', *(f'DNS:{name}' for name in names)])}\nbasicConstraints=CA:FALSE\n")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
             "-days", "2", "-extfile", "server.ext", "-out", "server.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
