@@ -535,6 +535,27 @@ def test_answers_that_are_none(ec2):
             answer.read()
 
 
+def test_errors_that_are_not_ec2s(ec2):
+    body, headers = signed(ec2)
+    ec2.fail_next("*", 1, "bodiless")
+    ec2.fail_next("*", 1, "page", status=502)
+    with post(ec2, body, headers) as answer:
+        assert (answer.status, answer.read()) == (503, b"")
+    with post(ec2, body, headers) as answer:
+        assert answer.status == 502 and answer.read().startswith(b"<html>")
+    assert [call.status for call in ec2.calls("DescribeInstances")][-2:] == [503, 502]
+
+
+def test_an_instance_can_go_straight_to_terminated(ec2):
+    ec2.doom = ("Server.InternalError", "Server.InternalError: Internal error on launch")
+    [made] = launch(ec2)
+    found = describe(ec2)[made]
+    assert found["State"]["Name"] == "terminated" and found["StateReason"]["Message"] == ec2.doom[1]
+    assert code_of(launch, ec2) == "IdempotentInstanceTerminated"
+    ec2.old_tokens = True
+    assert launch(ec2) == [made] and ec2.launched == [made]
+
+
 def test_a_hang_ends_when_it_is_released(ec2):
     ec2.fail_next("*", 1, "hang")
     errors = []

@@ -201,6 +201,17 @@ impl Client {
         }
     }
 
+    /// The instance that was launched with `client_token`, as far as EC2 knows it yet.
+    pub fn launched_with(&self, client_token: &str, deadline: Instant) -> Result<Option<Instance>, Failure> {
+        let params = [
+            pair("Filter.1.Name", "client-token"),
+            pair("Filter.1.Value.1", client_token),
+        ];
+        let (list, _) = self.describe(&params, deadline)?;
+        let ours = |one: &Instance| one.client_token.as_deref() == Some(client_token);
+        Ok(list.into_iter().find(ours))
+    }
+
     /// TerminateInstances. A new instance may not be known yet, so `NotFound` is
     /// tried again until `deadline` and then reported.
     pub fn terminate(&self, id: &str, deadline: Instant) -> Result<(), Failure> {

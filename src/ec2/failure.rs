@@ -81,9 +81,8 @@ impl Failure {
                 _ => "check the access key, the secret key and this machine's clock",
             }
             .to_string(),
-            Failure::TokenMismatch { .. } | Failure::TokenTerminated { .. } => {
-                "launch with a new client token".to_string()
-            }
+            Failure::TokenMismatch { .. } => "is the INI the same on every node?".to_string(),
+            Failure::TokenTerminated { .. } => "launch with a new client token".to_string(),
             Failure::NotFound { .. } => "ask again later".to_string(),
             Failure::Fatal { .. } => "correct the request".to_string(),
             Failure::Unavailable { .. } => "try again later".to_string(),

@@ -154,9 +154,12 @@ fn lost(call: &Call, error: ureq::Error) -> Lost {
             Lost::Hopeless(format!("{host}: a URL or header that can't be sent"))
         }
         _ if text.contains("peer certificate") => {
-            let step = match text.contains("NotValidYet") || text.contains("Expired") {
-                true => "check this machine's clock",
-                false => "name the CA in ca_bundle or AWS_CA_BUNDLE",
+            let step = if text.contains("NotValidYet") || text.contains("Expired") {
+                "check this machine's clock"
+            } else if text.contains("NotValidForName") || text.contains("not valid for name") {
+                "use a name in endpoint_url that the certificate has"
+            } else {
+                "name the CA in ca_bundle or AWS_CA_BUNDLE"
             };
             Lost::Hopeless(format!("{host}: {text}; {step}"))
         }

@@ -94,7 +94,7 @@ pub fn classify(status: u16, code: &str, skew: i64) -> Verdict {
         | "ServiceUnavailable"
         | "RequestTimeout"
         | "RequestTimeoutException" => Verdict::Transient,
-        "" if status == 429 => Verdict::Throttled,
+        _ if status == 429 => Verdict::Throttled,
         // A success that can't be read tells nothing about the outcome.
         "" if status == 408 || status < 300 => Verdict::Transient,
         _ if status >= 500 => Verdict::Transient,
@@ -166,6 +166,11 @@ mod tests {
             (503, "RequestLimitExceeded", 0, Throttled),
             (400, "Throttling", 0, Throttled),
             (429, "", 0, Throttled),
+            (429, "SomethingNew", 0, Throttled),
+            (503, "SlowDown", 0, Throttled),
+            (400, "RequestThrottledException", 0, Throttled),
+            (400, "TooManyRequestsException", 0, Throttled),
+            (503, "EC2ThrottledException", 0, Throttled),
             (400, "ScalingActivityInProgress", 0, Throttled),
             (500, "InternalError", 0, Transient),
             (503, "Unavailable", 0, Transient),
@@ -176,6 +181,10 @@ mod tests {
             (500, "InsufficientInstanceCapacity", 0, Capacity),
             (0, "Server.InsufficientInstanceCapacity", 0, Capacity),
             (400, "InsufficientFreeAddressesInSubnet", 0, Capacity),
+            (400, "InsufficientHostCapacity", 0, Capacity),
+            (503, "InsufficientCapacity", 0, Capacity),
+            (500, "UnfulfillableCapacity", 0, Capacity),
+            (400, "SpotMaxPriceTooLow", 0, Capacity),
             (400, "Unsupported", 0, Capacity),
             (400, "MaxSpotInstanceCountExceeded", 0, Capacity),
             (400, "UnsupportedOperation", 0, Fatal),

@@ -12,6 +12,8 @@ use crate::system::health;
 /// Between two looks: short at first, for machines that boot fast.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(250);
 pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// For the answer to a look that begins when the time is over.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Fills in the machine's address and returns once it passes the health check.
@@ -24,7 +26,7 @@ impl Worker {
         loop {
             if machine.host.is_empty()
                 && let Some(id) = &machine.instance
-                && let Some(address) = self.address(id, deadline)?
+                && let Some(address) = self.address(id, deadline, &mut why)?
             {
                 self.log.event(&format!("{id} runs at {address}"));
                 machine.host = address;
@@ -48,16 +50,17 @@ impl Worker {
         }
     }
 
-    /// The private address of an instance once it runs; `None`: not yet, or EC2 could not say.
-    fn address(&self, id: &str, deadline: Instant) -> Result<Option<String>, Error> {
-        let deadline = deadline.min(Instant::now() + EC2_TIME);
+    /// The private address of an instance once it runs; `None`: not yet, or EC2 could not say `why`.
+    fn address(&self, id: &str, deadline: Instant, why: &mut String) -> Result<Option<String>, Error> {
+        let now = Instant::now();
+        let deadline = deadline.clamp(now + LAST_LOOK, now + EC2_TIME);
         let instance = match self.client.instance(id, deadline) {
             Ok(Some(instance)) => instance,
             // Just launched: EC2's left hand does not know yet.
             Ok(None) => return Ok(None),
             Err(failure) => {
-                self.log
-                    .warning(&ec2_error("DescribeInstances", &failure).to_string());
+                *why = ec2_error("DescribeInstances", &failure).to_string();
+                self.log.event(why);
                 return Ok(None);
             }
         };

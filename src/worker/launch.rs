@@ -1,9 +1,10 @@
 //! Launching one machine, exactly one, however often it is asked for.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::command::ScaleCommand;
-use super::{EC2_TIME, Worker, ec2_error};
+use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
 use crate::core::entry;
 use crate::core::fleet::client_token;
@@ -14,6 +15,11 @@ use crate::error::Error;
 
 /// How many terminated instances may stand behind one fleet's tokens before this gives up.
 const TOKENS: u32 = 100;
+/// How many of them may have gone with other parameters.
+const MISMATCHES: u32 = 5;
+/// How long an instance that somebody else has launched may take to be listed.
+const LISTED: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// `fleet`: the ids of the cluster's instances, sorted. `short`: what is tried last. What turns
@@ -104,8 +110,10 @@ impl Worker {
     /// One attempt at one subnet and type. Whoever sees the same fleet makes the same token, and
     /// EC2 answers both with the same instance. A token whose instance is terminated, which EC2
     /// remembers for longer than it lists it, is followed by the next of a chain that is the same
-    /// for all, too.
+    /// for all, too. So is one that went with other parameters (an INI that changed, a file that
+    /// differs), once it is clear that nothing was launched with it.
     fn launch_once(&self, request: &Request, fleet: &[String]) -> Result<String, Failure> {
+        let mut mismatches = 0;
         for round in 0..TOKENS {
             let token = client_token(
                 &self.config.cluster.name,
@@ -119,6 +127,15 @@ impl Worker {
                 .run_instances(&request.params, &token, Instant::now() + EC2_TIME)
             {
                 Err(Failure::TokenTerminated { .. }) => {}
+                Err(failure @ Failure::TokenMismatch { .. }) if mismatches < MISMATCHES => {
+                    mismatches += 1;
+                    self.log.event(&format!(
+                        "EC2 RunInstances: {failure} looking for what was launched"
+                    ));
+                    if let Some(id) = self.launched_by_another(&token)? {
+                        return Ok(id);
+                    }
+                }
                 Err(failure) => return Err(failure),
                 Ok(instances) => match instances.first() {
                     Some(i) if matches!(i.state, State::Terminated | State::ShuttingDown) => {}
@@ -132,8 +149,24 @@ impl Worker {
             }
         }
         Err(Failure::Unavailable {
-            cause: format!("{TOKENS} tokens in a row are of terminated instances"),
+            cause: format!("{TOKENS} client tokens in a row have been used"),
         })
+    }
+
+    /// The live instance that was launched with `token`, by another node or before the INI changed.
+    fn launched_by_another(&self, token: &str) -> Result<Option<String>, Failure> {
+        let until = Instant::now() + LISTED;
+        loop {
+            if let Some(found) = self.client.launched_with(token, Instant::now() + EC2_TIME)? {
+                let ours = found.tag(CLUSTER_TAG) == Some(&self.config.cluster.name);
+                let live = matches!(found.state, State::Pending | State::Running);
+                return Ok(Some(found.id).filter(|_| ours && live));
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     fn launch_by_shell(&self, command: &str) -> Result<Machine, Error> {

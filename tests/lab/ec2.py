@@ -36,6 +36,8 @@ class Ec2Endpoint:
     Settable at any time: `boot_delay` (pending → running), `stop_delay` (shutting-down → terminated) and
     `visible_delay` (InvalidInstanceID.NotFound after a launch), in seconds; `clock_offset` of its clock
     (a larger one lets those times pass; requests are refused when over 300 s); `quota` of running instances;
+    `doom`, a (code, message) with which instances go straight to terminated; `old_tokens`: a token whose instance is
+    terminated is answered with that instance, as AWS did before it had IdempotentInstanceTerminated;
     `credentials` {access key: (secret, session token or None, expiry or None)}.
     """
 
@@ -46,7 +48,7 @@ class Ec2Endpoint:
         self.host, self.region = host, region
         self.on_launch, self.on_terminate = on_launch, on_terminate
         self.boot_delay, self.stop_delay, self.visible_delay = boot_delay, stop_delay, visible_delay
-        self.clock_offset, self.quota = 0.0, None
+        self.clock_offset, self.quota, self.doom, self.old_tokens = 0.0, None, None, False
         self.access_key = "AKIA" + random_secrets.token_hex(8).upper()
         self.secret_key = random_secrets.token_urlsafe(30)
         self.session_token = session_token
@@ -178,7 +180,7 @@ class Ec2Endpoint:
 
         `kind`: an EC2 error code (with its usual status, or `status`), or one of "reset", "hang" (until the
         client goes or release()), "truncate" (carried out, the answer cut short), "endless", "empty200",
-        "garbage". With "-after" behind it, the request is carried out first: "reset-after" loses the answer.
+        "garbage", "bodiless" and "page" (`status`, 503 by default, with no body, or with a proxy's page). With "-after" behind it, the request is carried out first: "reset-after" loses the answer.
         """
         self._faults.append(_Fault(action, n, kind, status, message))
 

@@ -20,7 +20,7 @@ _NAMESPACES = {"ec2": "http://ec2.amazonaws.com/doc/2016-11-15/",
 _MAX_BODY = 1 << 20
 
 # Ways to fail that are no answer of EC2's; with "-after" behind it, the request is carried out first.
-BREAKAGES = ("reset", "hang", "truncate", "endless", "empty200", "garbage")
+BREAKAGES = ("reset", "hang", "truncate", "endless", "empty200", "garbage", "bodiless", "page")
 
 STATUSES = {"RequestLimitExceeded": 503, "EC2ThrottledException": 503, "Unavailable": 503, "ServiceUnavailable": 503,
             "InternalError": 500, "InternalFailure": 500, "InsufficientInstanceCapacity": 500,
@@ -157,6 +157,8 @@ def handler(endpoint):
                                           request.service)
                 endpoint.record(request)
                 return self._answer(request)
+            if kind in ("bodiless", "page"):
+                request.status = fault.status or 503
             released = endpoint.released  # before the test can know of this request and release it
             endpoint.record(request)
             getattr(self, f"_{kind}")(request, released)
@@ -190,6 +192,14 @@ def handler(endpoint):
         def _garbage(self, request, released):
             text = b"<html><body>\xff\x00 captive portal: please log in & <b>enjoy"
             self._head(200, length=len(text))
+            self.wfile.write(text)
+
+        def _bodiless(self, request, released):
+            self._head(request.status, length=0)
+
+        def _page(self, request, released):
+            text = b"<html><head><title>Error</title></head><body><h1>Please try again</h1></body></html>"
+            self._head(request.status, length=len(text))
             self.wfile.write(text)
 
         def _hang_up(self):

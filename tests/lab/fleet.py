@@ -38,6 +38,7 @@ class Instance:
     visible_at: float = 0.0
     running_at: float = 0.0
     forgotten: bool = False
+    reason: tuple = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
 
 
 @dataclass
@@ -108,6 +109,9 @@ class Fleet:
             for instance, item in zip(made, root.iterfind("instancesSet/item")):
                 self._rewrite(item, instance, starting=True)
                 self.endpoint.call_back(self.endpoint.on_launch, instance.id, instance.address, dict(params))
+                if self.endpoint.doom:
+                    instance.reason = self.endpoint.doom
+                    self.mark_terminated(instance)
         return status, root
 
     def _token_entry(self, params, zone):
@@ -125,7 +129,7 @@ class Fleet:
         if entry.fingerprint != fingerprint:
             raise Refused(400, "IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent "
                           f"with arguments used in previous request(s): {token}")
-        if any(instance.terminated for instance in entry.instances):
+        if any(instance.terminated for instance in entry.instances) and not self.endpoint.old_tokens:
             raise Refused(400, "IdempotentInstanceTerminated", "The client token corresponds to an instance that has "
                           f"been terminated: {entry.instances[0].id}")
         return entry
@@ -276,6 +280,12 @@ class Fleet:
         item.find("instanceState/code").text, item.find("instanceState/name").text = str(code), name
         item.find("launchTime").text = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(instance.launched))
         _set(item, "clientToken", instance.token or "")
+        for child in item.findall("stateReason"):
+            item.remove(child)
+        if code in (32, 48):
+            reason = ElementTree.SubElement(item, "stateReason")
+            _set(reason, "code", instance.reason[0])
+            _set(reason, "message", instance.reason[1])
         for parent in list(item.iter()):
             for child in list(parent):
                 if child.tag in ("association", "ipAddress"):
