@@ -33,7 +33,7 @@ pub enum Command {
         apply: bool,
     },
     Generate(Generate),
-    Status,
+    Status(Status),
     Check,
     Prune(Prune),
     /// `scale-up` or `scale-down`.
@@ -51,6 +51,15 @@ pub enum Generate {
     Install,
     Stdout,
     Diff,
+}
+
+/// How `status` shows what it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Text,
+    Json,
+    Prometheus,
+    Watch,
 }
 
 /// What `prune` may do.
@@ -179,6 +188,17 @@ impl Reader {
                     _ => Command::Generate(Generate::Install),
                 }
             }
+            "status" => {
+                let mut options = [Opt::flag("json"), Opt::flag("prometheus"), Opt::flag("watch")];
+                self.words(&[], &mut options)?;
+                Command::Status(match options.map(|o| o.given) {
+                    [false, false, false] => Status::Text,
+                    [true, false, false] => Status::Json,
+                    [false, true, false] => Status::Prometheus,
+                    [false, false, true] => Status::Watch,
+                    _ => return Err(self.usage("--json, --prometheus and --watch exclude each other")),
+                })
+            }
             "prune" => {
                 let mut options = [Opt::flag("apply"), Opt::flag("dry-run"), Opt::flag("force")];
                 self.words(&[], &mut options)?;
@@ -209,7 +229,6 @@ impl Reader {
                     "master" => Command::Master,
                     "daemon" => Command::Daemon,
                     "list-hosts" => Command::ListHosts,
-                    "status" => Command::Status,
                     "check" => Command::Check,
                     "ssh-gate" => Command::SshGate,
                     _ => unreachable!("every topic of help is a command"),

@@ -91,9 +91,15 @@ it prints the result.
     Topic {
         name: "status",
         arguments: "",
-        summary: "Show each node's CPU, who holds the lease, and the cooldown",
+        summary: "Show why it scaled, and why it does not now",
         details: "\
-From a HAProxy host or an app server: asks every master that it can reach.
+From a HAProxy host or an app server, of every master that it can reach: each node's
+CPU, who holds the lease and since when, the cooldown, whether a scale-up would be
+granted now, the last ten decisions, the tunnels, and the servers of its HAProxy.
+
+      --json        the same for programs; the manual page has every field
+      --prometheus  the same for node_exporter's textfile collector
+      --watch       again every second, with a line of history for each node
 ",
     },
     Topic {

@@ -5,6 +5,7 @@ sshd, an app on port 80, the INI, the binary, and its daemon.
 """
 
 import contextlib
+import json
 import secrets
 
 from lab import Ec2Endpoint, Network, ProcStat
@@ -29,6 +30,12 @@ backend servers
 
 COMMAND = ("aws ec2 run-instances --image-id {image} --count 1 --instance-type t3.small --subnet-id {subnet}"
            " --user-data 'hello world'")
+
+
+def loads(host):
+    """{node: CPU percent} as `status` shows it on `host`; empty while no master answers."""
+    told = host.run(["autoscaler", "status", "--json"], check=False).stdout or '{"masters": []}'
+    return {node["name"]: node["cpu_percent"] for master in json.loads(told)["masters"] for node in master["nodes"]}
 
 
 class Site(contextlib.ExitStack):

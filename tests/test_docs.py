@@ -70,6 +70,18 @@ def test_commands_that_are_not_there_yet_are_named(commands):
         assert (option in missing) == (option not in commands["status"]), option
 
 
+def test_every_field_of_status_is_in_the_manual():
+    """The table of the lines of STATUS and REPORT, which --json follows, and the one of the metrics."""
+    source = (ROOT / "src/core/report/mod.rs").read_text()
+    shapes = re.findall(r'^    shape_of\("(\w+)", "(\w*)", \w+,\s*&\[(.*?)\]\)', source, re.M)
+    assert len(shapes) >= 12
+    table = [(verb, key or "-", re.sub(r'[#…",]', "", fields)) for verb, key, fields in shapes]
+    assert re.findall(r"^\.It Ql (\w+) No in Ql (\S+) : Ar (.*)$", man_section("STATUS IN JSON"), re.M) == table
+    metrics = re.findall(r'^    (?:gauge|counter)\("(\w+)", "(.*?)", ', (ROOT / "src/core/report/metrics.rs").read_text(), re.M)
+    assert len(metrics) >= 19
+    assert re.findall(r"^\.It Ic (\w+).*\n(.*)$", man_section("METRICS"), re.M) == metrics
+
+
 def test_exit_codes(output):
     said = output("--help").partition("Exit codes:")[2]
     codes = re.findall(r"\b\d+\b", said)

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from lab import Ec2Endpoint, Network, ProcStat, missing, wait_until
 from readme import WITHOUT_ROOT, authorized_keys, block, commands, part, sshd_settings, step
+from site_lab import loads
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
 
@@ -204,8 +205,7 @@ def follow(setup, ec2, keys=""):
 
 def leave(machine, haproxies):
     """The new machine goes the way that it came, through the same keys."""
-    wait_until(lambda: f"NODE {machine.name} " in machine.run(["autoscaler", "status"], check=False).stdout,
-               10, "its load is known")
+    wait_until(lambda: machine.name in loads(machine), 10, "its load is known")
     for _ in range(10):
         done = machine.run(["autoscaler", "scale-down", "-v"], check=False)
         if done.returncode != 75:  # busy: try later, as the manual says

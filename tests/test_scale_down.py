@@ -2,7 +2,7 @@
 
 import pytest
 from lab import missing, wait_until
-from site_lab import Site
+from site_lab import Site, loads
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
 
@@ -54,7 +54,7 @@ def test_nobody_leaves_whose_load_the_others_could_not_take(tmp_path, binary):
     with site:
         site.load["app1"].load = 45  # 45 and 5 are over 0.8 times the threshold of 50
         lb = site.balancers[0]
-        wait_until(lambda: "NODE app1 4" in lb.run(["autoscaler", "status"]).stdout, 10, "the master has heard of it")
+        wait_until(lambda: loads(lb).get("app1", 0) >= 40, 10, "the master has heard of it")
         site.load[new].load = 5
         site.daemons[new].wait_line("the others could not take the load", timeout=20)
         assert site.net.hosts[new].alive
@@ -65,7 +65,7 @@ def test_scale_down_by_hand_and_what_it_would_do(tmp_path, binary):
     with site:
         host, lb = site.net.hosts[new], site.balancers[0]
         site.load["app1"].load = 0
-        wait_until(lambda: "NODE app1 0 " in lb.run(["autoscaler", "status"]).stdout, 10, "the master has heard of it")
+        wait_until(lambda: loads(lb).get("app1") == 0, 10, "the master has heard of it")
         would = host.run(["autoscaler", "scale-down", "--dry-run"]).stdout
         assert would == f"action TerminateInstances\nInstanceId.1={new}\n"
         refused = site.apps[0].run(["autoscaler", "scale-down"], check=False)

@@ -68,6 +68,14 @@ pub fn rehearse(config: &Config) -> Result<String, Error> {
     Ok(text)
 }
 
+/// What template and entries make, unchecked.
+///
+/// # Errors
+/// I/O and config.
+pub fn rendered(config: &Config) -> Result<String, Error> {
+    Ok(render(config)?.text)
+}
+
 struct Rendered {
     template: String,
     text: String,

@@ -1,9 +1,12 @@
 //! `master`: the protocol's sockets, the tunnels and the state file around [`Master`].
 
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,6 +23,7 @@ use crate::system::machine;
 use crate::system::ssh::Ssh;
 use crate::system::state::StateFile;
 use crate::system::tunnel::{Change, Route, Tunnel};
+use report::{Reporter, TunnelState};
 
 /// How far under the threshold the others must stay with the load of a machine that leaves: what
 /// they take over must not make them scale up again.
@@ -31,14 +35,20 @@ const LOOK: Duration = Duration::from_secs(1);
 
 enum Event {
     Net(News),
-    Tunnel { name: String, change: Change },
+    Tunnel {
+        name: String,
+        change: Change,
+    },
+    /// What HAProxy runs, in lines of `REPORT`.
+    Servers(Vec<String>),
 }
 
-pub fn run(config: &Config, log: Log) -> Result<(), Error> {
+pub fn run(config: Config, log: Log) -> Result<(), Error> {
+    let config = &Arc::new(config);
     let name = machine::host_name()?;
     let state = StateFile::in_dir(&config.master.state)?;
     let now = Instant::now();
-    let saved = state.load()?;
+    let (saved, decisions) = state.load()?.unzip();
     let restarted = saved.is_some();
     let rules = Rules {
         lease: config.master.lease,
@@ -51,7 +61,9 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
     };
     let arbiter = Arbiter::new(rules, saved, now);
     let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
+    master.history.recall(&decisions.unwrap_or_default(), now);
     let (send, events) = mpsc::sync_channel(EVENTS);
+    let mut reporter = Reporter::new(Arc::clone(config), send.clone(), now);
     let to_net = send.clone();
     listener::listen(config.master.listen, move |news| {
         to_net.send(Event::Net(news)).is_ok()
@@ -80,7 +92,9 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
             tunnels.follow(leaving);
             next_look = now + LOOK;
         }
-        carry_out(master.tick(now), &master, &mut writers, &mut saver, now);
+        for output in master.tick(now) {
+            carry_out(output, &master, &mut writers, &mut saver, now);
+        }
         let deadline = master.deadline().map_or(next_look, |at| at.min(next_look));
         let event = match events.recv_timeout(deadline.saturating_duration_since(now)) {
             Ok(event) => event,
@@ -100,8 +114,17 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
                     continue;
                 }
                 let out = master.line(peer, &line, tunnels.hosts, &machine::nonce()?, now);
-                carry_out(out, &master, &mut writers, &mut saver, now);
+                for output in out {
+                    match output {
+                        Output::Report(peer) => {
+                            let epoch = master.arbiter.save(now).epoch;
+                            reporter.answer(peer, epoch, &tunnels, &mut writers, now);
+                        }
+                        output => carry_out(output, &master, &mut writers, &mut saver, now),
+                    }
+                }
             }
+            Event::Servers(lines) => reporter.servers(&lines, &mut writers),
             Event::Net(News::Closed(peer, end)) => {
                 // One that has only stopped sending (`… | nc`) has done nothing wrong.
                 if end != End::Closed {
@@ -114,14 +137,13 @@ pub fn run(config: &Config, log: Log) -> Result<(), Error> {
     }
 }
 
-fn carry_out(out: Vec<Output>, master: &Master, writers: &mut Writers, saver: &mut Saver, now: Instant) {
-    for output in out {
-        match output {
-            Output::Send(peer, message) => writers.send(peer, &message.to_string()),
-            Output::Close(peer) => writers.close(peer),
-            Output::Save => saver.save(master, now),
-            Output::Say(text) => saver.log.event(&text),
-        }
+fn carry_out(output: Output, master: &Master, writers: &mut Writers, saver: &mut Saver, now: Instant) {
+    match output {
+        Output::Send(peer, message) => writers.send(peer, &message.to_string()),
+        Output::Close(peer) => writers.close(peer),
+        Output::Save => saver.save(master, now),
+        Output::Say(text) => saver.log.event(&text),
+        Output::Report(_) => {}
     }
 }
 
@@ -134,7 +156,10 @@ struct Saver {
 
 impl Saver {
     fn save(&mut self, master: &Master, now: Instant) {
-        match self.state.save(&master.arbiter.save(now)) {
+        match self
+            .state
+            .save(&master.arbiter.save(now), &master.history.lines(now))
+        {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
@@ -155,6 +180,7 @@ struct Tunnels<'a> {
     hosts_dir: HostsDir,
     known_hosts: PathBuf,
     running: BTreeMap<String, Tunnel>,
+    states: Vec<TunnelState>,
     /// What was said of each tunnel, so that the same trouble is not said again and again.
     said: BTreeMap<String, String>,
     seen: Option<SystemTime>,
@@ -171,6 +197,7 @@ impl<'a> Tunnels<'a> {
             hosts_dir: HostsDir::new(config.dir()),
             known_hosts: config.master.state.join("known_hosts"),
             running: BTreeMap::new(),
+            states: Vec::new(),
             said: BTreeMap::new(),
             seen: None,
             hosts: 0,
@@ -215,10 +242,15 @@ impl<'a> Tunnels<'a> {
                 self.said.remove(&name);
             }
         }
+        self.states
+            .retain(|s| names.contains(&s.name) || self.running.contains_key(&s.name));
         for name in names {
             match self.hosts_dir.entry(&name) {
                 Ok(entry) => self.open(name, entry.address()),
-                Err(error) => self.say_once(&name, &error.to_string()),
+                Err(error) => {
+                    self.state(&name).went(None, &error.to_string());
+                    self.say_once(&name, &error.to_string());
+                }
             }
         }
     }
@@ -238,6 +270,7 @@ impl<'a> Tunnels<'a> {
         if let Err(error) = files::make_dir(&self.known_hosts, 0o700) {
             self.say_once("known_hosts", &error.to_string());
         }
+        *self.state(&name) = TunnelState::new(&name);
         let route = Route {
             host,
             ports: self.config.master.tunnel_ports.clone(),
@@ -255,7 +288,23 @@ impl<'a> Tunnels<'a> {
             .insert(name, Tunnel::keep(Ssh::new(&self.config.haproxy), route, changed));
     }
 
+    /// How the tunnel to `name` does.
+    fn state(&mut self, name: &str) -> &mut TunnelState {
+        let at = self.states.iter().position(|s| s.name == name);
+        let at = at.unwrap_or_else(|| {
+            self.states.push(TunnelState::new(name));
+            self.states.len() - 1
+        });
+        &mut self.states[at]
+    }
+
     fn say(&mut self, name: &str, change: &Change) {
+        if self.running.contains_key(name) {
+            match change {
+                Change::Up { port } => self.state(name).went(Some(*port), ""),
+                Change::Down { why, .. } => self.state(name).went(None, why),
+            }
+        }
         match change {
             Change::Up { port } => {
                 self.said.remove(name);

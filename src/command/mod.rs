@@ -37,7 +37,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
     match command {
         Command::Print(text) => print(&text),
         Command::Init => init::run(&path, log),
-        Command::Master => master::run(&load_for_service(&path)?, Log::daemon(level)),
+        Command::Master => master::run(load_for_service(&path)?, Log::daemon(level)),
         Command::Daemon => daemon::run(load_for_service(&path)?, Log::daemon(level)),
         Command::AddHost {
             host,
@@ -57,7 +57,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::ListHosts => list_hosts::run(&load(&path)?),
         Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
-        Command::Status => status::run(&load(&path)?),
+        Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check => check::run(&path, log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
         Command::SshGate => run(Invocation {

@@ -1,21 +1,28 @@
 //! `status`: what every master within reach knows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+mod terminal;
+
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::print;
+use crate::cli::Status;
 use crate::config::Config;
+use crate::core::node::LinkId;
 use crate::core::protocol::{FromMaster, FromNode};
+use crate::core::report::{self, Fact, Look, Report, Seen};
 use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::machine;
 
 /// For the masters to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks of `--watch`.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// What one master says of itself and its nodes.
 pub struct Answer {
@@ -23,13 +30,94 @@ pub struct Answer {
     pub lines: Vec<FromMaster>,
 }
 
-pub fn run(config: &Config) -> Result<(), Error> {
-    let mut text = String::new();
-    for Answer { master, lines } in ask(config, LOOPBACK, config.master.tunnel_ports.clone())? {
-        text += &format!("MASTER {master}\n");
-        text.extend(lines.iter().map(|line| format!("{line}\n")));
+impl Answer {
+    fn report(&self) -> Report {
+        let facts = self
+            .lines
+            .iter()
+            .filter_map(|line| Fact::parse(&line.to_string()));
+        Report {
+            master: self.master.clone(),
+            facts: facts.collect(),
+        }
     }
+}
+
+pub fn run(config: &Config, form: Status) -> Result<(), Error> {
+    let ports = config.master.tunnel_ports.clone();
+    let mut masters = Masters::look(config, LOOPBACK, ports)?;
+    if form == Status::Watch {
+        return watch(config, &mut masters);
+    }
+    let reports: Vec<Report> = masters.ask()?.iter().map(Answer::report).collect();
+    let text = match form {
+        Status::Json => report::json(&reports),
+        Status::Prometheus => report::metrics(&reports),
+        Status::Text | Status::Watch => {
+            let look = look(config, std::io::stdout().is_terminal());
+            lines(&report::view(&reports, &look, None))
+        }
+    };
     print(&text)
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// How it looks on stdout, which is a `terminal` or not.
+fn look(config: &Config, terminal: bool) -> Look {
+    let set = |name| std::env::var(name).ok().filter(|v: &String| !v.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    let dumb = set("TERM").is_none_or(|term| term == "dumb");
+    Look {
+        width: usize::MAX,
+        bars: terminal,
+        colours: terminal && !dumb && set("NO_COLOR").is_none(),
+        unicode: locale.contains("utf-8") || locale.contains("utf8"),
+        threshold: config.scaling.threshold as u64,
+        scale_down: config.scaling.scale_down_threshold > 0.0,
+    }
+}
+
+/// Looks again and again. On a terminal each look takes the place of the last one; nothing about
+/// the terminal is changed, so that whatever ends this leaves it in order.
+fn watch(config: &Config, masters: &mut Masters) -> Result<(), Error> {
+    let mut seen = Seen::default();
+    let mut stdout = std::io::stdout();
+    let terminal = stdout.is_terminal();
+    let mut look = look(config, terminal);
+    let mut first = true;
+    loop {
+        let reports: Result<Vec<Report>, Error> = match masters.ask() {
+            // Who began with a master waits for it to come back.
+            Err(error) if first => return Err(error),
+            answers => answers.map(|all| all.iter().map(Answer::report).collect()),
+        };
+        let page = |look: &Look, seen: &mut Seen| match &reports {
+            Ok(reports) => {
+                seen.add(reports);
+                report::view(reports, look, Some(seen).filter(|_| terminal).map(|s| &*s))
+            }
+            Err(error) => vec![error.to_string()],
+        };
+        let text = match terminal.then(terminal::size) {
+            Some((columns, rows)) => {
+                look.width = columns;
+                terminal::frame(&page(&look, &mut seen), rows, first)
+            }
+            None if first => lines(&page(&look, &mut seen)),
+            None => "\n".to_string() + &lines(&page(&look, &mut seen)),
+        };
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(e) => return Err(Error::io("stdout", e)),
+        }
+        first = false;
+        thread::sleep(REFRESH);
+    }
 }
 
 /// Asks every master that listens on one of the `ports` of `at`, an address of this machine.
@@ -37,59 +125,149 @@ pub fn run(config: &Config) -> Result<(), Error> {
 /// # Errors
 /// Unavailable: none answers, and why.
 pub fn ask(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Vec<Answer>, Error> {
-    let identity = Identity {
-        node: machine::host_name()?,
-        secret: config.cluster.secret.clone(),
-    };
-    let (send, news) = mpsc::channel();
-    links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());
-    let deadline = Instant::now() + PATIENCE;
-    // Those who have not said END yet, and those who have been asked at all.
-    let (mut owing, mut masters, mut why) = (BTreeSet::new(), BTreeSet::new(), String::new());
-    // How many connections were found, once that is known, and how many greetings have ended.
-    let (mut found, mut greeted) = (None, 0);
-    let mut answers = BTreeMap::new();
-    while found.is_none_or(|found| greeted < found) || !owing.is_empty() {
-        match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(News::Connected {
-                link,
-                master,
-                mut stream,
-            }) => {
-                greeted += 1;
-                if masters.insert(master.clone()) && writeln!(stream, "{}", FromNode::Status).is_ok() {
-                    owing.insert(link);
+    Masters::look(config, at, ports)?.ask()
+}
+
+/// The masters within reach.
+struct Masters {
+    at: IpAddr,
+    ports: RangeInclusive<u16>,
+    news: Receiver<News>,
+    links: Vec<Link>,
+    /// How many connections the first look found, once that is known.
+    found: Option<usize>,
+    /// How many greetings have ended.
+    greeted: usize,
+    /// Why the last one that did not greet did not.
+    why: String,
+}
+
+struct Link {
+    id: LinkId,
+    stream: TcpStream,
+    answer: Answer,
+    /// How many `END`s are due.
+    owing: u8,
+    /// The connection is gone; what came before stands.
+    lost: bool,
+}
+
+impl Link {
+    /// The second question is one that not every master knows.
+    fn ask(&mut self) {
+        self.answer.lines.clear();
+        let asked = write!(self.stream, "{}\n{}\n", FromNode::Status, FromNode::Report);
+        self.owing = if asked.is_ok() { 2 } else { 0 };
+    }
+}
+
+impl Masters {
+    fn look(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Masters, Error> {
+        let identity = Identity {
+            node: machine::host_name()?,
+            secret: config.cluster.secret.clone(),
+        };
+        let (send, news) = mpsc::channel();
+        links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());
+        Ok(Masters {
+            at,
+            ports,
+            news,
+            links: Vec::new(),
+            found: None,
+            greeted: 0,
+            why: String::new(),
+        })
+    }
+
+    /// Asks all of them, and waits for their answers; the masters' names are in order.
+    fn ask(&mut self) -> Result<Vec<Answer>, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        self.links.retain(|link| {
+            // One that still owes an answer would mix it with the next.
+            if link.owing > 0 {
+                let _ = link.stream.shutdown(Shutdown::Both);
+            }
+            link.owing == 0 && !link.lost
+        });
+        self.links.iter_mut().for_each(Link::ask);
+        loop {
+            let all_greeted = self.found.is_some_and(|found| self.greeted >= found);
+            let left = match all_greeted && self.links.iter().all(|l| l.owing == 0) {
+                // What is there already.
+                true => Duration::ZERO,
+                false => deadline.saturating_duration_since(Instant::now()),
+            };
+            match self.news.recv_timeout(left) {
+                Ok(news) => self.hear(news),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if self.links.is_empty() {
+            return Err(self.nobody());
+        }
+        let answer = |link: &mut Link| Answer {
+            master: link.answer.master.clone(),
+            lines: std::mem::take(&mut link.answer.lines),
+        };
+        let mut answers: Vec<Answer> = self.links.iter_mut().map(answer).collect();
+        answers.sort_by(|a, b| a.master.cmp(&b.master));
+        Ok(answers)
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Connected { link, master, stream } => {
+                self.greeted += 1;
+                // Two tunnels to one master are one master.
+                if self.links.iter().all(|l| l.lost || l.answer.master != master) {
                     let lines = Vec::new();
-                    answers.insert(link, Answer { master, lines });
+                    let answer = Answer { master, lines };
+                    let mut new = Link {
+                        id: link,
+                        stream,
+                        answer,
+                        owing: 0,
+                        lost: false,
+                    };
+                    new.ask();
+                    self.links.push(new);
                 }
             }
-            Ok(News::Refused { port, why: cause }) => {
-                greeted += 1;
-                why = format!(": port {port}: {cause}");
+            News::Refused { port, why } => {
+                self.greeted += 1;
+                self.why = format!(": port {port}: {why}");
             }
-            Ok(News::Looked { found: count }) => found = Some(count),
-            Ok(News::Line(link, FromMaster::End)) => {
-                owing.remove(&link);
+            News::Looked { found } => self.found = Some(found),
+            News::Lost(id, why) => {
+                self.why = format!(": {why}");
+                self.links
+                    .retain(|l| l.id != id || l.owing < 2 || !l.answer.lines.is_empty());
+                for link in self.links.iter_mut().filter(|l| l.id == id) {
+                    (link.lost, link.owing) = (true, 0);
+                }
             }
-            Ok(News::Line(
-                link,
-                line @ (FromMaster::Node { .. } | FromMaster::Lease { .. } | FromMaster::Cooldown { .. }),
-            )) if owing.contains(&link) => {
-                answers.entry(link).and_modify(|a| a.lines.push(line));
+            News::Line(link, line) => {
+                let Some(link) = self.links.iter_mut().find(|l| l.id == link && l.owing > 0) else {
+                    return;
+                };
+                match line {
+                    FromMaster::End | FromMaster::Error(_) => link.owing -= 1,
+                    FromMaster::Node { .. }
+                    | FromMaster::Lease { .. }
+                    | FromMaster::Cooldown { .. }
+                    | FromMaster::Fact(_) => link.answer.lines.push(line),
+                    _ => {}
+                }
             }
-            Ok(News::Line(..)) => {}
-            Ok(News::Lost(link, _)) => {
-                owing.remove(&link);
-            }
-            Err(_) => break,
         }
     }
-    if masters.is_empty() {
-        let mut place = SocketAddr::new(at, *ports.start()).to_string();
-        if ports.start() != ports.end() {
-            place += &format!("-{}", ports.end());
+
+    fn nobody(&self) -> Error {
+        let mut place = SocketAddr::new(self.at, *self.ports.start()).to_string();
+        if self.ports.start() != self.ports.end() {
+            place += &format!("-{}", self.ports.end());
         }
-        return Err(Error::unavailable(place, format!("no master answers here{why}")));
+        Error::unavailable(place, format!("no master answers here{}", self.why))
     }
-    Ok(answers.into_values().collect())
 }

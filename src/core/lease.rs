@@ -205,7 +205,8 @@ impl Arbiter {
         Ok(self.lease.as_ref().expect("it was there or has just been made"))
     }
 
-    fn refusal(&self, wish: Wish, peer: PeerId, full: bool, now: Instant) -> Option<Refusal> {
+    /// What `peer` would be refused for.
+    pub fn refusal(&self, wish: Wish, peer: PeerId, full: bool, now: Instant) -> Option<Refusal> {
         let refuse = |reason, until: Instant| {
             Some(Refusal {
                 reason,

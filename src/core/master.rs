@@ -1,11 +1,14 @@
 //! The master's side of the protocol: lines in, lines out. Sockets, disk and clock are the
 //! caller's, who carries out the [`Output`]s in their order.
 
+mod telling;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::auth::{self, Claim, Role};
 use super::duration::seconds;
+use super::history::History;
 use super::lease::{Arbiter, Lease, PeerId, Refusal, Wish, is_launch};
 use super::protocol::{self, FromMaster, FromNode};
 
@@ -24,6 +27,8 @@ pub enum Output {
     Save,
     /// Tell the operator.
     Say(String),
+    /// Send what only the caller knows of this host, and `END`.
+    Report(PeerId),
 }
 
 #[derive(Debug)]
@@ -46,6 +51,7 @@ pub struct Master {
     name: String,
     secret: String,
     pub arbiter: Arbiter,
+    pub history: History,
     peers: BTreeMap<PeerId, Stage>,
     /// Each node's last `LOAD`.
     loads: BTreeMap<String, (f64, Instant)>,
@@ -58,6 +64,7 @@ impl Master {
             name,
             secret,
             arbiter,
+            history: History::default(),
             peers: BTreeMap::new(),
             loads: BTreeMap::new(),
         }
@@ -81,6 +88,7 @@ impl Master {
     pub fn tick(&mut self, now: Instant) -> Vec<Output> {
         let mut out = Vec::new();
         if let Some(lease) = self.arbiter.expire(now) {
+            self.history.ended(&lease, None, "", now);
             out.push(Output::Save);
             out.push(Output::Say(format!(
                 "{}: the lease ran out without FINISH",
@@ -146,6 +154,8 @@ impl Master {
                     if is_launch(lease.wish, ok, &text) {
                         self.arbiter.launched(now);
                     }
+                    let text = protocol::one_line(&text);
+                    self.history.ended(&lease, Some(ok), &text, now);
                     out.push(Output::Save);
                     out.push(Output::Say(verdict(&lease, ok, &text)));
                     self.say_if_capped(lease.wish, now, out);
@@ -154,6 +164,7 @@ impl Master {
                 None => send(FromMaster::Error("you do not hold this lease".into())),
             },
             FromNode::Status => self.status(peer, now, out),
+            FromNode::Report => self.report(peer, hosts, now, out),
             FromNode::Hello { .. } | FromNode::Auth { .. } => {
                 send(FromMaster::Error(format!("you are welcome already, {node}")));
             }
@@ -247,14 +258,21 @@ impl Master {
     ) {
         let epoch_before = self.arbiter.lease().map(|l| l.epoch);
         let salt: String = nonce.chars().take(16).collect();
-        let full = match wish {
-            Wish::Grow => hosts >= self.arbiter.rules().max_hosts,
-            Wish::Shrink => hosts <= self.arbiter.rules().min_hosts || !self.others_have_room(node, now),
-        };
+        let full = self.full(wish, hosts, || self.others_have_room(node, now));
         let verdict = self.arbiter.ask(wish, node, peer, full, &salt, now).cloned();
+        let load = self.loads.get(node).map(|(percent, _)| *percent);
+        if let Err(refusal) = &verdict {
+            let why = self.why(refusal, wish, hosts);
+            self.answer(peer, verdict, out);
+            if self.history.refused(node, wish, load, why, now) {
+                out.push(Output::Save);
+            }
+            return;
+        }
         if let Ok(lease) = &verdict
             && epoch_before != Some(lease.epoch)
         {
+            self.history.granted(node, wish, load, now);
             out.push(Output::Save);
             let what = match wish {
                 Wish::Grow => "add a machine",
@@ -272,6 +290,16 @@ impl Master {
             let wait = seconds(until.saturating_duration_since(now));
             let text = format!("max_launches_per_day is reached: no scale-up for {wait} s");
             out.push(Output::Say(text));
+        }
+    }
+
+    /// Are there as many machines as there may be, or as few? Nobody leaves either where the others
+    /// have no `room`.
+    fn full(&self, wish: Wish, hosts: usize, room: impl FnOnce() -> bool) -> bool {
+        let rules = self.arbiter.rules();
+        match wish {
+            Wish::Grow => hosts >= rules.max_hosts,
+            Wish::Shrink => hosts <= rules.min_hosts || !room(),
         }
     }
 
@@ -305,30 +333,6 @@ impl Master {
         ));
     }
 
-    fn status(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
-        let mut send = |message| out.push(Output::Send(peer, message));
-        for (name, (percent, at)) in &self.loads {
-            send(FromMaster::Node {
-                name: name.clone(),
-                percent: *percent,
-                seconds_ago: now.saturating_duration_since(*at).as_secs(),
-            });
-        }
-        if let Some(lease) = self.arbiter.lease() {
-            send(FromMaster::Lease {
-                node: lease.node.clone(),
-                seconds: seconds(lease.expires.saturating_duration_since(now)),
-            });
-        }
-        let cooldown = self.arbiter.cooldown_left(now);
-        if !cooldown.is_zero() {
-            send(FromMaster::Cooldown {
-                seconds: seconds(cooldown),
-            });
-        }
-        send(FromMaster::End);
-    }
-
     /// Sends `message` to every welcome peer but `except`.
     fn tell_all(&self, except: Option<PeerId>, message: &FromMaster, out: &mut Vec<Output>) {
         for (peer, stage) in &self.peers {
@@ -346,7 +350,7 @@ fn verdict(lease: &Lease, ok: bool, text: &str) -> String {
         (_, false) => "gave the lease back",
     };
     let colon = if text.is_empty() { "" } else { ": " };
-    format!("{}: {done}{colon}{}", lease.node, protocol::one_line(text))
+    format!("{}: {done}{colon}{text}", lease.node)
 }
 
 #[cfg(test)]

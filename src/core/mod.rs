@@ -10,6 +10,7 @@ pub mod duration;
 pub mod entry;
 pub mod fleet;
 pub mod gate;
+pub mod history;
 pub mod ini;
 pub mod json;
 pub mod lease;
@@ -18,6 +19,7 @@ pub mod membership;
 pub mod node;
 pub mod protocol;
 pub mod prune;
+pub mod report;
 pub mod runtime;
 pub mod shortage;
 #[cfg(test)]

@@ -5,8 +5,14 @@
 
 use std::fmt;
 
+use super::report;
+
 /// The longest line, its line feed included, in bytes.
 pub const LONGEST_LINE: usize = 512;
+
+/// How the text of a `FINISH failed` begins when nothing has been tried: another master said no,
+/// or the need was over.
+pub const NOT_NOW: &str = "not now: ";
 
 /// Why a master says no to `SCALE` or `RETIRE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub enum FromNode {
         text: String,
     },
     Status,
+    /// What `STATUS` does not tell.
+    Report,
     Ping,
     Pong,
     Error(String),
@@ -100,6 +108,8 @@ pub enum FromMaster {
     Cooldown {
         seconds: u64,
     },
+    /// One line of the answer to `REPORT`, as it stands: `report` reads it.
+    Fact(String),
     End,
     Ping,
     Pong,
@@ -126,6 +136,7 @@ impl FromNode {
             "HOLD" => words(verb, "<lease>", rest).map(|[lease]| FromNode::Hold { lease: lease.into() }),
             "FINISH" => parse_finish(rest),
             "STATUS" => words(verb, "", rest).map(|[]| FromNode::Status),
+            "REPORT" => words(verb, "", rest).map(|[]| FromNode::Report),
             "PING" => Ok(FromNode::Ping),
             "PONG" => Ok(FromNode::Pong),
             "ERROR" => Ok(FromNode::Error(rest.into())),
@@ -200,6 +211,7 @@ impl FromMaster {
             "PING" => Ok(FromMaster::Ping),
             "PONG" => Ok(FromMaster::Pong),
             "ERROR" => Ok(FromMaster::Error(rest.into())),
+            _ if report::shape(verb).is_some() => Ok(FromMaster::Fact(line.into())),
             _ => Err(unknown(verb)),
         }
     }
@@ -222,6 +234,7 @@ impl fmt::Display for FromNode {
                 Ok(())
             }
             FromNode::Status => write!(f, "STATUS"),
+            FromNode::Report => write!(f, "REPORT"),
             FromNode::Ping => write!(f, "PING"),
             FromNode::Pong => write!(f, "PONG"),
             FromNode::Error(text) => write!(f, "ERROR {}", one_line(text)),
@@ -253,6 +266,7 @@ impl fmt::Display for FromMaster {
             } => write!(f, "NODE {name} {percent:.0} {seconds_ago}"),
             FromMaster::Lease { node, seconds } => write!(f, "LEASE {node} {seconds}"),
             FromMaster::Cooldown { seconds } => write!(f, "COOLDOWN {seconds}"),
+            FromMaster::Fact(line) => f.write_str(line),
             FromMaster::End => write!(f, "END"),
             FromMaster::Ping => write!(f, "PING"),
             FromMaster::Pong => write!(f, "PONG"),

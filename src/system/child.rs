@@ -53,9 +53,16 @@ impl Finished {
 /// # Errors
 /// A text: it could not be started, or it took too long.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished, String> {
+    run_with_stdin(command.stdin(Stdio::null()), limit)
+}
+
+/// The same with the input that `command` has been given.
+///
+/// # Errors
+/// The same.
+pub fn run_with_stdin(command: &mut Command, limit: Duration) -> Result<Finished, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

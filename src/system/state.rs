@@ -27,14 +27,18 @@ impl StateFile {
         })
     }
 
-    /// What the last master left; `None` where none ran before. A file that can't be made out
-    /// counts as one that says nothing: the master then still waits one lease for a holder.
+    /// What the last master left, and its decisions; `None` where none ran before. A file that
+    /// can't be made out counts as one that says nothing: the master then still waits one lease
+    /// for a holder.
     ///
     /// # Errors
     /// I/O.
-    pub fn load(&self) -> Result<Option<Saved>, Error> {
+    pub fn load(&self) -> Result<Option<(Saved, Decisions)>, Error> {
         match fs::read(&self.path) {
-            Ok(bytes) => Ok(Some(Saved::parse(&String::from_utf8_lossy(&bytes), wall_clock()))),
+            Ok(bytes) => {
+                let (text, now) = (String::from_utf8_lossy(&bytes), wall_clock());
+                Ok(Some((Saved::parse(&text, now), parse_decisions(&text, now))))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(self.path.display(), e)),
         }
@@ -42,13 +46,42 @@ impl StateFile {
 
     /// # Errors
     /// I/O.
-    pub fn save(&self, saved: &Saved) -> Result<(), Error> {
-        let text = saved.text(wall_clock());
+    pub fn save(&self, saved: &Saved, decisions: &Decisions) -> Result<(), Error> {
+        let now = wall_clock();
+        let mut text = saved.text(now);
+        for (age, line) in decisions {
+            text += &format!("decision {} {line}\n", now.saturating_sub(*age).as_millis());
+        }
         files::write(&self.path, &text, 0o644, Place::Replace).map_err(|e| Error::io(self.path.display(), e))
     }
 }
 
+/// A history's lines, each with its age.
+pub type Decisions = Vec<(Duration, String)>;
+
 /// Since 1970.
 fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn parse_decisions(text: &str, now: Duration) -> Decisions {
+    let decision = |line: &str| {
+        let (at, line) = line.strip_prefix("decision ")?.split_once(' ')?;
+        let at = Duration::from_millis(at.parse().ok()?);
+        Some((now.saturating_sub(at), line.to_string()))
+    };
+    text.lines().filter_map(decision).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_get_older_on_file() {
+        let second = Duration::from_secs(1);
+        let text = "epoch 7\ndecision 990000 app1 SCALE - 1 ok 3 in\ndecision x\ndecision 5\n";
+        let decision = (10 * second, "app1 SCALE - 1 ok 3 in".to_string());
+        assert_eq!(parse_decisions(text, 1000 * second), [decision]);
+    }
 }

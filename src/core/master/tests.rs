@@ -53,7 +53,7 @@ fn sent(outputs: Vec<Output>) -> Vec<String> {
         .filter_map(|output| match output {
             Output::Send(peer, message) => Some(format!("{peer} {message}")),
             Output::Close(peer) => Some(format!("{peer} -")),
-            Output::Save | Output::Say(_) => None,
+            Output::Save | Output::Say(_) | Output::Report(_) => None,
         })
         .collect()
 }

@@ -250,6 +250,7 @@ impl Node {
             | FromMaster::Node { .. }
             | FromMaster::Lease { .. }
             | FromMaster::Cooldown { .. }
+            | FromMaster::Fact(_)
             | FromMaster::End => {}
         }
     }

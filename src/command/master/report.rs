@@ -1,0 +1,160 @@
+//! What `REPORT` tells beside the decisions: this process, its tunnels, and what HAProxy runs.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Instant;
+
+use super::{Event, Tunnels};
+use crate::command::generate;
+use crate::config::Config;
+use crate::core::lease::PeerId;
+use crate::core::protocol::one_line;
+use crate::core::report::{line, word};
+use crate::core::runtime::text;
+use crate::system::haproxy_socket::HaproxySocket;
+use crate::system::listener::Writers;
+
+/// A tunnel as it was last heard of.
+pub struct TunnelState {
+    pub name: String,
+    since: Instant,
+    state: &'static str,
+    port: Option<u16>,
+    /// Why it is not up, or was not before.
+    error: String,
+}
+
+impl TunnelState {
+    /// Of the entry `name`, not up yet.
+    pub fn new(name: &str) -> TunnelState {
+        TunnelState {
+            name: name.into(),
+            since: Instant::now(),
+            state: "starting",
+            port: None,
+            error: String::new(),
+        }
+    }
+
+    /// Up with `port`, or down and why.
+    pub fn went(&mut self, port: Option<u16>, error: &str) {
+        let state = if port.is_some() { "up" } else { "down" };
+        if self.state != state {
+            self.since = Instant::now();
+        }
+        (self.state, self.port) = (state, port);
+        if !error.is_empty() {
+            self.error = error.into();
+        }
+    }
+}
+
+/// Answers `REPORT`.
+pub struct Reporter {
+    config: Arc<Config>,
+    events: SyncSender<Event>,
+    started: Instant,
+    /// Who waits for HAProxy's answer; while there is anyone, it is being asked.
+    waiting: Vec<PeerId>,
+}
+
+impl Reporter {
+    pub fn new(config: Arc<Config>, events: SyncSender<Event>, started: Instant) -> Reporter {
+        Reporter {
+            config,
+            events,
+            started,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Sends what is known at once. HAProxy may take its time, so another thread asks it.
+    pub fn answer(
+        &mut self,
+        peer: PeerId,
+        epoch: u64,
+        tunnels: &Tunnels,
+        writers: &mut Writers,
+        now: Instant,
+    ) {
+        let age = |since| now.saturating_duration_since(since).as_secs();
+        let (version, up) = (env!("CARGO_PKG_VERSION"), age(self.started));
+        writers.send(peer, &format!("MASTER {version} {up} {epoch}"));
+        for tunnel in &tunnels.states {
+            let name = &tunnel.name;
+            let host = tunnels.running.get(name).map_or("-", |t| t.host());
+            let port = tunnel.port.map_or("-".into(), |port| port.to_string());
+            let (name, host, since) = (word(name), word(host), age(tunnel.since));
+            let (state, error) = (tunnel.state, &tunnel.error);
+            let text = format!("TUNNEL {name} {host} {state} {since} {port} {error}");
+            writers.send(peer, &line(&text));
+        }
+        self.waiting.push(peer);
+        if self.waiting.len() == 1 {
+            let (config, events) = (Arc::clone(&self.config), self.events.clone());
+            thread::spawn(move || {
+                let _ = events.send(Event::Servers(servers(&config)));
+            });
+        }
+    }
+
+    /// HAProxy has answered.
+    pub fn servers(&mut self, lines: &[String], writers: &mut Writers) {
+        for peer in self.waiting.drain(..) {
+            for line in lines {
+                writers.send(peer, line);
+            }
+            writers.send(peer, "END");
+        }
+    }
+}
+
+/// The servers of the running HAProxy and those that it should have.
+fn servers(config: &Config) -> Vec<String> {
+    let backend = &config.haproxy.backend;
+    let socket = HaproxySocket::new(&config.haproxy.socket);
+    let wanted = generate::rendered(config).map_err(|e| e.to_string());
+    let wanted = wanted.and_then(|text| text::read(&text, backend));
+    let running = socket
+        .rows(backend)
+        .and_then(|rows| Ok((rows, socket.servers(backend)?)));
+    let (state, why) = match (&running, &wanted) {
+        (Err(why), _) => ("down", why.as_str()),
+        (Ok(_), Err(why)) => ("up", why.as_str()),
+        (Ok(_), Ok(_)) => ("up", ""),
+    };
+    let mut lines = vec![line(&format!(
+        "HAPROXY {} {state} {}",
+        word(backend),
+        one_line(why)
+    ))];
+    // Name, address and state.
+    let mut servers: Vec<[String; 3]> = Vec::new();
+    for server in wanted.iter().flat_map(|w| &w.servers) {
+        let state = if running.is_ok() { "missing" } else { "-" };
+        servers.push([server.name.clone(), server.target.clone(), state.into()]);
+    }
+    if let Ok((rows, states)) = running {
+        for row in rows {
+            // `UP 1/3` is up, and `no check` one word.
+            let status = row.status.replace("no check", "no-check");
+            let status = status.split(' ').next().unwrap_or_default();
+            match servers.iter_mut().find(|s| s[0] == row.name) {
+                Some([.., state]) => *state = status.into(),
+                None => {
+                    let running = states.iter().find(|s| s.name == row.name);
+                    let address = running.and_then(|s| s.address).map(|a| a.to_string());
+                    let known = wanted.is_err() || row.is_set_aside();
+                    let state = if known { status } else { "extra" };
+                    servers.push([row.name, address.unwrap_or_default(), state.into()]);
+                }
+            }
+        }
+    }
+    for server in servers {
+        let [name, address, state] = server.map(|text| word(&text));
+        lines.push(line(&format!("SERVER {name} {address} {state}")));
+    }
+    lines
+}

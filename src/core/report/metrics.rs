@@ -1,0 +1,166 @@
+//! Reports as Prometheus's text format, version 0.0.4, for node_exporter's textfile collector.
+
+use std::fmt::Write;
+
+use super::{Fact, Report};
+
+/// One metric, made of the lines of one verb.
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub help: &'static str,
+    verb: &'static str,
+    value: Value,
+    /// Labels beside `master`: their names, and the fields they come from.
+    labels: &'static [(&'static str, &'static str)],
+}
+
+enum Value {
+    Number(&'static str),
+    Percent(&'static str),
+    /// 1 where the field is one of these words, else 0.
+    Is(&'static str, &'static [&'static str]),
+    One,
+}
+
+use Value::{Is, Number, One, Percent};
+
+const NODE: (&str, &str) = ("node", "name");
+const REQUEST: (&str, &str) = ("request", "request");
+
+#[rustfmt::skip]
+const METRICS: [Metric; 19] = [
+    gauge("autoscaler_master_info", "The master's version.", "MASTER", One, &[("version", "version")]),
+    gauge("autoscaler_master_uptime_seconds", "Time since the master's start.", "MASTER", Number("uptime_seconds"), &[]),
+    counter("autoscaler_grants_total", "Leases granted, over restarts too.", "MASTER", Number("epoch"), &[]),
+    counter("autoscaler_decisions_total", "Decisions by outcome, since the master's start.", "COUNT", Number("count"),
+        &[REQUEST, ("outcome", "outcome")]),
+    gauge("autoscaler_node_cpu_ratio", "CPU in use, mean over the node's window.", "NODE", Percent("cpu_percent"), &[NODE]),
+    gauge("autoscaler_node_load_age_seconds", "Time since the node's last report.", "NODE", Number("seconds_ago"), &[NODE]),
+    gauge("autoscaler_lease_held", "Whether a node changes the cluster now.", "LEASE", One, &[]),
+    gauge("autoscaler_lease_held_seconds", "Time since the lease was granted.", "HELD", Number("seconds_held"), &[]),
+    gauge("autoscaler_lease_remaining_seconds", "Time until the lease runs out.", "LEASE", Number("seconds_left"), &[]),
+    gauge("autoscaler_cooldown_seconds", "What is left of the cooldown.", "COOLDOWN", Number("seconds_left"), &[]),
+    gauge("autoscaler_scaling_allowed", "Whether the request would be granted now.", "MAY", Is("answer", &["yes"]), &[REQUEST]),
+    gauge("autoscaler_hosts", "Entries in hosts.d.", "HOSTS", Number("entries"), &[]),
+    gauge("autoscaler_hosts_min", "The setting min_hosts.", "HOSTS", Number("min_hosts"), &[]),
+    gauge("autoscaler_hosts_max", "The setting max_hosts.", "HOSTS", Number("max_hosts"), &[]),
+    gauge("autoscaler_tunnel_up", "Whether the tunnel to this app server stands.", "TUNNEL", Is("state", &["up"]),
+        &[("host", "name")]),
+    gauge("autoscaler_tunnel_state_seconds", "Time since the tunnel came up or went down.", "TUNNEL", Number("seconds"),
+        &[("host", "name")]),
+    gauge("autoscaler_haproxy_up", "Whether HAProxy answers on its socket.", "HAPROXY", Is("state", &["up"]), &[]),
+    gauge("autoscaler_haproxy_server_up", "Whether HAProxy sends requests to this server.", "SERVER",
+        Is("state", &["UP", "no-check"]), &[("server", "name")]),
+    gauge("autoscaler_haproxy_server_missing", "Whether this server should be in HAProxy and is not.", "SERVER",
+        Is("state", &["missing"]), &[("server", "name")]),
+];
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    verb: &'static str,
+    value: Value,
+    labels: &'static [(&'static str, &'static str)],
+) -> Metric {
+    Metric {
+        name,
+        kind: "gauge",
+        help,
+        verb,
+        value,
+        labels,
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    verb: &'static str,
+    value: Value,
+    labels: &'static [(&'static str, &'static str)],
+) -> Metric {
+    Metric {
+        kind: "counter",
+        ..gauge(name, help, verb, value, labels)
+    }
+}
+
+/// All reports. Where a line is missing whose metric has no labels of its own, it is 0.
+pub fn metrics(reports: &[Report]) -> String {
+    let mut out = String::new();
+    for metric in &METRICS {
+        let Metric { name, kind, help, .. } = metric;
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for report in reports {
+            let mut none = true;
+            for fact in report.all(metric.verb) {
+                sample(&mut out, metric, report, Some(fact));
+                none = false;
+            }
+            if none && metric.labels.is_empty() {
+                sample(&mut out, metric, report, None);
+            }
+        }
+    }
+    out
+}
+
+fn sample(out: &mut String, metric: &Metric, report: &Report, fact: Option<&Fact>) {
+    let _ = write!(out, "{}{{master=\"{}\"", metric.name, escaped(&report.master));
+    for (label, field) in metric.labels {
+        let value = fact.map_or("", |f| f.get(field));
+        let _ = write!(out, ",{label}=\"{}\"", escaped(value));
+    }
+    let value = fact.map_or(0, |fact| match metric.value {
+        Number(field) | Percent(field) => fact.number(field),
+        Is(field, words) => u64::from(words.contains(&fact.get(field))),
+        One => 1,
+    });
+    let _ = match metric.value {
+        Percent(_) => writeln!(out, "}} {}.{:02}", value / 100, value % 100),
+        _ => writeln!(out, "}} {value}"),
+    };
+}
+
+/// A label's value.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::report;
+    use super::*;
+
+    #[test]
+    fn each_metric_once_with_the_samples_of_every_master() {
+        let text = metrics(&[
+            report(
+                "lb1",
+                &[
+                    "NODE a\"\\ 25 3",
+                    "COOLDOWN 7",
+                    "MAY SCALE cooldown 7",
+                    "SERVER s - missing",
+                ],
+            ),
+            report("lb2", &["MAY SCALE yes 0"]),
+        ]);
+        for metric in &METRICS {
+            assert_eq!(text.matches(&format!("# TYPE {} ", metric.name)).count(), 1);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == "counter");
+        }
+        for line in [
+            r#"autoscaler_node_cpu_ratio{master="lb1",node="a\"\\"} 0.25"#,
+            r#"autoscaler_cooldown_seconds{master="lb1"} 7"#,
+            r#"autoscaler_cooldown_seconds{master="lb2"} 0"#,
+            r#"autoscaler_scaling_allowed{master="lb1",request="SCALE"} 0"#,
+            r#"autoscaler_scaling_allowed{master="lb2",request="SCALE"} 1"#,
+            r#"autoscaler_haproxy_server_up{master="lb1",server="s"} 0"#,
+            r#"autoscaler_haproxy_server_missing{master="lb1",server="s"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+}
