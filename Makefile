@@ -7,7 +7,7 @@ TARGET ?= x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/release/autoscaler
 PYTHON := target/venv/bin/python
 
-.PHONY: all build demo test check lint bench setup clean
+.PHONY: all build demo test check lint bench faults setup clean
 
 all: build
 
@@ -37,6 +37,10 @@ check: lint test
 
 bench: setup build
 	@$(PYTHON) tests/bench.py $(BINARY)
+
+# Every fault at every step of a scale-up, on real parts: some ten minutes; writes docs/faults.md.
+faults: setup build
+	@$(PYTHON) tests/faults.py $(BINARY)
 
 clean:
 	rm -rf target

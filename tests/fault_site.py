@@ -88,8 +88,9 @@ class FaultSite(Site):
             return launched
         if step == "entering":
             return all(any("add-host" in argv for argv in lb.commands().values()) for lb in self.balancers)
-        # Asked about after the launch.
-        return launched and self.ec2.requests[-1].action == "DescribeInstances"
+        # Asked about after the launch, and its host is there.
+        return (launched and self.ec2.requests[-1].action == "DescribeInstances"
+                and self.ec2.launched[0] in self.net.hosts)
 
     def let_go(self):
         """The scale-up goes on from where it is held."""

@@ -154,7 +154,7 @@ FAULTS = (
           r"app1: the lease ran out", lasts=3.0 * LEASE, through=()),
     Fault("slow link: EC2, 0.2 s each way", ("granted",), _slow("aws"), "", ("never",), lasts=10.0),
     Fault("slow link: app server, 0.2 s each way", ("granted",), _slow("app1"), "", ("never",), lasts=10.0),
-    Fault("slow link: a HAProxy host, 0.2 s each way", ("granted",), _slow("lb1"), "", ("never",), lasts=10.0),
+    Fault("slow link: a HAProxy host, 50 ms each way", ("granted",), _slow("lb1", 50), "", ("never",), lasts=10.0),
     Fault("a master is killed, and its disk is full when it comes back", ("booting",), _disk_full,
           r"/var/lib/autoscaler.*([Nn]o space)", lasts=5.0),
     Fault("/etc of a HAProxy host is read-only", ("entering",), _read_only, r"HAProxy host lb1: .*[Rr]ead-only",
@@ -227,7 +227,7 @@ def main(binary, only=""):
         with tempfile.TemporaryDirectory(prefix="autoscaler-faults-") as scratch:
             try:
                 outcome = run_row(fault, step, Path(binary).resolve(), Path(scratch))
-            except AssertionError as error:
+            except (AssertionError, KeyError, OSError, RuntimeError) as error:
                 outcome = Outcome(float("nan"), {}, "", [str(error)])
         lost = sum(outcome.failed.values())
         screen.line(f"{outcome.recovery:6.1f} s  {fault.what}: {step}" + f"  ({lost} requests lost)" * (lost > 0))
