@@ -54,7 +54,7 @@ class FaultSite(Site):
         self._serves.wait()
         self.configure(host)
         self.watch(host)
-        host.start_app(80)
+        self.start_web(host)
         self.start_daemon(host)
 
     def aws(self):

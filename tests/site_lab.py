@@ -42,6 +42,8 @@ class Site(contextlib.ExitStack):
     """`balancers` HAProxy hosts lb1, lb2, … and `apps` app servers app1, app2, …; everything ends
     with the `with` block. `settings`: more lines for the INI, by section; `sections["scaling"]`."""
 
+    proc = "/var/lib/proc"  # where its hosts have the directory that daemons watch
+
     def __init__(self, scratch, binary, balancers=1, apps=1, settings=None, **endpoint):
         super().__init__()
         self.binary, self.secret = binary, secrets.token_hex(16)
@@ -85,7 +87,7 @@ class Site(contextlib.ExitStack):
         """Brings everything up: HAProxy with the app servers behind it, masters, tunnels, daemons."""
         for app in self.apps:
             self.configure(app)
-            app.start_app(80)
+            self.start_web(app)
         for lb in self.balancers:
             self.configure(lb)
             lb.path("/etc/autoscaler/haproxy.cfg").write_text(TEMPLATE)
@@ -116,9 +118,13 @@ class Site(contextlib.ExitStack):
         self.masters[lb.name] = lb.popen(["autoscaler", "master"], log="master.log")
         self.masters[lb.name].wait_line("serving on")
 
+    def start_web(self, host):
+        """The app itself."""
+        host.start_app(80)
+
     def watch(self, host, load=10):
         """A /proc/stat of the host's own, for the daemon to watch."""
-        self.load[host.name] = self.enter_context(ProcStat(host.path("/var/lib/proc"), load=load))
+        self.load[host.name] = self.enter_context(ProcStat(host.path(self.proc), load=load))
 
     def start_daemon(self, host):
         """`autoscaler daemon`."""
@@ -130,7 +136,7 @@ class Site(contextlib.ExitStack):
         if self.boots:
             self.configure(host)
             self.watch(host, self.boot_load)
-            host.start_app(80)
+            self.start_web(host)
             self.start_daemon(host)
 
     def _off(self, instance_id):

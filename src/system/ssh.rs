@@ -26,6 +26,10 @@ const OPTIONS: [&str; 7] = [
     "LogLevel=ERROR",
 ];
 
+/// The same for Dropbear's client, which refuses options that it doesn't know: take a host key the
+/// first time, notice within 15 s that the other end is gone, and never ask for a terminal.
+const DROPBEAR: [&str; 4] = ["-y", "-K", "5", "-T"];
+
 impl Ssh {
     pub fn new(settings: &Haproxy) -> Ssh {
         Ssh {
@@ -44,10 +48,13 @@ impl Ssh {
         let mut ssh = Command::new(&self.command[0]);
         child::without_credentials(&mut ssh);
         ssh.args(&self.command[1..]);
-        for option in OPTIONS {
-            ssh.args(["-o", option]);
-        }
-        if let Some(file) = known_hosts {
+        let dropbear = Path::new(&self.command[0]).file_name() == Some("dbclient".as_ref());
+        match dropbear {
+            true => ssh.args(DROPBEAR),
+            false => ssh.args(OPTIONS.iter().flat_map(|option| ["-o", option])),
+        };
+        // Dropbear knows no other file than the user's.
+        if let (false, Some(file)) = (dropbear, known_hosts) {
             // In quotes, since ssh takes a list of files here.
             ssh.arg("-o")
                 .arg(format!("UserKnownHostsFile=\"{}\"", file.display()));
@@ -71,6 +78,18 @@ pub const UNREACHABLE: i32 = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dropbear_gets_only_what_it_knows() {
+        let ssh = Ssh {
+            command: vec!["/usr/bin/dbclient".into()],
+            params: vec!["-i".into(), "/k".into()],
+            user: "root".into(),
+        };
+        let command = ssh.to("lb1", Some(Path::new("/s/k")), None);
+        let args: Vec<_> = command.get_args().collect();
+        assert_eq!(args, ["-y", "-K", "5", "-T", "-i", "/k", "root@lb1"]);
+    }
 
     #[test]
     fn the_order_of_the_arguments() {
