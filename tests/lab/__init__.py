@@ -7,7 +7,8 @@ What there is:
                    are its own and lie, as plain files, under ``host.dir``; a real sshd, a real HAProxy and
                    small app servers run in it; it can be cut off, powered off and booted again;
 * ``Ec2Endpoint``  EC2's Query API: moto behind a front that checks signatures and parameters, keeps
-                   ClientTokens, runs out of capacity, forgets, lies and hangs when told to; with IMDSv2;
+                   ClientTokens, runs out of capacity, forgets, lies and hangs when told to; with IMDSv2,
+                   Auto Scaling groups, AssumeRoleWithWebIdentity, and an IAM policy where one is set;
 * ``ProcStat``     a ``stat`` file that shows exactly the load asked for (the ini's ``procfs`` key).
 
 How it is used (tests/test_lab.py has one example of everything)::

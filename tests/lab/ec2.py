@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import imds, parameters
+from . import imds, parameters, sts
 from .ec2_http import Server, handler
 from .fleet import Fleet
 from .groups import Groups
@@ -38,7 +38,8 @@ class Ec2Endpoint:
     (a larger one lets those times pass; requests are refused when over 300 s); `quota` of running instances;
     `doom`, a (code, message) with which instances go straight to terminated; `old_tokens`: a token whose instance is
     terminated is answered with that instance, as AWS did before it had IdempotentInstanceTerminated;
-    `credentials` {access key: (secret, session token or None, expiry or None)}.
+    `credentials` {access key: (secret, session token or None, expiry or None)}; `policy`, an IAM policy document that
+    all requests have to comply with; `web_identities` {token: role} of AssumeRoleWithWebIdentity.
     """
 
     image = "ami-12345678"
@@ -49,6 +50,8 @@ class Ec2Endpoint:
         self.on_launch, self.on_terminate = on_launch, on_terminate
         self.boot_delay, self.stop_delay, self.visible_delay = boot_delay, stop_delay, visible_delay
         self.clock_offset, self.quota, self.doom, self.old_tokens = 0.0, None, None, False
+        self.policy, self.web_identities = None, {}
+        self.exercised = set()  # the IAM actions that requests needed since `policy` was set
         self.access_key = "AKIA" + random_secrets.token_hex(8).upper()
         self.secret_key = random_secrets.token_urlsafe(30)
         self.session_token = session_token
@@ -132,6 +135,13 @@ class Ec2Endpoint:
     def subnets(self):
         """{zone: subnet id} of the default VPC, one per zone."""
         return {zone: subnet for subnet, zone in sorted(self.fleet.zones.items(), key=lambda pair: pair[1])}
+
+    def hand_out(self, lifetime):
+        """Temporary credentials that are good for `lifetime` seconds: key, secret, token, expiry."""
+        key, expires = "ASIA" + random_secrets.token_hex(8).upper(), self.now() + lifetime
+        secret, token = random_secrets.token_urlsafe(30), random_secrets.token_urlsafe(120)
+        self.credentials[key] = (secret, token, expires)
+        return key, secret, token, expires
 
     def now(self):
         """The endpoint's time, in seconds: the machine's and `clock_offset`."""
@@ -247,6 +257,8 @@ class Ec2Endpoint:
         """Carries out a request of either service; returns (status, XML root)."""
         if service == "ec2":
             return self.fleet.perform(params)
+        if service == "sts":
+            return 200, sts.assume_role(self, params)
         return self.groups.perform(params)
 
 

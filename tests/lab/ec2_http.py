@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree
 
-from . import parameters, signature
+from . import parameters, policy, signature, sts
 from .moto_backend import render
 from .signature import Refused
 
 _NAMESPACES = {"ec2": "http://ec2.amazonaws.com/doc/2016-11-15/",
-               "autoscaling": "http://autoscaling.amazonaws.com/doc/2011-01-01/"}
+               "autoscaling": "http://autoscaling.amazonaws.com/doc/2011-01-01/",
+               "sts": "https://sts.amazonaws.com/doc/2011-06-15/"}
 _MAX_BODY = 1 << 20
 
 # Ways to fail that are no answer of EC2's; with "-after" behind it, the request is carried out first.
@@ -114,6 +115,8 @@ def handler(endpoint):
             request.carried_out = True
             try:
                 parameters.check(request.service, request.params)
+                if endpoint.policy and request.service != "sts":
+                    policy.enforce(endpoint.policy, request.service, request.params, endpoint)
                 status, root = endpoint.perform(request.service, request.params)
                 request.status = status
                 code = root.findtext(".//Errors/Error/Code") or root.findtext(".//Error/Code")
@@ -236,6 +239,9 @@ def _read(handler, body, now):
 
 
 def _authenticate(handler, request, body, endpoint):
+    if request.action == sts.ACTION:  # the token is what counts
+        request.service = "sts"
+        return
     _, request.service = signature.check(
         handler.command, handler.path, handler.headers.items(), body,
         secrets=endpoint.credentials.get, region=endpoint.region, now=endpoint.now())
@@ -245,7 +251,7 @@ def _authenticate(handler, request, body, endpoint):
 
 def _error(refusal, service):
     """The error document as the service writes it, as bytes."""
-    auto = service == "autoscaling"
+    auto = service in ("autoscaling", "sts")
     root = ElementTree.Element("ErrorResponse" if auto else "Response")
     error = ElementTree.SubElement(root if auto else ElementTree.SubElement(root, "Errors"), "Error")
     if auto:
@@ -253,4 +259,4 @@ def _error(refusal, service):
     ElementTree.SubElement(error, "Code").text = refusal.code
     ElementTree.SubElement(error, "Message").text = refusal.message
     ElementTree.SubElement(root, "RequestId" if auto else "RequestID").text = str(uuid.uuid4())
-    return render(root, _NAMESPACES["autoscaling"] if auto else None)
+    return render(root, _NAMESPACES[service] if auto else None)

@@ -194,6 +194,11 @@ class Fleet:
             _, root = self.moto.call(params)
             return self._record(root.find("instancesSet/item"), {}, address, age or 1e-9).id
 
+    def tags(self, instance_id):
+        """{key: value} of an instance's tags; none for one that is not there."""
+        _, root = self.moto.call({"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": instance_id})
+        return {item.findtext("key"): item.findtext("value") for item in root.iterfind(".//instancesSet/item/tagSet/item")}
+
     def take_over(self, item, params):
         """Enters an instance that a group has launched."""
         instance = self._record(item, params)

@@ -50,6 +50,18 @@ class Groups:
         with self.fleet.lock:
             return int(self._wanted.get(name) or self._describe(name)[0].findtext("DesiredCapacity"))
 
+    def of(self, instance_id):
+        """The name of the group that the instance is in; None for none."""
+        with self.fleet.lock:
+            return next((group.findtext("AutoScalingGroupName") for group in self._describe() if any(
+                each.text == instance_id for each in group.iterfind("Instances/member/InstanceId"))), None)
+
+    def tags(self, name):
+        """{key: value} of the group's own tags; none for a group that is not there."""
+        with self.fleet.lock:
+            return {each.findtext("Key"): each.findtext("Value")
+                    for group in (self._describe(name) if name else []) for each in group.iterfind("Tags/member")}
+
     def perform(self, params):
         """Carries out one checked request; returns (status, XML root)."""
         own = {"DescribeAutoScalingGroups": self._show, "SetDesiredCapacity": self._set,
@@ -94,12 +106,12 @@ class Groups:
 
     def _terminate(self, params):
         name = params["InstanceId"]
-        group = next((each for each in self._describe() if any(
-            member.text == name for member in each.iterfind("Instances/member/InstanceId"))), None)
+        group = self.of(name)
         if group is None:
             raise Refused(400, "ValidationError", "Instance Id not found - No managed instance found for instance ID: "
                           f"{name}")
         if params["ShouldDecrementDesiredCapacity"] == "true":
+            [group] = self._describe(group)
             least = int(group.findtext("MinSize"))
             if int(group.findtext("DesiredCapacity")) <= least:
                 raise Refused(400, "ValidationError", f"Currently, desiredSize equals minSize ({least}). Terminating "

@@ -14,9 +14,10 @@ _ROLES = "/latest/meta-data/iam/security-credentials/"
 class Metadata:
     """The metadata service of an endpoint, at `url`. The caller's address tells which instance asks.
 
-    Settable: `mode` "on", "off" (403) or "hang"; `role` (None: 404); `lifetime` of credentials in
+    Settable: `mode` "on", "off" (403), "hang" or "v1" (no tokens, and none needed); `role` (None: 404); `lifetime` of credentials in
     seconds; `code` of the credentials' answer; `default_instance`, for a caller whose address belongs to
-    no instance (all of them, on 127.0.0.1). `requests` lists (method, path, status).
+    no instance (all of them, on 127.0.0.1). `requests` lists (method, path, status or None
+    for no answer).
     """
 
     def __init__(self, endpoint):
@@ -32,10 +33,7 @@ class Metadata:
 
     def rotate(self):
         """Makes new credentials for the role; those handed out before stay good until they expire."""
-        expires = self.endpoint.now() + self.lifetime
-        key = "ASIA" + secrets.token_hex(8).upper()
-        secret, token = secrets.token_urlsafe(30), secrets.token_urlsafe(120)
-        self.endpoint.credentials[key] = (secret, token, expires)
+        key, secret, token, expires = self.endpoint.hand_out(self.lifetime)
         self._credentials = {
             "Code": self.code, "LastUpdated": _iso(self.endpoint.now()), "Type": "AWS-HMAC",
             "AccessKeyId": key, "SecretAccessKey": secret, "Token": token, "Expiration": _iso(expires)}
@@ -48,6 +46,11 @@ class Metadata:
         """(status, text) for one request; `headers` is any case-insensitive mapping."""
         if self.mode == "off" or "X-Forwarded-For" in headers:
             return 403, "Forbidden"
+        if self.mode == "v1" and method == "GET":
+            text = self._value(path, caller)
+            return (404, "Not Found") if text is None else (200, text)
+        if self.mode == "v1":
+            return 405, "Method Not Allowed"
         if path == "/latest/api/token":
             if method != "PUT":
                 return 405, "Method Not Allowed"
@@ -107,6 +110,7 @@ def handler(metadata):
 
         def do_GET(self):
             if metadata.mode == "hang":
+                metadata.requests.append((self.command, self.path, None))
                 metadata.released.wait()
                 self.close_connection = True
                 return

@@ -9,7 +9,7 @@ import botocore.session
 
 from .signature import Refused
 
-VERSIONS = {"ec2": "2016-11-15", "autoscaling": "2011-01-01"}
+VERSIONS = {"ec2": "2016-11-15", "autoscaling": "2011-01-01", "sts": "2011-06-15"}
 _MAX_USER_DATA = 16384
 
 
@@ -30,7 +30,7 @@ def check(service, params):
     if not action:
         raise Refused(400, "MissingAction", "The request must contain the parameter Action")
     if params.get("Version") != VERSIONS[service]:
-        raise Refused(400, "InvalidAction" if service == "autoscaling" else "NoSuchVersion",
+        raise Refused(400, "NoSuchVersion" if service == "ec2" else "InvalidAction",
                       f"The requested version ({params.get('Version')}) of service {service} does not exist")
     if action not in _model(service).operation_names:
         raise Refused(400, "InvalidAction", f"The action {action} is not valid for this web service.")

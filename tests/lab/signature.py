@@ -55,13 +55,15 @@ def check(method, target, headers, body, *, secrets, region, now):
     _check_signed_names(names.split(";"), values)
 
     known = secrets(key)
-    if known is None:
-        raise Refused(401, "AuthFailure", "AWS was not able to validate the provided access credentials")
-    secret, token, expires = known
-    if token != single("x-amz-security-token"):
-        raise Refused(401, "AuthFailure", "AWS was not able to validate the provided access credentials")
+    secret, token, expires = known or (None, None, None)
+    if known is None or token != single("x-amz-security-token"):
+        if service == "ec2":
+            raise Refused(401, "AuthFailure", "AWS was not able to validate the provided access credentials")
+        raise Refused(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
     if expires is not None and now >= expires:
-        raise Refused(400, "RequestExpired", "Request has expired.")
+        if service == "ec2":
+            raise Refused(400, "RequestExpired", "Request has expired.")
+        raise Refused(403, "ExpiredToken", "The security token included in the request is expired")
     signed = [(name, value) for name, value in headers if name.lower() in names.split(";")]
     expected = _signature(method, target, signed, body, Credentials(key, secret, token), service, region, date)
     if not hmac.compare_digest(expected, signature):
