@@ -34,7 +34,10 @@ pub enum Command {
     },
     Generate(Generate),
     Status(Status),
-    Check,
+    /// Here, or on another host.
+    Check {
+        host: Option<String>,
+    },
     Prune(Prune),
     /// `scale-up` or `scale-down`.
     Scale {
@@ -199,6 +202,15 @@ impl Reader {
                     _ => return Err(self.usage("--json, --prometheus and --watch exclude each other")),
                 })
             }
+            "check" => {
+                let mut options = [Opt::value("host")];
+                self.words(&[], &mut options)?;
+                let [host] = options;
+                if let Some(host) = &host.value {
+                    entry::check_host(host).map_err(|e| Error::usage("--host", e))?;
+                }
+                Command::Check { host: host.value }
+            }
             "prune" => {
                 let mut options = [Opt::flag("apply"), Opt::flag("dry-run"), Opt::flag("force")];
                 self.words(&[], &mut options)?;
@@ -229,7 +241,6 @@ impl Reader {
                     "master" => Command::Master,
                     "daemon" => Command::Daemon,
                     "list-hosts" => Command::ListHosts,
-                    "check" => Command::Check,
                     "ssh-gate" => Command::SshGate,
                     _ => unreachable!("every topic of help is a command"),
                 }

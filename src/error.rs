@@ -19,6 +19,21 @@ pub enum Kind {
     Config = 78,
 }
 
+impl Kind {
+    /// The kind with this exit code.
+    pub fn of_exit_code(code: i32) -> Option<Kind> {
+        let all = [
+            Kind::Usage,
+            Kind::Unavailable,
+            Kind::Io,
+            Kind::Busy,
+            Kind::Refused,
+            Kind::Config,
+        ];
+        all.into_iter().find(|kind| *kind as i32 == code)
+    }
+}
+
 /// One failure, printed as `<subject>: <cause>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {

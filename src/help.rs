@@ -114,6 +114,8 @@ EC2's instances, and the master. On an app server: credentials, a dry run of the
 ssh to each HAProxy host and its entries against EC2's instances, the tunnels, and the
 CPU's counters. Changes nothing. Exits with 0 if nothing failed, else with the exit code
 of the first failure.
+
+      --host HOST  have HOST check itself, over ssh as [haproxy] says
 ",
     },
     Topic {

@@ -360,3 +360,50 @@ def test_a_site(tmp_path, binary):
         report = on(app)
         assert report.code == 77
         report.has("FAIL", "credentials: NoCredentials", "instance role: this instance has none", "set aws_access_key")
+
+
+@needs
+def test_another_host(tmp_path, binary):
+    """check --host, by an administrator's key and by keys that are tied to something else."""
+    with Site(tmp_path, binary, balancers=1, apps=1) as site:
+        site.start()
+        [lb], [app] = site.balancers, site.apps
+        wait_until(lambda: "app1" in loads(lb), 10, "app1 reports")
+
+        def ask(host, *options):
+            return lb.run(["autoscaler", *options, "check", "--host", host], check=False, timeout=150)
+
+        def refused(code, *texts):
+            done = ask("app1")
+            assert (done.returncode, done.stdout) == (code, ""), done
+            assert done.stderr.startswith("autoscaler: check on app1: ") and done.stderr.count("\n") == 1
+            assert all(text in done.stderr for text in texts), done.stderr
+
+        done = ask("app1")
+        assert (done.returncode, done.stderr) == (0, ""), done
+        there = app.run(["autoscaler", "check"], check=False).stdout.splitlines()
+        assert [line.removeprefix("app1: ")[:4] for line in done.stdout.splitlines()] == [line[:4] for line in there]
+        assert "app1: ok    masters: 1 for 1 HAProxy hosts: lb1\n" in done.stdout
+        # What fails there fails here, with the same exit code.
+        ini = app.path("/etc/autoscaler/autoscaler.ini")
+        ini.chmod(0o644)
+        done = ask("app1")
+        assert done.returncode == 78 and "app1: FAIL  /etc/autoscaler/autoscaler.ini: " in done.stdout
+        assert done.stderr.startswith("autoscaler: check on app1: 1 of "), done
+        ini.chmod(0o600)
+        # Not there, not let in, tied to another command.
+        program = app.path("/etc/lab/bin/autoscaler")
+        program.rename(app.path("/etc/lab/away"))
+        refused(69, "not found", "install autoscaler there")
+        app.path("/etc/lab/away").rename(program)
+        keys = app.path("/etc/ssh/authorized_keys")
+        key = keys.read_text()
+        keys.write_text(f'restrict,command="cat" {key}')
+        refused(69, "nothing was said", "ssh_params")
+        keys.write_text(f'restrict,command="autoscaler ssh-gate" {key}')
+        refused(69, "may not run `autoscaler check`", "ssh_params")
+        keys.write_text("")
+        refused(69, "Permission denied", "public key")
+        keys.write_text(key)
+        for wrong in ("-oProxyCommand=x", "a b", ""):
+            assert lb.run(["autoscaler", "check", f"--host={wrong}"], check=False).returncode == 64

@@ -58,7 +58,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status(form) => status::run(&load(&path)?, form),
-        Command::Check => check::run(&path, log),
+        Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
         Command::SshGate => run(Invocation {
             config: path,

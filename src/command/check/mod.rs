@@ -3,6 +3,7 @@
 mod app_server;
 mod cloud;
 mod haproxy_host;
+mod remote;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::{load, mode_of, print, private, template_path};
 use crate::config::Config;
-use crate::core::check::{Finding, verdict};
+use crate::core::check::{Finding, ssh_step, verdict};
 use crate::core::fleet::Instance;
 use crate::ec2::Client;
 use crate::error::Error;
@@ -43,7 +44,10 @@ struct Check {
 /// Some of the findings, and what they are about.
 type Part = (&'static str, fn(&Check) -> Vec<Finding>);
 
-pub fn run(path: &Path, log: Log) -> Result<(), Error> {
+pub fn run(path: &Path, host: Option<&str>, log: Log) -> Result<(), Error> {
+    if let Some(host) = host {
+        return remote::run(&load(path)?, host, log);
+    }
     let config = match load(path) {
         Ok(config) => config,
         Err(error) => {
