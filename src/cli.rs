@@ -1,5 +1,7 @@
 //! The command line: arguments in, [`Command`] out.
 
+mod simulate;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -11,6 +13,10 @@ use crate::core::words::did_you_mean;
 use crate::error::Error;
 use crate::help;
 use crate::system::log::Level;
+pub use simulate::Simulate;
+
+/// Where the INI is when nobody says otherwise.
+pub const DEFAULT_INI: &str = "/etc/autoscaler/autoscaler.ini";
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -46,6 +52,7 @@ pub enum Command {
     },
     /// What the command in `SSH_ORIGINAL_COMMAND` asks for.
     SshGate,
+    Simulate(Simulate),
 }
 
 /// What `generate` does with what it rendered.
@@ -95,7 +102,7 @@ pub fn parse(
         parser: lexopt::Parser::from_args(arguments),
         config: config
             .filter(|c| !c.is_empty())
-            .unwrap_or_else(|| "/etc/autoscaler/autoscaler.ini".into())
+            .unwrap_or_else(|| DEFAULT_INI.into())
             .into(),
         level: Level::Normal,
         command: "autoscaler".into(),
@@ -234,6 +241,7 @@ impl Reader {
                     dry_run: options[0].given,
                 }
             }
+            "simulate" => self.simulate()?,
             other => {
                 self.words(&[], &mut [])?;
                 match other {
@@ -313,6 +321,7 @@ impl Reader {
 }
 
 /// One long option of a command.
+#[derive(Clone)]
 struct Opt {
     name: &'static str,
     takes_value: bool,

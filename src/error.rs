@@ -15,7 +15,7 @@ pub enum Kind {
     Busy = 75,
     /// Credentials were refused.
     Refused = 77,
-    /// The INI, the template or a host entry is wrong.
+    /// The INI, the template, a host entry or a trace is wrong.
     Config = 78,
 }
 

@@ -154,6 +154,35 @@ machine that autoscaler launched leaves, and never one of the last min_hosts.
 ",
     },
     Topic {
+        name: "simulate",
+        arguments: "<trace>",
+        summary: "Replay a CPU trace: when would it scale, and at what cost",
+        details: "\
+Replays a trace through the code that decides, with the settings of the INI, and prints
+when it would have scaled, machine-hours, and the time over the threshold. A trace is CSV
+(time,percent; or time and a column per machine), or what `sar -u`, `sadf` or `sadf -d`
+print; - is the standard input. It needs no master, no EC2 and no network.
+
+      --hosts N      the trace is the mean of N machines (1)
+      --start N      machines at the beginning (as many as the trace is of)
+      --boot-time T  from the launch until a machine serves (1m)
+      --spread P     the busiest machine is P percent over the mean (0)
+      --svg FILE     draw it as well
+
+In the place of the INI's [scaling], one value or, to compare, several (40,50,60):
+
+      --threshold P
+      --window T
+      --cooldown T
+      --min-hosts N
+      --max-hosts N
+      --scale-down-threshold P
+      --scale-down-window T
+      --scale-down-cooldown T
+      --sample-interval T
+",
+    },
+    Topic {
         name: "ssh-gate",
         arguments: "",
         summary: "On a HAProxy host: the forced command of the app servers' key",

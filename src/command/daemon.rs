@@ -44,6 +44,27 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     }
 }
 
+/// The settings that decide in a daemon; see [`Settings`] for what is no setting of the INI.
+pub fn settings(config: &Config, ec2: bool, by_group: bool, repair_delay: Duration) -> Settings {
+    Settings {
+        threshold: config.scaling.threshold,
+        window: config.scaling.window,
+        scale_down_threshold: config.scaling.scale_down_threshold,
+        scale_down_window: config.scaling.scale_down_window,
+        sample_interval: config.scaling.sample_interval,
+        servers: config.haproxy.servers.clone(),
+        fleet: fleet::Rules {
+            boot_timeout: config.machine.boot_timeout,
+            cooldown: config.scaling.cooldown,
+            max_hosts: config.scaling.max_hosts,
+            max_launches_per_day: config.scaling.max_launches_per_day,
+            by_group,
+        },
+        ec2,
+        repair_delay,
+    }
+}
+
 /// Takes a sample every interval.
 struct Sampler {
     stat: StatFile,
@@ -127,23 +148,8 @@ impl Body {
     pub fn start(config: Arc<Config>, log: Log) -> Result<Body, Error> {
         let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
         worker.check_ready()?;
-        let settings = Settings {
-            threshold: config.scaling.threshold,
-            window: config.scaling.window,
-            scale_down_threshold: config.scaling.scale_down_threshold,
-            scale_down_window: config.scaling.scale_down_window,
-            sample_interval: config.scaling.sample_interval,
-            servers: config.haproxy.servers.clone(),
-            fleet: fleet::Rules {
-                boot_timeout: config.machine.boot_timeout,
-                cooldown: config.scaling.cooldown,
-                max_hosts: config.scaling.max_hosts,
-                max_launches_per_day: config.scaling.max_launches_per_day,
-                by_group: worker.has_group(),
-            },
-            ec2: worker.asks_ec2(),
-            repair_delay: config.master.lease.mul_f64(machine::random_share()?),
-        };
+        let repair_delay = config.master.lease.mul_f64(machine::random_share()?);
+        let settings = settings(&config, worker.asks_ec2(), worker.has_group(), repair_delay);
         let identity = Identity {
             node: machine::host_name()?,
             secret: config.cluster.secret.clone(),

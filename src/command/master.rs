@@ -43,14 +43,9 @@ enum Event {
     Servers(Vec<String>),
 }
 
-pub fn run(config: Config, log: Log) -> Result<(), Error> {
-    let config = &Arc::new(config);
-    let name = machine::host_name()?;
-    let state = StateFile::in_dir(&config.master.state)?;
-    let now = Instant::now();
-    let (saved, decisions) = state.load()?.unzip();
-    let restarted = saved.is_some();
-    let rules = Rules {
+/// The settings that decide in a master.
+pub fn rules(config: &Config) -> Rules {
+    Rules {
         lease: config.master.lease,
         cooldown: config.scaling.cooldown,
         scale_down_cooldown: config.scaling.scale_down_cooldown,
@@ -58,8 +53,17 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
         max_launches_per_day: config.scaling.max_launches_per_day,
         min_hosts: config.scaling.min_hosts,
         room: ROOM * config.scaling.threshold,
-    };
-    let arbiter = Arbiter::new(rules, saved, now);
+    }
+}
+
+pub fn run(config: Config, log: Log) -> Result<(), Error> {
+    let config = &Arc::new(config);
+    let name = machine::host_name()?;
+    let state = StateFile::in_dir(&config.master.state)?;
+    let now = Instant::now();
+    let (saved, decisions) = state.load()?.unzip();
+    let restarted = saved.is_some();
+    let arbiter = Arbiter::new(rules(config), saved, now);
     let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
     master.history.recall(&decisions.unwrap_or_default(), now);
     let (send, events) = mpsc::sync_channel(EVENTS);

@@ -12,6 +12,7 @@ mod master;
 mod prune;
 mod remove_host;
 mod scale;
+mod simulate;
 mod ssh_gate;
 mod status;
 
@@ -65,22 +66,26 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
             level,
             command: ssh_gate::command()?,
         }),
+        Command::Simulate(asked) => simulate::run(&path, &asked),
         Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
     }
 }
 
-/// Reads the INI.
+/// Reads the settings of the INI.
 fn load(path: &Path) -> Result<Config, Error> {
+    Config::parse(path, &read_ini(path)?)
+}
+
+fn read_ini(path: &Path) -> Result<String, Error> {
     let bytes = fs::read(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => Error::config(path.display(), "not found; `autoscaler init` makes one"),
         _ => Error::io(path.display(), e),
     })?;
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
         Error::config(format!("{}:{line}", path.display()), "is not UTF-8")
-    })?;
-    Config::parse(path, &text)
+    })
 }
 
 /// Reads the INI for a command that runs for long: its secrets must be its owner's alone.

@@ -1,9 +1,9 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
 mod keys;
+mod secrets;
 mod values;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -119,30 +119,24 @@ pub struct Haproxy {
     pub reload_command: String,
 }
 
-// Written out, so that no secret reaches a log through `{:?}`.
-impl fmt::Debug for Aws {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Aws {{ region: {:?}, endpoint_url: {:?}, .. }}",
-            self.region, self.endpoint_url
-        )
-    }
-}
-
-impl fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cluster {{ name: {:?}, .. }}", self.name)
-    }
-}
-
 impl Config {
     /// Reads the settings out of `text`, which stands in the file `path`.
     ///
     /// # Errors
     /// The first thing wrong, as `<file>:<line>: …`.
     pub fn parse(path: &Path, text: &str) -> Result<Config, Error> {
-        let v = Values::read(path, text, KEYS)?;
+        Config::parse_with(path, text, &[])
+    }
+
+    /// The same, with these keys of `[scaling]` set to these values, whatever the file says.
+    ///
+    /// # Errors
+    /// As above; usage, where the command line's values are wrong.
+    pub fn parse_with(path: &Path, text: &str, scaling: &[(&str, &str)]) -> Result<Config, Error> {
+        let mut v = Values::read(path, text, KEYS)?;
+        for (key, value) in scaling {
+            v.set("scaling", key, value);
+        }
         let config = Config {
             path: path.into(),
             aws: Aws {
@@ -251,17 +245,6 @@ impl Config {
             ));
         }
         Ok(())
-    }
-
-    /// Does the file hold something that only its owner should read?
-    pub fn has_secret(&self) -> bool {
-        [
-            &self.aws.secret_key,
-            &self.aws.session_token,
-            &self.cluster.secret,
-        ]
-        .iter()
-        .any(|secret| !secret.is_empty())
     }
 
     /// The directory that holds the INI, `hosts.d/` and the template.

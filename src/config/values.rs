@@ -7,6 +7,9 @@ use crate::core::ini::{self, Item};
 use crate::core::{duration, words};
 use crate::error::Error;
 
+/// In the place of a line of the file.
+const COMMAND_LINE: usize = 0;
+
 /// What the file says, over what the table of keys says.
 pub struct Values {
     path: PathBuf,
@@ -44,6 +47,17 @@ impl Values {
             items,
             keys,
         })
+    }
+
+    /// Puts a value from the command line in the place of the file's.
+    pub fn set(&mut self, section: &str, key: &str, value: &str) {
+        self.items.retain(|i| i.section != section || i.key != key);
+        self.items.push(Item {
+            section: section.into(),
+            key: key.into(),
+            value: value.into(),
+            line: COMMAND_LINE,
+        });
     }
 
     fn item(&self, section: &str, key: &str) -> Option<&Item> {
@@ -92,6 +106,9 @@ impl Values {
     pub fn error(&self, section: &str, key: &str, cause: &str) -> Error {
         let path = self.path.display();
         match self.item(section, key) {
+            Some(item) if item.line == COMMAND_LINE => {
+                Error::usage(format!("--{}", key.replace('_', "-")), cause)
+            }
             Some(item) => Error::config(format!("{path}:{}", item.line), format!("{key}: {cause}")),
             None => Error::config(path, format!("{key}: {cause}")),
         }

@@ -19,6 +19,7 @@ pub mod membership;
 pub mod node;
 pub mod protocol;
 pub mod prune;
+pub mod replay;
 pub mod report;
 pub mod runtime;
 pub mod shortage;

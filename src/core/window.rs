@@ -3,10 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// Samples are kept in millionths of a percent: then their sum can be kept too, without the
+/// errors that fractions would gather in it.
+const MILLION: f64 = 1e6;
+
 /// The newest CPU samples, as many as the window has intervals.
 #[derive(Debug, Clone)]
 pub struct Window {
-    samples: VecDeque<f64>,
+    samples: VecDeque<u32>,
+    sum: u64,
     length: usize,
 }
 
@@ -16,6 +21,7 @@ impl Window {
         let intervals = length.as_millis().div_ceil(interval.as_millis().max(1)).max(1);
         Window {
             samples: VecDeque::new(),
+            sum: 0,
             length: usize::try_from(intervals).unwrap_or(usize::MAX),
         }
     }
@@ -23,9 +29,11 @@ impl Window {
     /// Takes a sample, 0 to 100; the oldest leaves when the window is full.
     pub fn push(&mut self, percent: f64) {
         if self.samples.len() == self.length {
-            self.samples.pop_front();
+            self.sum -= self.samples.pop_front().map_or(0, u64::from);
         }
-        self.samples.push_back(percent);
+        let sample = (percent * MILLION).round() as u32;
+        self.sum += u64::from(sample);
+        self.samples.push_back(sample);
     }
 
     /// The mean of a full window, 0 to 100; `None` until it is full.
@@ -35,13 +43,13 @@ impl Window {
 
     /// The mean of what there is; `None` without a sample.
     pub fn mean_so_far(&self) -> Option<f64> {
-        let sum: f64 = self.samples.iter().sum();
-        (!self.samples.is_empty()).then(|| sum / self.samples.len() as f64)
+        (!self.samples.is_empty()).then(|| self.sum as f64 / (self.samples.len() as f64 * MILLION))
     }
 
     /// Begins a new window.
     pub fn clear(&mut self) {
         self.samples.clear();
+        self.sum = 0;
     }
 }
 

@@ -34,6 +34,20 @@ impl Node {
         (calm && !self.stays).then_some(Wish::Shrink)
     }
 
+    /// What such a change would go by: the mean CPU, if the window is full, the window and the
+    /// threshold, percentages both.
+    pub fn grounds(&self, wish: Wish) -> (Option<f64>, Duration, f64) {
+        let settings = &self.settings;
+        match wish {
+            Wish::Grow => (self.window.mean(), settings.window, settings.threshold),
+            Wish::Shrink => (
+                self.calm.mean(),
+                settings.scale_down_window,
+                settings.scale_down_threshold,
+            ),
+        }
+    }
+
     /// Begins to ask when there is a need and nothing stands against it.
     pub(super) fn consider(&mut self, now: Instant) {
         if !matches!(self.phase, Phase::Watching) {
@@ -50,19 +64,10 @@ impl Node {
             }
             return;
         }
-        let (what, mean, window, threshold) = match wish {
-            Wish::Grow => (
-                "up",
-                self.window.mean(),
-                self.settings.window,
-                self.settings.threshold,
-            ),
-            Wish::Shrink => (
-                "down",
-                self.calm.mean(),
-                self.settings.scale_down_window,
-                self.settings.scale_down_threshold,
-            ),
+        let (mean, window, threshold) = self.grounds(wish);
+        let what = match wish {
+            Wish::Grow => "up",
+            Wish::Shrink => "down",
         };
         if let Some(mean) = mean.filter(|_| !self.refused_before(wish)) {
             let window = window.as_secs_f64();

@@ -1,0 +1,427 @@
+//! A site replayed: the real [`Node`]s and the real [`Master`] on a clock of their own, under
+//! the load of a trace. What is a model here, and not the program, is the load (shared among the
+//! machines that serve, the excess lost), the launch (it never fails and takes a fixed time)
+//! and the wires (they lose nothing). A machine that leaves is gone at once.
+
+mod chart;
+mod clock;
+mod formats;
+mod report;
+mod trace;
+
+use std::time::{Duration, Instant};
+
+use super::fleet::{Instance, Listed, Survey};
+use super::lease::{self, Arbiter, PeerId, Wish};
+use super::master::{Master, Output};
+use super::node::{Action, Machine, Node, Outcome, Settings, Step};
+use super::protocol::{FromMaster, FromNode, Reason};
+pub use chart::svg;
+pub use formats::MOST_MACHINES;
+pub use report::text;
+pub use trace::{Trace, parse};
+
+const MASTER: &str = "lb1";
+/// Between the launch of the first machines and the beginning, in seconds.
+const LONG_AGO: u64 = 365 * 24 * 3600;
+/// For so long EC2 lists what is terminated.
+const TERMINATED_LISTED: Duration = Duration::from_secs(3600);
+const NONCE: &str = "00000000000000000000000000000000";
+
+/// What the trace does not say.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// At the beginning.
+    pub machines: usize,
+    /// From the launch until a machine serves.
+    pub boot: Duration,
+    /// Percent by which the busiest machine is over the mean, and the idlest under it.
+    pub spread: f64,
+}
+
+/// The settings of one run.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How it differs from the others.
+    pub title: String,
+    pub node: Settings,
+    pub master: lease::Rules,
+}
+
+/// Something that happened, at a time since the beginning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub at: Duration,
+    /// The machines before and after, those that boot included.
+    pub from: usize,
+    pub to: usize,
+    pub why: String,
+}
+
+/// What came of a policy.
+#[derive(Debug)]
+pub struct Run {
+    pub title: String,
+    /// Percent.
+    pub threshold: f64,
+    pub events: Vec<Event>,
+    /// From when on how many machines served.
+    pub serving: Vec<(Duration, usize)>,
+    /// The busiest machine's load over the mean, as a share of it, where there are several.
+    pub spread: f64,
+    /// Each boot: its beginning and its end, and how many served.
+    pub boots: Vec<(Duration, Duration, usize)>,
+    /// When the busiest machine was at the threshold or over it.
+    pub over: Vec<(Duration, Duration)>,
+    /// When it had as much to do as it could, or more.
+    pub full: Vec<(Duration, Duration)>,
+    /// Its highest load, in percent, over 100 where it had more to do than it could; and when.
+    pub worst: (f64, Duration),
+    pub peak: usize,
+    /// From launch to the end of each machine, summed.
+    pub machine_time: Duration,
+}
+
+/// Replays `trace` under `policy`. `start` is any instant: all others follow from it.
+pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run {
+    let rules = policy.master.clone();
+    let mut world = World {
+        start,
+        now: Duration::ZERO,
+        boot: model.boot,
+        spread: model.spread / 100.0,
+        policy,
+        master: Master::new(MASTER.into(), String::new(), Arbiter::new(rules, None, start)),
+        machines: Vec::new(),
+        joined: 0,
+        left: Vec::new(),
+        booting: None,
+        held: false,
+        load: 0.0,
+        run: Run {
+            title: policy.title.clone(),
+            threshold: policy.node.threshold,
+            events: Vec::new(),
+            serving: Vec::new(),
+            spread: model.spread / 100.0,
+            boots: Vec::new(),
+            over: Vec::new(),
+            full: Vec::new(),
+            worst: (0.0, Duration::ZERO),
+            peak: 0,
+            machine_time: Duration::ZERO,
+        },
+    };
+    for _ in 0..model.machines {
+        world.join(0);
+    }
+    let mut spans = trace.spans.iter().peekable();
+    while world.now < trace.length {
+        while let Some((_, load)) = spans.next_if(|(begin, _)| *begin <= world.now) {
+            world.load = *load;
+        }
+        let next = spans.peek().map_or(trace.length, |(begin, _)| *begin);
+        world.pass(next.min(trace.length));
+        world.act();
+    }
+    world.run
+}
+
+/// One app server.
+struct Server {
+    peer: PeerId,
+    node: Node,
+    /// By the clock of [`World::survey`], in seconds.
+    launched_at: u64,
+    next_sample: Duration,
+    /// Its CPU's use since the last sample, in percent times milliseconds.
+    busy: f64,
+}
+
+struct World<'a> {
+    start: Instant,
+    now: Duration,
+    boot: Duration,
+    spread: f64,
+    policy: &'a Policy,
+    master: Master,
+    /// Those that serve, the oldest first.
+    machines: Vec<Server>,
+    joined: PeerId,
+    /// Those that have left: when they were launched, and when they were gone.
+    left: Vec<(PeerId, u64, Duration)>,
+    /// When the machine on its way is there, and who launched it.
+    booting: Option<(Duration, PeerId)>,
+    /// That there are too few machines and may not be more has been noted since the last change.
+    held: bool,
+    /// Percent of one machine, summed over all.
+    load: f64,
+    run: Run,
+}
+
+impl World<'_> {
+    fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    fn fleet(&self) -> usize {
+        self.machines.len() + usize::from(self.booting.is_some())
+    }
+
+    /// How far the busiest machine is over the mean, as a share of it.
+    fn uneven(&self) -> f64 {
+        if self.machines.len() > 1 { self.spread } else { 0.0 }
+    }
+
+    /// A machine serves, and its daemon has found the master.
+    fn join(&mut self, launched_at: u64) {
+        self.joined += 1;
+        let peer = self.joined;
+        let now = self.instant();
+        let mut node = Node::new(self.policy.node.clone(), now);
+        self.master.opened(peer);
+        self.master
+            .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, now);
+        node.connected(1, MASTER, now);
+        self.machines.push(Server {
+            peer,
+            node,
+            launched_at,
+            next_sample: self.now + self.policy.node.sample_interval,
+            busy: 0.0,
+        });
+        self.count();
+    }
+
+    /// Takes down how many serve now.
+    fn count(&mut self) {
+        self.run.serving.pop_if(|(at, _)| *at == self.now);
+        self.run.serving.push((self.now, self.machines.len()));
+        self.run.peak = self.run.peak.max(self.fleet());
+    }
+
+    /// Time goes on to whatever is next, `limit` at the latest.
+    fn pass(&mut self, limit: Duration) {
+        let mut next = limit;
+        for server in &self.machines {
+            let deadline = server.node.deadline().saturating_duration_since(self.start);
+            next = next.min(server.next_sample).min(deadline);
+        }
+        let expiry = self.master.deadline();
+        for at in expiry
+            .map(|at| at.saturating_duration_since(self.start))
+            .into_iter()
+            .chain(self.booting.map(|(ready, _)| ready))
+        {
+            next = next.min(at);
+        }
+        let passed = next.saturating_sub(self.now);
+        if passed.is_zero() {
+            return;
+        }
+        let serving = self.machines.len().max(1) as f64;
+        let mean = self.load / serving;
+        let milliseconds = passed.as_secs_f64() * 1000.0;
+        let step = 2.0 * self.spread / (serving - 1.0).max(1.0);
+        let uneven = self.uneven();
+        for (rank, server) in self.machines.iter_mut().enumerate() {
+            let share = mean * (1.0 + uneven - step * rank as f64);
+            server.busy += share.clamp(0.0, 100.0) * milliseconds;
+        }
+        let busiest = mean * (1.0 + uneven);
+        if busiest >= self.policy.node.threshold {
+            mark(&mut self.run.over, self.now, next);
+        }
+        if busiest >= 100.0 {
+            mark(&mut self.run.full, self.now, next);
+        }
+        if busiest > self.run.worst.0 {
+            self.run.worst = (busiest, self.now);
+        }
+        self.run.machine_time += passed * self.fleet() as u32;
+        self.now = next;
+    }
+
+    /// Does what is due now.
+    fn act(&mut self) {
+        let now = self.instant();
+        if let Some((_, peer)) = self.booting.take_if(|(ready, _)| *ready <= self.now) {
+            self.finish(peer, Outcome::Booted(machine(self.joined + 1), Ok(())));
+        }
+        let out = self.master.tick(now);
+        self.deliver(out);
+        for peer in self.machines.iter().map(|s| s.peer).collect::<Vec<_>>() {
+            let (here, interval) = (self.now, self.policy.node.sample_interval);
+            let Some(server) = self.server(peer) else { continue };
+            if server.node.deadline() <= now {
+                server.node.tick(now);
+            }
+            if server.next_sample <= here {
+                server.next_sample = here + interval;
+                let percent = server.busy / (interval.as_secs_f64() * 1000.0);
+                server.busy = 0.0;
+                server.node.sampled(percent.min(100.0), now);
+            }
+            self.carry_out(peer);
+        }
+    }
+
+    fn server(&mut self, peer: PeerId) -> Option<&mut Server> {
+        self.machines.iter_mut().find(|server| server.peer == peer)
+    }
+
+    /// Does what a node wants done, until it wants nothing more.
+    fn carry_out(&mut self, peer: PeerId) {
+        while let Some(server) = self.server(peer) {
+            let actions = server.node.actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Send(_, message) => self.send(peer, &message),
+                    Action::Run(step) => self.step(peer, step),
+                    Action::Say(_) | Action::End(_) => {}
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, message: &FromNode) {
+        let now = self.instant();
+        let out = self
+            .master
+            .line(peer, &message.to_string(), self.machines.len(), NONCE, now);
+        let full = |output: &Output| matches!(output, Output::Send(to, FromMaster::Wait { reason: Reason::Full, .. }) if *to == peer);
+        if *message == FromNode::Scale && !self.held && out.iter().any(full) {
+            let why = self.reason(peer, Wish::Grow) + ", but max_hosts is reached";
+            self.note(self.fleet(), why);
+        }
+        self.deliver(out);
+    }
+
+    fn deliver(&mut self, out: Vec<Output>) {
+        let now = self.instant();
+        for output in out {
+            if let Output::Send(peer, message) = output
+                && let Some(server) = self.server(peer)
+            {
+                server.node.heard(1, message, now);
+            }
+        }
+    }
+
+    fn note(&mut self, to: usize, why: String) {
+        self.held = to == self.fleet();
+        let (at, from) = (self.now, self.fleet());
+        self.run.events.push(Event { at, from, to, why });
+    }
+
+    /// What made this node ask.
+    fn reason(&mut self, peer: PeerId, wish: Wish) -> String {
+        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(wish)) else {
+            return String::new();
+        };
+        format!(
+            "CPU at {:.0}% over {} s",
+            mean.unwrap_or(0.0),
+            window.as_secs_f64()
+        )
+    }
+
+    fn finish(&mut self, peer: PeerId, outcome: Outcome) {
+        let now = self.instant();
+        if let Some(server) = self.server(peer) {
+            server.node.finished(outcome, now);
+        }
+        self.carry_out(peer);
+    }
+
+    fn step(&mut self, peer: PeerId, step: Step) {
+        let told = vec![(MASTER.to_string(), Ok(()))];
+        let outcome = match step {
+            Step::Survey => Outcome::Surveyed(Ok(self.survey())),
+            Step::Launch { .. } => {
+                let why = self.reason(peer, Wish::Grow);
+                self.note(self.fleet() + 1, why);
+                let ready = self.now + self.boot;
+                self.booting = Some((ready, peer));
+                self.run.boots.push((self.now, ready, self.machines.len()));
+                self.run.peak = self.run.peak.max(self.fleet());
+                Outcome::Launched(Ok(machine(self.joined + 1)))
+            }
+            Step::Enter { machine, .. } => {
+                let launched = self.now.saturating_sub(self.boot);
+                self.join(LONG_AGO + launched.as_secs());
+                Outcome::Entered(machine, told)
+            }
+            Step::Identify => Outcome::Identified(Ok(machine(peer))),
+            Step::Drain { machine, .. } => {
+                let why = self.reason(peer, Wish::Shrink);
+                self.note(self.fleet() - 1, why);
+                Outcome::Drained(machine, told)
+            }
+            Step::Depart { machine } => Outcome::Departed(machine, Ok(())),
+            // `act` knows when it is over, and the rest is for what can't go wrong here.
+            _ => return,
+        };
+        let gone = matches!(outcome, Outcome::Departed(..));
+        self.finish(peer, outcome);
+        if gone {
+            self.master.closed(peer);
+            let now = self.now;
+            let gone = self.machines.extract_if(.., |server| server.peer == peer);
+            self.left
+                .extend(gone.map(|server| (peer, server.launched_at, now)));
+            self.count();
+        }
+    }
+
+    /// What EC2 and HAProxy would say of the machines.
+    fn survey(&self) -> Survey {
+        let instance = |peer: PeerId, launched_at, gone: bool| Instance {
+            id: format!("i-{peer}"),
+            live: !gone,
+            gone,
+            address: Some("10.0.0.1".into()).filter(|_| !gone),
+            launched_at,
+        };
+        let live = self
+            .machines
+            .iter()
+            .map(|s| instance(s.peer, s.launched_at, false));
+        let listed_still = |at: Duration| self.now < at + TERMINATED_LISTED;
+        let gone = self.left.iter().filter(|(.., at)| listed_still(*at));
+        let gone = gone.map(|(peer, launched_at, _)| instance(*peer, *launched_at, true));
+        let listed = |server: &Server| Listed {
+            name: format!("app{}", server.peer),
+            address: "10.0.0.1".into(),
+            port: Some(80),
+            instance: Some(format!("i-{}", server.peer)),
+        };
+        Survey {
+            now: LONG_AGO + self.now.as_secs(),
+            instances: live.chain(gone).collect(),
+            listings: vec![Some(self.machines.iter().map(listed).collect())],
+        }
+    }
+}
+
+fn machine(peer: PeerId) -> Machine {
+    Machine {
+        instance: Some(format!("i-{peer}")),
+        host: "10.0.0.1".into(),
+        port: 80,
+    }
+}
+
+/// Adds a time to those before it, as one where they touch.
+fn mark(times: &mut Vec<(Duration, Duration)>, begin: Duration, end: Duration) {
+    match times.last_mut() {
+        Some((_, last)) if *last == begin => *last = end,
+        _ => times.push((begin, end)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

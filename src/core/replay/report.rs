@@ -1,0 +1,127 @@
+//! What came of each policy, as text: what happened when, and a table to compare by.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::{Model, Run, Trace};
+
+/// The report. `name` is the trace's.
+pub fn text(name: &str, trace: &Trace, model: &Model, runs: &[Run]) -> String {
+    let mut out = format!(
+        "{name}: {} to {}, {}\n{}\n",
+        trace.face.text(Duration::ZERO),
+        trace.face.text(trace.length),
+        recorded(trace),
+        assumed(model),
+    );
+    for note in &trace.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    for run in runs {
+        let _ = writeln!(out, "\n{}", run.title);
+        for event in &run.events {
+            let sign = if event.from == event.to { "= " } else { "->" };
+            let _ = writeln!(
+                out,
+                "  {}  {:>3} {sign} {:<3}  {}",
+                trace.face.text(event.at),
+                event.from,
+                event.to,
+                event.why
+            );
+        }
+        if run.events.is_empty() {
+            out += "  no change\n";
+        }
+    }
+    out.push('\n');
+    let head = [
+        "",
+        "up",
+        "down",
+        "machine-hours",
+        "over threshold",
+        "at 100%",
+        "worst load",
+        "most machines",
+    ];
+    let mut rows = vec![head.map(String::from)];
+    rows.extend(runs.iter().map(row));
+    let widths: Vec<usize> = (0..head.len())
+        .map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in &rows {
+        let mut line = format!("{:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            let _ = write!(line, "  {cell:>width$}");
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+fn row(run: &Run) -> [String; 8] {
+    let changes = |up: bool| {
+        let found = run
+            .events
+            .iter()
+            .filter(|e| if up { e.to > e.from } else { e.to < e.from });
+        found.count().to_string()
+    };
+    [
+        run.title.clone(),
+        changes(true),
+        changes(false),
+        hours(run),
+        minutes(&run.over),
+        minutes(&run.full),
+        format!("{:.0}%", run.worst.0),
+        run.peak.to_string(),
+    ]
+}
+
+fn hours(run: &Run) -> String {
+    let hours = run.machine_time.as_secs_f64() / 3600.0;
+    format!("{hours:.0$}", if hours < 10.0 { 2 } else { 1 })
+}
+
+/// What a run comes to, in one line.
+pub fn numbers(run: &Run) -> String {
+    let [_, up, down, hours, over, full, worst, peak] = row(run);
+    let machines = if peak == "1" { "machine" } else { "machines" };
+    format!(
+        "{hours} machine-hours · {over} over the threshold, {full} at 100% · worst load {worst} · \
+         at most {peak} {machines} · {up} up, {down} down"
+    )
+}
+
+/// How the trace was recorded.
+pub fn recorded(trace: &Trace) -> String {
+    let (lowest, mean, highest) = trace.range;
+    let machines = machines(trace.machines);
+    format!("{machines} at {lowest:.0}% to {highest:.0}% CPU, {mean:.0}% on average")
+}
+
+/// What the model takes for granted.
+pub fn assumed(model: &Model) -> String {
+    let spread = match model.spread {
+        0.0 => "all equally busy".to_string(),
+        spread => format!("the busiest {spread}% over the mean"),
+    };
+    format!(
+        "starts with {}, {} s from launch to service, {spread}",
+        machines(model.machines),
+        model.boot.as_secs_f64(),
+    )
+}
+
+fn machines(count: usize) -> String {
+    format!("{count} machine{}", if count == 1 { "" } else { "s" })
+}
+
+/// The sum of the times.
+fn minutes(times: &[(Duration, Duration)]) -> String {
+    let sum: Duration = times.iter().map(|(begin, end)| *end - *begin).sum();
+    format!("{:.1} min", sum.as_secs_f64() / 60.0)
+}

@@ -1,0 +1,291 @@
+"""`simulate`: traces as sysstat writes them, the decisions of a real daemon, the report and the picture."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from cli import environment, refusal, run
+from conftest import ROOT
+from lab import wait_until
+from peers import Master
+
+RECORDED = ROOT / "tests/traces"
+SHIPPED = ROOT / "packaging/traces"
+SADC = "/usr/lib/sysstat/sadc"
+EVENT = re.compile(r"^  (\S.*?)  +(\d+) (->|= ) +(\d+) +(.*)$", re.M)
+
+
+def events(report):
+    """(time, from, to) of each change."""
+    return [(time, int(before), int(after)) for time, before, _, after, _ in EVENT.findall(report)]
+
+
+def trace(cli, rows):
+    path = cli.dir / "trace.csv"
+    path.write_text("time,percent\n" + "".join(f"{time},{percent}\n" for time, percent in rows))
+    return path
+
+
+# What sysstat writes
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A recording of this machine by sysstat itself, with a restart in the middle."""
+    path = tmp_path_factory.mktemp("sysstat") / "sa"
+    for arguments in (["1", "4", path], [path], ["1", "3", path]):
+        subprocess.run([SADC, *arguments], check=True, env=environment(), stdout=subprocess.DEVNULL)
+    return path
+
+
+def sysstat(*argv, **extra):
+    return subprocess.run(argv, check=True, capture_output=True, env=environment(LC_ALL="C", TZ="UTC", **extra)).stdout
+
+
+def test_every_output_of_sysstat_tells_the_same(cli, recording):
+    loads = [each["cpu-load"][0] for each in json.loads(sysstat("sadf", "-j", recording, "--", "-u"))
+             ["sysstat"]["hosts"][0]["statistics"] if each.get("cpu-load")]
+    assert len(loads) >= 4
+    busy = [100 - each["idle"] - each["iowait"] for each in loads]
+    texts = {"-": sysstat("sar", "-u", "-f", recording),
+             "ISO": sysstat("sar", "-u", "-f", recording, S_TIME_FORMAT="ISO"),
+             "headers": sysstat("sar", "-u", "-f", recording, S_REPEAT_HEADER="1"),
+             "pretty": sysstat("sar", "--pretty", "-u", "-f", recording),
+             "all CPUs": sysstat("sar", "-u", "ALL", "-P", "ALL", "-f", recording),
+             "all": sysstat("sar", "-A", "-f", recording)}
+    for options in ([], ["-p"], ["-h"], ["-d"], ["-d", "-U"], ["-d", "-T"]):
+        for more in ([], ["-P", "ALL"], ["-r"]):
+            texts[str(options + more)] = sysstat("sadf", *options, recording, "--", "-u", *more)
+    for name, text in texts.items():
+        picture = cli.dir / "x.svg"
+        done = subprocess.run(cli.argv("simulate", "-", "--threshold", "99", "--svg", picture), input=text,
+                              capture_output=True, env=environment())
+        assert (done.returncode, done.stderr) == (0, b""), name
+        lowest, highest = map(float, re.search(rb"machine at (\d+)% to (\d+)% CPU", done.stdout).groups())
+        # `--pretty` and the rounding of two parts cost a little.
+        assert abs(lowest - min(busy)) < 1.2 and abs(highest - max(busy)) < 1.2, (name, busy, done.stdout)
+        assert done.stdout.startswith(b"stdin: ")
+
+
+def test_recordings_of_other_languages(cli):
+    """Real output with a 12-hour clock and with decimal commas: the same recording each time."""
+    pictures = {}
+    for path in sorted(RECORDED.iterdir()):
+        picture = cli.dir / f"{path.name}.svg"
+        report = cli("simulate", path, "--window", "2s", "--boot-time", "1s", "--cooldown", "1s", "--svg", picture)
+        assert [change[1:] for change in events(report)] == [(1, 2), (2, 3)], report
+        pictures[path.name] = re.search(r'<path class="load" d="(.*?)"', picture.read_text())[1]
+    assert len(pictures) == 4 and len(set(pictures.values())) == 1
+
+
+# The same decisions as the daemon's
+
+def cpu(busy, idle):
+    return f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 {busy} 0 0 {idle} 0 0 0 0 0 0\nintr 0\n"
+
+
+class Feeder:
+    """A /proc/stat that a daemon reads just when it is given something to read: pipes with a name, one a reading."""
+
+    def __init__(self, directory):
+        self.path = directory / "stat"
+        directory.mkdir()
+        self.busy = self.idle = 1000
+        self._renew()
+
+    def _renew(self):
+        following = self.path.with_name("next")
+        os.mkfifo(following)
+        following.rename(self.path)
+
+    def wait(self, alive):
+        """Until the daemon wants to read, so has worked through all it has read before; returns the pipe."""
+        def reader():
+            assert alive()
+            try:
+                return os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                return None  # not yet
+
+        return wait_until(reader, 30, "the daemon reads its CPU", every=0.002)
+
+    def feed(self, pipe, busy, idle):
+        """More ticks, to the one who opened `pipe`; the next reading is of a pipe of its own."""
+        self.busy, self.idle = self.busy + busy, self.idle + idle
+        self._renew()
+        os.write(pipe, cpu(self.busy, self.idle).encode())
+        os.close(pipe)
+
+
+@pytest.mark.parametrize("samples", [
+    [20] * 12 + [90] * 20,
+    [int(30 + n * 1.5) for n in range(40)],
+    [(n * 37 + n * n * 11) % 90 for n in range(60)] + [75] * 15,
+], ids=["step", "ramp", "noise"])
+def test_a_real_daemon_decides_at_the_same_sample(binary, tmp_path, cli, samples):
+    report = cli("simulate", trace(cli, enumerate(samples)), "--threshold", "55", "--window", "10s")
+    time = events(report)[0][0]
+    hours, minutes, seconds = map(int, time.split(":"))
+    foretold = hours * 3600 + minutes * 60 + seconds  # the n-th sample ends n seconds after the beginning
+
+    with Master(binary, tmp_path / "master") as master:
+        ini = tmp_path / "daemon.ini"
+        ini.write_text(f"[machine]\nscale_up_command = true\n[master]\ntunnel_ports = {master.port}\n[cluster]\n"
+                       f"secret = {master.secret}\n[haproxy]\nservers = lb1\n[scaling]\nprocfs = {tmp_path}/proc\nthreshold = 55\n"
+                       "sample_interval = 20ms\nwindow = 200ms\n")
+        ini.chmod(0o600)
+        log = tmp_path / "daemon.log"
+        feeder = Feeder(tmp_path / "proc")
+        with open(log, "wb") as out:
+            daemon = subprocess.Popen([binary, "-c", ini, "daemon"], env=environment(), stdin=subprocess.DEVNULL,
+                                      stdout=out, stderr=out)
+        try:
+            def wait():
+                return feeder.wait(lambda: daemon.poll() is None)
+
+            decided = None
+            pipe = wait()
+            while "connected" not in log.read_text():
+                feeder.feed(pipe, 0, 0)  # without a tick between them, two readings are no sample
+                pipe = wait()
+            feeder.feed(pipe, 0, 0)
+            pipe = wait()
+            for number, percent in enumerate(samples, 1):
+                feeder.feed(pipe, percent, 100 - percent)
+                pipe = wait()
+                if "scale-up: CPU at" in log.read_text():
+                    decided = number
+                    break
+            os.close(pipe)
+            wait_until(lambda: "may add a machine" in master.log.read_text(), 10, "the master grants")
+        finally:
+            daemon.kill()
+            daemon.wait(10)
+        assert decided is not None, log.read_text()
+        assert decided == foretold, report
+
+
+# The report
+
+def test_by_hand(cli):
+    report = cli("simulate", trace(cli, [(0, 0), (100, 60), (600, 60)]), "--hosts", 2)
+    assert events(report) == [("00:01:49", 2, 3)]
+    assert "CPU at 54% over 10 s" in report
+    [row] = re.findall(r"^threshold 50%  .*", report, re.M)
+    # 2 machines for 1100 s, one more from 109 s on; over the threshold from 100 s until it serves at 169 s.
+    assert row.split()[2:] == ["1", "0", "0.89", "1.1", "min", "0.0", "min", "60%", "3"]
+
+
+def test_a_constant_load_under_the_threshold_changes_nothing(cli):
+    report = cli("simulate", trace(cli, [(minute * 60, 49) for minute in range(600)]), "--hosts", 3)
+    assert events(report) == [] and "no change" in report
+    assert report.splitlines()[-1].split()[2:6] == ["0", "0", "30.0", "0.0"]
+
+
+def test_settings_come_from_the_ini_and_from_options(cli):
+    path = trace(cli, [(0, 45), (600, 45)])
+    assert events(cli("simulate", path)) == []
+    cli.write("[scaling]\nthreshold = 40\nwindow = 30s\n")
+    assert events(cli("simulate", path))[0] == ("00:00:30", 1, 2)
+    report = cli("simulate", path, "--threshold", "40,50", "--window", "5s,60s")
+    titles = [line for line in report.splitlines() if re.fullmatch(r"threshold \d+%, window \S+", line)]
+    assert titles == ["threshold 40%, window 5s", "threshold 40%, window 60s", "threshold 50%, window 5s",
+                      "threshold 50%, window 60s"]
+    assert [time for time, before, _ in events(report) if before == 1] == ["00:00:05", "00:01:00"]
+
+
+@pytest.mark.parametrize("arguments, named", [
+    (["--threshold", "0"], "--threshold"), (["--threshold", "40,,50"], "--threshold"),
+    (["--window", "10ms"], "--window"), (["--scale-down-threshold", "60"], "--scale-down-threshold"),
+    (["--hosts", "0"], "--hosts"), (["--start", "many"], "--start"), (["--spread", "200"], "--spread"),
+    (["--boot-time", "1 day"], "--boot-time"), (["--boot-time", "10m"], "--boot-time"),
+    (["--threshold", "1,2,3,4", "--window", "1s,2s,3s,4s"], "--window"),
+], ids=str)
+def test_usage(cli, arguments, named):
+    assert cli.refused(64, "simulate", trace(cli, [(0, 5), (60, 5)]), *arguments).startswith(f"{named}: ")
+
+
+@pytest.mark.parametrize("text, line, named", [
+    ("", "", "fewer|neither"), ("hello\n", "", "neither CSV"), ("time,percent\n0,5\n60,nan\n", ":3", "nan"),
+    ("0,5\n60,101\n", ":2", "101"), ("0,5\n60,5\n30,5\n", ":3", "not after"), ("0,5\n60,5,6\n", ":2", "fields"),
+    ("0,5\n12 o'clock,5\n", ":2", "o'clock|o\\\\'clock"),
+], ids=repr)
+def test_a_trace_that_is_none_is_refused_with_its_line(cli, text, line, named):
+    path = cli.dir / "trace.csv"
+    path.write_text(text)
+    complaint = cli.refused(78, "simulate", path, "--svg", cli.dir / "x.svg")
+    assert complaint.startswith(f"{path}{line}: ") and re.search(named, complaint)
+
+
+def test_a_trace_or_picture_that_cannot_be_used(cli):
+    assert cli.refused(74, "simulate", cli.dir / "none.csv").startswith(f"{cli.dir}/none.csv: ")
+    path = trace(cli, [(0, 5), (60, 5)])
+    assert "/nonexistent/x.svg" in cli.refused(74, "simulate", path, "--svg", "/nonexistent/x.svg")
+
+
+def test_it_needs_no_ini_where_none_is_installed(binary, cli):
+    path = trace(cli, [(0, 5), (60, 5)])
+    assert "autoscaler init" in refusal(run([binary, "-c", cli.dir / "x.ini", "simulate", path]), 78)
+    if not Path("/etc/autoscaler").exists():
+        assert run([binary, "simulate", path]).returncode == 0
+
+
+# The picture
+
+def test_the_picture(cli):
+    path, picture = SHIPPED / "flash-crowd.csv", cli.dir / "x.svg"
+    arguments = ["simulate", path, "--hosts", 3, "--threshold", "40,60", "--boot-time", "3m", "--svg", picture]
+    report = cli(*arguments)
+    assert picture.stat().st_mode & 0o777 == 0o644
+    text = picture.read_text()
+    cli(*arguments)
+    assert picture.read_text() == text, "the same input, the same bytes"
+    assert "<script" not in text and re.findall(r'(?:href|src|url)[=(]"?([^")]*)', text) == ["#load"] * 2
+    tree = ElementTree.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    words = [each.text for each in tree.iter(f"{space}text")]
+    for wanted in ("flash-crowd.csv: load and machines", "threshold 40%", "threshold 60%", "machines", "time, h:min",
+                   "machines serving", "booting", "time over the threshold", "01:30"):
+        assert wanted in words, wanted
+    # As many boots as the report has changes upwards, and the numbers of its table.
+    boots = [each for each in tree.iter(f"{space}rect") if each.get("class") == "boot"]
+    ups = [change for change in events(report) if change[2] > change[1]]
+    assert ups and len(boots) == len(ups) + 1, "one is in the legend"
+    for row in re.findall(r"^threshold \d+%  .*", report, re.M):
+        hours = row.split()[4]
+        assert any(each.startswith(f"{hours} machine-hours") for each in words), row
+    # Nothing runs out of the picture.
+    for each in tree.iter(f"{space}text"):
+        if each.get("x") and "e" not in (each.get("class") or "").split():
+            assert float(each.get("x")) + 6.3 * len(each.text) < 960 or "m" in each.get("class"), each.text
+
+
+def test_a_name_cannot_leave_its_place_in_the_picture(cli):
+    path = cli.dir / "<script>alert(1)</script>&.csv".replace("/", "|")
+    path.write_text("0,5\n60,5\n")
+    cli("simulate", path, "--svg", cli.dir / "x.svg")
+    tree = ElementTree.fromstring((cli.dir / "x.svg").read_text())
+    assert not list(tree.iter("{http://www.w3.org/2000/svg}script"))
+    assert tree.find("{http://www.w3.org/2000/svg}title").text.endswith(path.name)
+
+
+def test_a_day_of_seconds_is_a_small_picture(cli):
+    rows = [(second, (second * 7919 % 60) + 20) for second in range(86_400)]
+    cli("simulate", trace(cli, rows), "--threshold", "40,50,60", "--svg", cli.dir / "x.svg")
+    assert (cli.dir / "x.svg").stat().st_size < 150_000
+
+
+# The traces that come with it
+
+def test_the_shipped_traces_are_what_their_pattern_makes(tmp_path, cli):
+    (tmp_path / "make.py").write_text((SHIPPED / "make.py").read_text())
+    subprocess.run([sys.executable, tmp_path / "make.py"], check=True)
+    made = sorted(path.name for path in tmp_path.glob("*.csv"))
+    assert made == ["day.csv", "flash-crowd.csv", "slow-leak.csv"]
+    for name in made:
+        assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
+        assert events(cli("simulate", SHIPPED / name, "--hosts", 3)), name
