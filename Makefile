@@ -7,7 +7,7 @@ TARGET ?= x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/release/autoscaler
 PYTHON := target/venv/bin/python
 
-.PHONY: all build demo test check lint bench faults setup clean
+.PHONY: all build demo test check lint bench faults reference setup clean
 
 all: build
 
@@ -41,6 +41,10 @@ bench: setup build
 # Every fault at every step of a scale-up, on real parts: some ten minutes; writes docs/faults.md.
 faults: setup build
 	@$(PYTHON) tests/faults.py $(BINARY)
+
+# The manual page for those who read it on the web.
+reference: setup
+	mandoc -T markdown packaging/autoscaler.1 >docs/reference.md
 
 clean:
 	rm -rf target
