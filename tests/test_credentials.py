@@ -148,7 +148,8 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
     with Site(tmp_path, binary, settings={"scaling": scaling}) as site:
         ec2, [lb], [app] = site.ec2, site.balancers, site.apps
         command = COMMAND.format(image=ec2.image, subnet=next(iter(ec2.subnets.values())))
-        site.settings["machine"] = {"scale_up_command": command + " --key-name k --iam-instance-profile Name=p"}
+        site.settings["machine"] = {"scale_up_command": command + " --key-name k --iam-instance-profile Name=p",
+                                    "scale_down_command": "aws ec2 terminate-instances --instance-ids $INSTANCE_ID"}
         site.start(daemons=False)
         ec2.policy = policy(ec2, cluster="test")
         assert site.scale_up(app).returncode == 0
@@ -157,6 +158,7 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
         # A machine of another cluster stays, whoever asks.
         foreign = ec2.seed("10.77.0.240", {"autoscaler:cluster": "other"})
         host = site.net.hosts[new]
+        assert host.run(["autoscaler", "scale-down", "--dry-run"]).stdout == f"action TerminateInstances\nInstanceId.1={new}\n"
         wait_until(lambda: host.run(["autoscaler", "scale-down"], check=False) and not host.alive, 40, f"{new} leaves")
         assert ec2.exercised == actions(ec2.policy) and ec2.running == [foreign]
         lb.run(["autoscaler", "prune", "--dry-run"])

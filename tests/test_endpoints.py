@@ -153,6 +153,32 @@ def test_hosts_and_scopes_are_those_of_botocore(region, expected, everything, cl
             assert set(proxy.targets) == {f"{host}:443" for host, _ in found.values()}
 
 
+def test_each_service_can_have_a_url_of_its_own(cli, tmp_path):
+    with Ec2Endpoint() as ec2, Ec2Endpoint() as other:
+        for endpoint in (ec2, other):
+            endpoint.groups.create("web", tags={"autoscaler:cluster": "default"})
+        other.credentials.update(ec2.credentials)
+        (tmp_path / "config").write_text(f"[default]\nservices = s\n[services s]\nauto_scaling =\n  endpoint_url = {other.url}\n")
+        in_config = {"AWS_CONFIG_FILE": str(tmp_path / "config")}
+
+        def asked(command=GROUP, ini=ec2.ini(), **env):
+            """Who was asked for the group."""
+            for endpoint in (ec2, other):
+                endpoint.requests.clear()
+            cli.write(f"{ini}[machine]\nscale_up_command = {command}\n")
+            assert cli.call("scale-up", "--dry-run", env=env).returncode == 0
+            return [name for name, endpoint in (("ec2", ec2), ("other", other)) if endpoint.calls("DescribeAutoScalingGroups")]
+
+        assert asked() == ["ec2"]
+        assert asked(AWS_ENDPOINT_URL_AUTO_SCALING=other.url) == ["other"]
+        assert asked(command=f"{GROUP} --endpoint-url {other.url}") == ["other"]
+        assert asked(AWS_ENDPOINT_URL_EC2=other.url) == ["ec2"]
+        bare = "".join(line + "\n" for line in ec2.ini().splitlines() if not line.startswith("endpoint_url"))
+        assert asked(ini=bare, **in_config) == ["other"]
+        assert asked(ini=bare, AWS_ENDPOINT_URL=ec2.url) == ["ec2"]
+        assert asked(AWS_ENDPOINT_URL_AUTO_SCALING=other.url, AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="true") == ["ec2"]
+
+
 def test_a_ca_of_ones_own(cli, tmp_path):
     with Ec2Endpoint(tls=True) as ec2:
         cli.write(ec2.ini())

@@ -13,9 +13,10 @@ SCALING = {"cooldown": "1s", "scale_down_threshold": "20", "scale_down_window": 
 TAG = {"autoscaler:cluster": "test"}
 
 
-def group_site(tmp_path, binary, balancers=1, apps=1, command=COMMAND, scaling=None, tags=TAG, **group):
+def group_site(tmp_path, binary, balancers=1, apps=1, scale_down_command="", scaling=None, tags=TAG, **group):
     """A site whose machines come from the group `web`, after a moment."""
-    settings = {"machine": {"scale_up_command": command}, "scaling": SCALING | (scaling or {})}
+    settings = {"machine": {"scale_up_command": COMMAND, "scale_down_command": scale_down_command},
+                "scaling": SCALING | (scaling or {})}
     site = Site(tmp_path, binary, balancers=balancers, apps=apps, settings=settings)
     site.boot_load = 30
     site.ec2.groups.create("web", tags=tags, **group)
@@ -23,8 +24,13 @@ def group_site(tmp_path, binary, balancers=1, apps=1, command=COMMAND, scaling=N
     return site
 
 
-def test_the_group_grows_and_shrinks_with_the_load(tmp_path, binary):
-    with group_site(tmp_path, binary, balancers=2) as site:
+LEAVE = ("aws autoscaling terminate-instance-in-auto-scaling-group --instance-id $INSTANCE_ID"
+         " --should-decrement-desired-capacity")
+
+
+@pytest.mark.parametrize("scale_down_command", ["", LEAVE])
+def test_the_group_grows_and_shrinks_with_the_load(scale_down_command, tmp_path, binary):
+    with group_site(tmp_path, binary, balancers=2, scale_down_command=scale_down_command) as site:
         site.start()
         [app], ec2 = site.apps, site.ec2
         site.load["app1"].load = 90
@@ -93,7 +99,6 @@ def test_bounds_and_what_the_group_does_on_its_own(tmp_path, binary):
         right = ini.read_text()
 
         def refused(code, *words):
-            wait_until(lambda: "cooldown" not in lb.run(["autoscaler", "status"]).stdout.lower(), 10, "no cooldown")
             done = site.scale_up(app)
             assert done.returncode == code and all(word in done.stderr for word in words), done
             assert ec2.calls("SetDesiredCapacity") == []
@@ -103,7 +108,13 @@ def test_bounds_and_what_the_group_does_on_its_own(tmp_path, binary):
                 "aws autoscaling create-or-update-tags --tags ResourceId=web,ResourceType=auto-scaling-group,"
                 "Key=autoscaler:cluster,Value=test,PropagateAtLaunch=true")
         on(app).fails(78, "Auto Scaling group web: does not tag")
+        down = "scale_down_command ="
         for wrong, word in ((right.replace("-name web", "-name wbe"), "Auto Scaling group wbe: is not there"),
+                            (right.replace(down, f"{down} aws ec2 terminate-instances --instance-ids $INSTANCE_ID"),
+                             "scale_down_command: the group would replace the machine"),
+                            (right.replace(down, f"{down} {LEAVE.replace('--should', '--no-should')}"),
+                             "scale_down_command: the group would replace the machine"),
+                            (right.replace(down, f"{down} {COMMAND}"), "lets the group choose who leaves"),
                             (right.replace("$DESIRED", "4"), "--desired-capacity: a scale-up is one machine more")):
             ini.write_text(wrong)
             refused(78, word)

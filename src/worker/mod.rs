@@ -64,6 +64,16 @@ impl Worker {
         if self.config.haproxy.servers.is_empty() {
             return wrong("[haproxy] servers is not set: it says which HAProxy hosts to tell");
         }
+        let replaced = native_request(&self.down).is_some_and(|down| match down.action {
+            "TerminateInstances" => self.has_group(),
+            _ => down.get("ShouldDecrementDesiredCapacity") == Some("false"),
+        });
+        if replaced {
+            return wrong(
+                "scale_down_command: the group would replace the machine; leave it empty, or use aws autoscaling \
+                 terminate-instance-in-auto-scaling-group --should-decrement-desired-capacity",
+            );
+        }
         match &self.up {
             None => wrong("[machine] scale_up_command is not set: it says what to launch"),
             Some(ScaleCommand::Native(request)) if !matches!(request.count(), (1, 1) | (0, 0)) => {
