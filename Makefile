@@ -1,21 +1,60 @@
-# make        the static binary
-# make demo   set-up, build, and the main job running before your eyes
-# make test   set-up and every test
-# make check  what a commit has to pass: fmt, clippy, tests
+# make            the static binary
+# make demo       set-up, build, and the main job running before your eyes
+# make test       set-up and every test
+# make check      what a commit has to pass: fmt, clippy, tests
+# make install    the binary, the manual page, completions, units (PREFIX, DESTDIR); make uninstall
+# make dist, deb  a tarball, a Debian package, and their checksums, in target/dist
+# make reproduce  builds it all once more, elsewhere, and compares the bytes
+# make static TARGET=aarch64-unknown-linux-musl    for another processor, with zig as the linker
+# make test-aarch64                                that binary and the tests, under qemu
 
 TARGET ?= x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/release/autoscaler
 PYTHON := target/venv/bin/python
+PREFIX ?= /usr/local
+DIST := target/dist
+# No path of this machine is in the binary, so that it is the same bytes wherever it is built.
+REMAP = --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"]'
 
-.PHONY: all build demo test check lint bench faults reference setup clean
+.PHONY: all build static demo test test-aarch64 check lint bench faults setup install uninstall dist deb reproduce reference clean
 
 all: build
 
 build:
 	@command -v rustup >/dev/null || { echo "autoscaler is built with Rust: install rustup first, see https://rustup.rs" >&2; exit 1; }
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
-	cargo build --release --locked --target $(TARGET)
+	cargo build --release --locked --target $(TARGET) $(REMAP)
 	@echo "made $(BINARY)"
+
+# With zig's linker where gcc has none for the target; on x86_64, the same as `make`.
+static:
+ifeq ($(TARGET),x86_64-unknown-linux-musl)
+	@$(MAKE) build
+else
+	@command -v rustup >/dev/null || { echo "autoscaler is built with Rust: install rustup first, see https://rustup.rs" >&2; exit 1; }
+	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
+	@tests/setup zig
+	PATH="$(CURDIR)/target/zig/bin:$$PATH" cargo zigbuild --release --locked --target $(TARGET) $(REMAP)
+	@echo "made $(BINARY)"
+endif
+
+# The build is a user's, the installation root's: it builds nothing.
+install:
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) packaging/install $(BINARY)
+
+uninstall:
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) packaging/install --uninstall
+
+dist: static
+	@packaging/dist tar $(TARGET) $(BINARY) $(DIST)
+	@cat $(DIST)/SHA256SUMS
+
+deb: static
+	@packaging/dist deb $(TARGET) $(BINARY) $(DIST)
+	@cat $(DIST)/SHA256SUMS
+
+reproduce: dist deb
+	@packaging/reproduce $(TARGET) $(DIST)
 
 # Debian's haproxy and openssh, and a Python with moto, pytest and the AWS CLI under target/.
 setup:
@@ -28,6 +67,13 @@ test: setup build
 	cargo test --locked
 	@# Once more for a test that fails: whole sites on a noisy machine miss a deadline now and then.
 	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest --reruns 1 tests
+
+# All but what looks into the process itself, which is qemu here. A test that fails is run again: everything is slower.
+test-aarch64: setup
+	@tests/setup qemu
+	@$(MAKE) static TARGET=aarch64-unknown-linux-musl
+	@tests/emulated qemu-aarch64 target/aarch64-unknown-linux-musl/release/autoscaler target/qemu-aarch64
+	AUTOSCALER=$(CURDIR)/target/qemu-aarch64/autoscaler $(PYTHON) -m pytest --reruns 2 -m "not native" tests
 
 lint:
 	cargo fmt --check

@@ -9,6 +9,10 @@ from cli import Cli
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "native: looks into the process or the file, and so not under an emulator")
+
+
 @pytest.fixture(scope="session")
 def binary():
     """The release binary, built by `make`."""

@@ -1,0 +1,163 @@
+"""make install, the tarball and the Debian package: what is in them, where it goes, and that it is always the same."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.native
+PACKAGING = ROOT / "packaging"
+VERSION = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+TARGET = "x86_64-unknown-linux-musl"
+
+
+def files(root):
+    """{path from `root`: mode} of all files."""
+    return {str(path.relative_to(root)): oct(path.stat().st_mode & 0o7777) for path in root.rglob("*")
+            if path.is_file()}
+
+
+def pack(form, binary, out, **environment):
+    """Runs packaging/dist; returns the file that it made."""
+    subprocess.run([PACKAGING / "dist", form, TARGET, binary, out], check=True, env={**os.environ, **environment})
+    [made] = out.glob("*.tar.gz" if form == "tar" else "*.deb")
+    return made
+
+
+def test_install_and_uninstall(tmp_path, binary):
+    root = tmp_path / "root"
+    call = ["make", "-s", "-C", ROOT, f"BINARY={binary}", f"DESTDIR={root}", "PREFIX=/opt/autoscaler"]
+    subprocess.run([*call, "install"], check=True, umask=0o077)
+    prefix = root / "opt/autoscaler"
+    found = files(prefix)
+    assert files(root).keys() == {f"opt/autoscaler/{name}" for name in found}
+    assert found.pop("bin/autoscaler") == "0o755"
+    for name in ("share/man/man1/autoscaler.1", "share/bash-completion/completions/autoscaler", "share/doc/autoscaler/LICENSE",
+                 "share/zsh/site-functions/_autoscaler", "share/fish/vendor_completions.d/autoscaler.fish",
+                 "lib/systemd/system/autoscaler-daemon.service", "share/autoscaler/iam-policy.json"):
+        assert found[name] == "0o644", name
+    assert found["share/autoscaler/runit/master/run"] == found["share/autoscaler/openrc/autoscaler-daemon"] == "0o755"
+    assert set(found.values()) == {"0o644", "0o755"}
+    # Everything finds the binary where it is.
+    texts = {name: (prefix / name).read_text() for name in found}
+    assert not [name for name, text in texts.items() if "/usr/local/bin/autoscaler" in text]
+    assert "ExecStart=/opt/autoscaler/bin/autoscaler daemon" in texts["lib/systemd/system/autoscaler-daemon.service"]
+
+    # The neighbours stay.
+    (prefix / "bin/other").write_text("")
+    (prefix / "share/autoscaler/mine").write_text("")
+    subprocess.run([*call, "uninstall"], check=True)
+    assert files(root).keys() == {"opt/autoscaler/bin/other", "opt/autoscaler/share/autoscaler/mine"}
+
+
+def test_install_without_a_binary(tmp_path):
+    done = subprocess.run(["make", "-s", "-C", ROOT, f"BINARY={tmp_path}/none", f"DESTDIR={tmp_path}/root", "install"],
+                          capture_output=True, text=True)
+    assert done.returncode and "run make first" in done.stderr
+    assert not (tmp_path / "root").exists()
+
+
+def test_the_tarball_installs_itself(tmp_path, binary):
+    made = pack("tar", binary, tmp_path / "out")
+    assert made.name == f"autoscaler-{VERSION}-{TARGET}.tar.gz"
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "out", check=True)
+    subprocess.run(["tar", "xf", made], cwd=tmp_path, check=True)
+    tree = tmp_path / made.name.removesuffix(".tar.gz")
+    # The licence of each crate that is in the binary.
+    licences = (tree / "LICENSES-of-crates").read_text()
+    for crate in ("ureq", "rustls", "ring", "hmac", "sha2", "time", "lexopt", "webpki-roots"):
+        assert re.search(rf"^{crate} \d", licences, re.M), crate
+    # Where there is neither make nor cargo.
+    subprocess.run([tree / "packaging/install"], check=True, env={"PATH": "/usr/bin:/bin", "DESTDIR": f"{tmp_path}/root"})
+    said = subprocess.run([tmp_path / "root/usr/local/bin/autoscaler", "--version"], check=True, capture_output=True)
+    assert said.stdout.decode() == f"autoscaler {VERSION}\n"
+
+
+@pytest.mark.parametrize("form", ["tar", "deb"])
+def test_the_same_bytes_twice(tmp_path, binary, form):
+    if form == "deb" and not shutil.which("dpkg-deb"):
+        pytest.skip("dpkg-deb is not installed")
+    # Another checkout, time zone, locale and umask; newer files.
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("packaging", "docs", "README.md", "CHANGELOG.md", "LICENSE", "Cargo.toml", "Cargo.lock", "src", ".cargo",
+                 "build.rs"):
+        subprocess.run(["cp", "-R", ROOT / name, other], check=True)
+    first = pack(form, binary, tmp_path / "first", SOURCE_DATE_EPOCH="1700000000")
+    subprocess.run([other / "packaging/dist", form, TARGET, binary, tmp_path / "second"], check=True, umask=0o077,
+                   env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})
+    assert first.read_bytes() == (tmp_path / "second" / first.name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def deb(binary, tmp_path_factory):
+    """The Debian package."""
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("dpkg-deb is not installed")
+    return pack("deb", binary, tmp_path_factory.mktemp("deb"))
+
+
+def dpkg(root, *arguments):
+    """dpkg on a system of its own under `root`; returns what it said."""
+    (root / "var/lib/dpkg/info").mkdir(parents=True, exist_ok=True)
+    (root / "var/lib/dpkg/status").touch()
+    (root / "var/lib/dpkg/updates").mkdir(exist_ok=True)
+    done = subprocess.run(["dpkg", f"--root={root}", "--force-not-root", "--force-bad-path", *arguments], check=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.stdout
+
+
+def with_tools(root):
+    """What the package's scripts run, and a systemctl that keeps a list of what it was asked for."""
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("busybox is not installed")
+    for directory in ("bin", "run/systemd/system", "etc/autoscaler", "var/lib/autoscaler"):
+        (root / directory).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin/busybox")
+    for name in ("sh", "rm", "echo"):
+        (root / "bin" / name).symlink_to("busybox")
+    for name in ("systemctl", "deb-systemd-invoke"):
+        (root / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>/calls\n')
+        (root / "bin" / name).chmod(0o755)
+    (root / "etc/autoscaler/autoscaler.ini").write_text("[cluster]\n")
+    (root / "calls").touch()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="dpkg --root needs root")
+def test_the_package_starts_nothing_and_takes_away_what_it_brought(tmp_path, deb):
+    root = tmp_path / "root"
+    with_tools(root)
+    before = files(root)
+    dpkg(root, "--install", deb)
+    said = subprocess.run(["chroot", root, "/usr/bin/autoscaler", "--version"], check=True, capture_output=True)
+    assert said.stdout.decode() == f"autoscaler {VERSION}\n"
+    assert (root / "calls").read_text() == ""
+    assert os.access(root / "etc/sv/autoscaler-master/run", os.X_OK)
+    assert not list((root / "etc").rglob("cron*")) and not (root / "etc/systemd").exists()
+
+    # What the administrator has changed outlives an upgrade; what runs is started again.
+    run = root / "etc/sv/autoscaler-daemon/run"
+    run.write_text(f"{run.read_text()}# mine\n")
+    dpkg(root, "--install", deb)
+    assert run.read_text().endswith("# mine\n")
+    assert re.findall(r"^deb-systemd-invoke (\S+)", (root / "calls").read_text(), re.M) == ["try-restart"]
+
+    dpkg(root, "--remove", "autoscaler")
+    assert run.exists() and not (root / "usr/bin/autoscaler").exists()
+    assert "deb-systemd-invoke stop autoscaler-master.service" in (root / "calls").read_text()
+    dpkg(root, "--purge", "autoscaler")
+    # The INI is not the package's.
+    left = {name for name in files(root) if not name.startswith("var/l")}
+    assert left == {name for name in before if not name.startswith("var/l")}
+    assert not (root / "var/lib/autoscaler").exists()
+
+
+def test_lintian_has_nothing_to_say(deb):
+    if not shutil.which("lintian"):
+        pytest.skip("lintian is not installed, as it needs a hundred packages")
+    done = subprocess.run(["lintian", "--allow-root", deb], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
