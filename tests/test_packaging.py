@@ -117,6 +117,8 @@ def with_tools(root):
         pytest.skip("busybox is not installed")
     for directory in ("bin", "run/systemd/system", "etc/autoscaler", "var/lib/autoscaler"):
         (root / directory).mkdir(parents=True)
+    (root / "dev").mkdir()
+    subprocess.run(["mknod", root / "dev/null", "c", "1", "3"], check=True)
     shutil.copy(busybox, root / "bin/busybox")
     for name in ("sh", "rm", "echo"):
         (root / "bin" / name).symlink_to("busybox")
