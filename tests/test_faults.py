@@ -1,6 +1,7 @@
 """EC2 on a bad day: each of its failures through the real binary, against an endpoint that checks every signature."""
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -148,6 +149,18 @@ def test_what_is_final_is_said_once_with_what_to_do(site, code, status, exit_cod
     # The lease is back: nothing stands in the way of the next one.
     site.ec2.clear_faults()
     assert site.scale_up().returncode == 0
+
+
+def test_an_endless_answer_is_cut_off(site):
+    """Whatever comes, no more than 8 MiB of it are kept."""
+    for action in ("DescribeInstances", "RunInstances"):
+        site.ec2.fail_next(action, kind="endless")
+    process = site.cli.start("scale-up")
+    _, status, used = os.wait4(process.pid, 0)
+    process.stdout.close(), process.stderr.close()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0 and len(site.ec2.launched) == 1
+    assert used.ru_maxrss < 40_000, f"{used.ru_maxrss} KiB"
 
 
 # TLS
