@@ -60,7 +60,10 @@ def relay(master, change=lambda line: line):
             node.send(answer)
             if answer.startswith("ERROR"):
                 return
-        upstream.send(middle.hear(node))  # STATUS
+        status = middle.hear(node)
+        if status is None:  # it has hung up
+            return
+        upstream.send(status)
         while (line := middle.hear(upstream)) != "END":
             node.send(line)
         node.send("END")

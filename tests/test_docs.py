@@ -138,6 +138,13 @@ def test_links_and_files_exist():
         assert (ROOT / path).exists(), path
 
 
+def test_each_claim_about_security_has_its_test():
+    claims = re.findall(r"\[((?:test_\w+(?:, )?)+)\]", (ROOT / "docs/security.md").read_text())
+    assert len(claims) > 10
+    for name in re.findall(r"\w+", " ".join(claims)):
+        assert (ROOT / f"tests/{name}.py").exists(), name
+
+
 def test_scripts():
     """Executable, and a shell can read them."""
     scripts = [path for path in (ROOT / "packaging").rglob("*") if path.is_file()

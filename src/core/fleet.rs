@@ -33,17 +33,22 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Reads `<name> <address> <port> <instance or ->`; `None` for anything else.
+    /// Reads `<name> <address> <port> <instance or ->`; `None` for anything else, which the other
+    /// end may have made up.
     pub fn parse(line: &str) -> Option<Listed> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [name, address, port, instance] = words[..] else {
             return None;
         };
+        entry::check_name(name).and(entry::check_host(address)).ok()?;
         Some(Listed {
             name: name.into(),
             address: address.into(),
             port: entry::parse_port(port).ok(),
-            instance: Some(instance).filter(|i| *i != "-").map(String::from),
+            instance: match instance {
+                "-" => None,
+                id => Some(entry::check_instance(id).ok()?.into()),
+            },
         })
     }
 
