@@ -1,6 +1,7 @@
 """The README's set-up on AWS, followed to the letter in the lab: its INI keys, its authorized_keys lines
 and its commands are taken from the README's own text."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ SSH = "ssh -i /etc/autoscaler/id_ed25519 -o IdentitiesOnly=yes -o BatchMode=yes 
 # HAProxy's configuration before autoscaler, and sudo's as Debian has it.
 BEFORE = """\
 global
-    stats socket /run/haproxy/admin.sock level admin
+    stats socket /run/haproxy/admin.sock mode 660 level admin
 frontend before
     mode http
     timeout client 1s
@@ -98,9 +99,11 @@ class Setup:
         if self.rights != "user":
             return host.popen(argv, log=f"{name}.log")
         # As chpst does it, which also leaves root's HOME.
-        assert f"exec chpst -u {USER} autoscaler master" in WITHOUT_ROOT
-        process = host.popen(["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--bounding-set=-all",
-                              "--inh-caps=-all", "--no-new-privs", *argv], log=f"{name}.log")
+        groups = f":{USER}:haproxy" if name == "master" else ""
+        assert f"exec chpst -u {USER}{groups} autoscaler {name}" in WITHOUT_ROOT
+        process = host.popen(["setpriv", f"--reuid={USER}", f"--regid={USER}",
+                              "--init-groups" if groups else "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
+                              "--no-new-privs", *argv], log=f"{name}.log")
         process.wait_line("serving on|watching the CPU")
         with open(f"/proc/{process.pid}/status") as file:
             status = file.read()
@@ -192,7 +195,13 @@ def follow(setup, ec2, keys=""):
     check, status, dry_run, scale_up = (line.split() for line in commands(step(10)))
     checked = apps[0].run(check, check=False)
     assert checked.returncode == 0, checked
-    wait_until(lambda: apps[0].run(status).stdout.count("NODE") == 4, 10, "both masters know both nodes")
+    def known():
+        told = json.loads(apps[0].run([*status, "--json"]).stdout)
+        return [[node["name"] for node in master["nodes"]] for master in told["masters"]]
+
+    wait_until(lambda: known() == [["app1", "app2"]] * 2, 10, lambda: f"both masters know both nodes: {known()}")
+    if setup.rights == "user":  # its group lets the master ask HAProxy
+        assert "admin.sock" not in lbs[0].run(["autoscaler", "status"]).stdout
     assert "LaunchTemplate.LaunchTemplateName=app-server\n" in apps[0].run(dry_run).stdout
     assert not ec2.launched
     done = apps[0].run(scale_up)
