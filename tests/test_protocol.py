@@ -235,11 +235,11 @@ def test_one_that_never_reads_is_cut_off_and_holds_nobody_up(binary, tmp_path):
 
 def test_one_that_pours_out_lines_does_not_pile_them_up(binary, tmp_path):
     with Master(binary, tmp_path / "m") as master:
-        other, greedy, over = master.node("other"), master.connect(), threading.Event()
+        other, greedy, over = master.node("other"), master.node("greedy"), threading.Event()
 
         def pour():
             while not over.is_set():
-                greedy.send(b"PONG\n" * 1000)  # not even greeted, and nothing to answer
+                greedy.send(b"PONG\n" * 1000)  # nothing to answer
 
         pourer = threading.Thread(target=pour)
         pourer.start()

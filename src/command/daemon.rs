@@ -1,6 +1,6 @@
 //! `daemon`: the CPU, the links to the masters and the worker around [`Node`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -132,6 +132,7 @@ pub struct Body {
     send: SyncSender<Event>,
     events: Receiver<Event>,
     refusals: BTreeMap<u16, String>,
+    complained: BTreeSet<(u16, String)>,
     /// Every tunnel port has been looked at once.
     looked: bool,
     /// How many connections have been found and how many greetings have ended, one way or other.
@@ -170,6 +171,7 @@ impl Body {
             send,
             events,
             refusals: BTreeMap::new(),
+            complained: BTreeSet::new(),
             looked: false,
             found: 0,
             greeted: 0,
@@ -210,6 +212,7 @@ impl Body {
         match event {
             Event::Net(News::Connected { link, master, stream }) => {
                 self.refusals.clear();
+                self.complained.clear();
                 self.greeted += 1;
                 if self.node.connected(link, &master, now) {
                     self.writers.insert(link, stream);
@@ -224,10 +227,13 @@ impl Body {
             }
             Event::Net(News::Refused { port, why }) => {
                 self.greeted += 1;
+                // Each kind of trouble once: the words after a colon are those of whoever listens.
+                let kind = why.split(':').next().unwrap_or_default().to_string();
                 let why = format!("127.0.0.1:{port}: not a master to go by: {why}");
-                if self.refusals.insert(port, why.clone()).as_ref() != Some(&why) {
+                if self.complained.insert((port, kind)) {
                     self.log.warning(&why);
                 }
+                self.refusals.insert(port, why);
             }
             Event::Net(News::Looked { found }) => {
                 self.looked = true;

@@ -19,7 +19,7 @@ use crate::system::hosts_dir::HostsDir;
 use crate::system::lines::End;
 use crate::system::listener::{self, News, Writers};
 use crate::system::log::Log;
-use crate::system::machine;
+use crate::system::machine::{self, Random};
 use crate::system::ssh::Ssh;
 use crate::system::state::StateFile;
 use crate::system::tunnel::{Change, Route, Tunnel};
@@ -30,6 +30,10 @@ use report::{Reporter, TunnelState};
 const ROOM: f64 = 0.8;
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
+/// Connections at most. Each takes a thread and about 8 KB.
+const MOST_CONNECTIONS: usize = 16_384;
+/// The limit on open files that POSIX promises and no system has; for where `/proc` says nothing.
+const FEWEST_FILES: usize = 256;
 /// How often `hosts.d` is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,8 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let arbiter = Arbiter::new(rules(config), saved, now);
     let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
     master.history.recall(&decisions.unwrap_or_default(), now);
+    master.limit(most_connections());
+    let random = Random::open()?;
     let (send, events) = mpsc::sync_channel(EVENTS);
     let mut reporter = Reporter::new(Arc::clone(config), send.clone(), now);
     let to_net = send.clone();
@@ -96,9 +102,7 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
             tunnels.follow(leaving);
             next_look = now + LOOK;
         }
-        for output in master.tick(now) {
-            carry_out(output, &master, &mut writers, &mut saver, now);
-        }
+        carry_out(master.tick(now), &master, &mut writers, &mut saver, now);
         let deadline = master.deadline().map_or(next_look, |at| at.min(next_look));
         let event = match events.recv_timeout(deadline.saturating_duration_since(now)) {
             Ok(event) => event,
@@ -110,21 +114,20 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
             Event::Tunnel { name, change } => tunnels.say(&name, &change),
             Event::Net(News::Opened(peer, stream)) => {
                 writers.opened(peer, stream);
-                master.opened(peer);
+                carry_out(master.opened(peer, now), &master, &mut writers, &mut saver, now);
             }
             Event::Net(News::Line(peer, line)) => {
                 if !writers.has(peer) {
                     // Cut off, and this was still on its way.
                     continue;
                 }
-                let out = master.line(peer, &line, tunnels.hosts, &machine::nonce()?, now);
-                for output in out {
-                    match output {
-                        Output::Report(peer) => {
-                            let epoch = master.arbiter.save(now).epoch;
-                            reporter.answer(peer, epoch, &tunnels, &mut writers, now);
-                        }
-                        output => carry_out(output, &master, &mut writers, &mut saver, now),
+                let out = master.line(peer, &line, tunnels.hosts, &random.nonce()?, now);
+                let (reports, out) = out.into_iter().partition(|o| matches!(o, Output::Report(_)));
+                carry_out(out, &master, &mut writers, &mut saver, now);
+                for report in reports {
+                    if let Output::Report(peer) = report {
+                        let epoch = master.arbiter.save(now).epoch;
+                        reporter.answer(peer, epoch, &tunnels, &mut writers, now);
                     }
                 }
             }
@@ -141,13 +144,39 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     }
 }
 
-fn carry_out(output: Output, master: &Master, writers: &mut Writers, saver: &mut Saver, now: Instant) {
-    match output {
-        Output::Send(peer, message) => writers.send(peer, &message.to_string()),
-        Output::Close(peer) => writers.close(peer),
-        Output::Save => saver.save(master, now),
-        Output::Say(text) => saver.log.event(&text),
-        Output::Report(_) => {}
+/// What this process may have open bounds them, too: a tunnel takes three files.
+fn most_connections() -> usize {
+    MOST_CONNECTIONS.min(machine::most_open_files().unwrap_or(FEWEST_FILES) / 3)
+}
+
+fn carry_out(out: Vec<Output>, master: &Master, writers: &mut Writers, saver: &mut Saver, now: Instant) {
+    let mut out = out.into_iter().peekable();
+    while let Some(output) = out.next() {
+        match output {
+            Output::Send(peer, message) => {
+                // What goes to the same peer goes at once: `STATUS` has a line per node.
+                let mut lines = message.to_string();
+                while let Some(Output::Send(_, message)) =
+                    out.next_if(|next| matches!(next, Output::Send(to, _) if *to == peer))
+                {
+                    lines += &format!("\n{message}");
+                }
+                writers.send(peer, &lines);
+            }
+            Output::Close(peer) => writers.close(peer),
+            Output::Tell { except, message } => {
+                let line = message.to_string();
+                for peer in master.welcome().filter(|peer| Some(*peer) != except) {
+                    writers.send(peer, &line);
+                }
+            }
+            Output::Save => saver.save(master, now),
+            Output::Note => saver
+                .state
+                .note(&master.arbiter.save(now), &master.history.lines(now)),
+            Output::Say(text) => saver.log.event(&text),
+            Output::Report(_) => {}
+        }
     }
 }
 

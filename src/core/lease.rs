@@ -10,8 +10,9 @@ use super::protocol::Reason;
 
 /// When to ask again after `full`: loads and `hosts.d` may have changed by then.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// How many grants may have gone unsaved before a restart. Without a limit, a made-up lease could
-/// push the epoch to the end of its range.
+/// How many grants may have gone unsaved before a restart: the last one, which is told before it
+/// is on the disk, and more where the disk was full. The next grant's epoch leaves room for them. Without a
+/// limit, a made-up lease could push the epoch to the end of its range.
 const MOST_UNSAVED: u64 = 1000;
 /// How long a launch counts for `max_launches_per_day`.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -96,6 +97,8 @@ pub struct Refusal {
 pub struct Arbiter {
     rules: Rules,
     epoch: u64,
+    /// How many epochs the next grant skips.
+    gap: u64,
     lease: Option<Lease>,
     grow_after: Instant,
     shrink_after: Instant,
@@ -109,9 +112,12 @@ impl Arbiter {
     /// before. A restarted one grants nothing for one lease, in which a holder may come back.
     pub fn new(rules: Rules, saved: Option<Saved>, now: Instant) -> Arbiter {
         let starting_until = if saved.is_some() { now + rules.lease } else { now };
+        let gap = if saved.is_some() { MOST_UNSAVED } else { 0 };
         let saved = saved.unwrap_or_default();
         Arbiter {
-            epoch: saved.epoch,
+            // There is always a next one.
+            epoch: saved.epoch.min(u64::MAX / 2),
+            gap,
             lease: saved.held.map(|(id, node, wish)| Lease {
                 id,
                 node,
@@ -192,7 +198,7 @@ impl Arbiter {
             return Err(refusal);
         }
         if self.lease.is_none() {
-            self.epoch += 1;
+            self.epoch += 1 + std::mem::take(&mut self.gap);
             self.lease = Some(Lease {
                 id: format!("{}-{salt}", self.epoch),
                 node: node.into(),

@@ -1,19 +1,22 @@
 //! The master's side of the protocol: lines in, lines out. Sockets, disk and clock are the
 //! caller's, who carries out the [`Output`]s in their order.
 
+mod greeting;
 mod telling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::auth::{self, Claim, Role};
 use super::duration::seconds;
 use super::history::History;
 use super::lease::{Arbiter, Lease, PeerId, Refusal, Wish, is_launch};
 use super::protocol::{self, FromMaster, FromNode};
+use super::strangers::{self, Strangers};
 
 /// A node that has been silent for this long is no longer shown by `STATUS`.
 const FORGET_NODE: Duration = Duration::from_secs(60);
+/// Nodes whose load is kept. A name costs nothing to make up where there is no secret.
+const MOST_LOADS: usize = 10_000;
 /// A load older than three heartbeats says nothing of now.
 const FRESH: Duration = Duration::from_secs(15);
 
@@ -21,16 +24,26 @@ const FRESH: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     Send(PeerId, FromMaster),
+    /// Send it to all who are [welcome](Master::welcome) but one. There may be thousands, and what
+    /// comes before must not wait until it is spelt out for each.
+    Tell {
+        except: Option<PeerId>,
+        message: FromMaster,
+    },
     /// End the connection, after what was sent on it.
     Close(PeerId),
     /// Write the state to disk, before anything that follows.
     Save,
+    /// Keep the state over the end of this process, before anything that follows: without waiting
+    /// for the disk. `Save` comes later.
+    Note,
     /// Tell the operator.
     Say(String),
     /// Send what only the caller knows of this host, and `END`.
     Report(PeerId),
 }
 
+/// How far a connection has come.
 #[derive(Debug)]
 enum Stage {
     /// Nothing said yet.
@@ -53,6 +66,10 @@ pub struct Master {
     pub arbiter: Arbiter,
     pub history: History,
     peers: BTreeMap<PeerId, Stage>,
+    most_peers: usize,
+    strangers: Strangers,
+    /// Names whose proof was wrong, and that nobody has proved since.
+    refused: BTreeSet<String>,
     /// Each node's last `LOAD`.
     loads: BTreeMap<String, (f64, Instant)>,
 }
@@ -66,25 +83,41 @@ impl Master {
             arbiter,
             history: History::default(),
             peers: BTreeMap::new(),
+            most_peers: usize::MAX,
+            strangers: Strangers::new(strangers::MOST),
+            refused: BTreeSet::new(),
             loads: BTreeMap::new(),
         }
     }
 
-    pub fn opened(&mut self, peer: PeerId) {
-        self.peers.insert(peer, Stage::New);
+    /// Those who have greeted.
+    pub fn welcome(&self) -> impl Iterator<Item = PeerId> {
+        let welcome = self
+            .peers
+            .iter()
+            .filter(|(_, stage)| matches!(stage, Stage::Welcome { .. }));
+        welcome.map(|(peer, _)| *peer)
     }
 
-    /// A lost connection ends no lease: its holder may come back and `HOLD`.
-    pub fn closed(&mut self, peer: PeerId) {
-        self.peers.remove(&peer);
+    /// What a message goes out as: to whom, and what.
+    pub fn spelt_out(&self, output: Output) -> Vec<(PeerId, FromMaster)> {
+        match output {
+            Output::Send(peer, message) => vec![(peer, message)],
+            Output::Tell { except, message } => {
+                let peers = self.welcome().filter(|peer| Some(*peer) != except);
+                peers.map(|peer| (peer, message.clone())).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// When [`Master::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.arbiter.lease().map(|lease| lease.expires)
+        let lease = self.arbiter.lease().map(|lease| lease.expires);
+        lease.into_iter().chain(self.strangers.deadline()).min()
     }
 
-    /// Ends a lease whose time is over.
+    /// Ends a lease whose time is over, and connections that have not greeted in time.
     pub fn tick(&mut self, now: Instant) -> Vec<Output> {
         let mut out = Vec::new();
         if let Some(lease) = self.arbiter.expire(now) {
@@ -96,10 +129,14 @@ impl Master {
             )));
             self.say_if_capped(lease.wish, now, &mut out);
             // To the former holder too, which learns that it has to stop.
-            self.tell_all(None, &FromMaster::Finish { node: lease.node }, &mut out);
+            out.push(Output::Tell {
+                except: None,
+                message: FromMaster::Finish { node: lease.node },
+            });
         }
-        self.loads
-            .retain(|_, (_, at)| now.saturating_duration_since(*at) < FORGET_NODE);
+        while let Some(peer) = self.strangers.late(now) {
+            self.dismiss(peer, "no greeting in time", &mut out);
+        }
         out
     }
 
@@ -107,6 +144,10 @@ impl Master {
     /// random bytes in hex.
     pub fn line(&mut self, peer: PeerId, line: &str, hosts: usize, nonce: &str, now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
+        if !self.strangers.may_speak(peer) {
+            self.dismiss(peer, "too many lines before HELLO and AUTH", &mut out);
+            return out;
+        }
         match FromNode::parse(line) {
             Ok(message) => self.message(peer, message, hosts, nonce, now, &mut out),
             Err(text) => out.push(Output::Send(peer, FromMaster::Error(text))),
@@ -136,7 +177,7 @@ impl Master {
         };
         match message {
             FromNode::Load(percent) => {
-                self.loads.insert(node, (percent, now));
+                self.note_load(node, percent, now);
                 self.arbiter.renew(peer, now);
             }
             FromNode::Scale => self.ask(Wish::Grow, peer, &node, hosts, nonce, now, out),
@@ -159,7 +200,10 @@ impl Master {
                     out.push(Output::Save);
                     out.push(Output::Say(verdict(&lease, ok, &text)));
                     self.say_if_capped(lease.wish, now, out);
-                    self.tell_all(Some(peer), &FromMaster::Finish { node: lease.node }, out);
+                    out.push(Output::Tell {
+                        except: Some(peer),
+                        message: FromMaster::Finish { node: lease.node },
+                    });
                 }
                 None => send(FromMaster::Error("you do not hold this lease".into())),
             },
@@ -172,77 +216,13 @@ impl Master {
         }
     }
 
-    /// The handshake: `HELLO`, and `AUTH` where there is a secret.
-    fn greet(&mut self, peer: PeerId, message: FromNode, fresh_nonce: &str, out: &mut Vec<Output>) {
-        let refuse = |text: &str, out: &mut Vec<Output>| {
-            out.push(Output::Send(peer, FromMaster::Error(text.into())));
-        };
-        let stage = self.peers.remove(&peer).unwrap_or(Stage::New);
-        let stage = match (stage, message) {
-            (stage, FromNode::Hello { version, .. }) if version != "1" => {
-                refuse("this master speaks version 1", out);
-                stage
-            }
-            (stage, FromNode::Hello { node, nonce, .. })
-                if !protocol::is_word(&node) || !protocol::is_word(&nonce) =>
-            {
-                refuse("a node and its nonce have at most 64 characters", out);
-                stage
-            }
-            (_, FromNode::Hello { node, .. }) if self.secret.is_empty() => {
-                let master = self.name.clone();
-                out.push(Output::Send(peer, FromMaster::Welcome { master, proof: None }));
-                Stage::Welcome { node }
-            }
-            (
-                _,
-                FromNode::Hello {
-                    node,
-                    nonce: node_nonce,
-                    ..
-                },
-            ) => {
-                let nonce = fresh_nonce.to_string();
-                out.push(Output::Send(peer, FromMaster::Challenge { nonce: nonce.clone() }));
-                Stage::Challenged {
-                    node,
-                    node_nonce,
-                    nonce,
-                }
-            }
-            (
-                Stage::Challenged {
-                    node,
-                    node_nonce,
-                    nonce,
-                },
-                FromNode::Auth { proof },
-            ) => {
-                let claim = |role, name| Claim {
-                    role,
-                    name,
-                    node_nonce: &node_nonce,
-                    master_nonce: &nonce,
-                };
-                if !auth::verify(&self.secret, claim(Role::Node, &node), &proof) {
-                    out.push(Output::Say(format!(
-                        "{node}: refused, its [cluster] secret is not this master's"
-                    )));
-                    refuse("wrong proof: the [cluster] secret differs", out);
-                    out.push(Output::Close(peer));
-                    return;
-                }
-                let master = self.name.clone();
-                let proof = Some(auth::prove(&self.secret, claim(Role::Master, &master)));
-                out.push(Output::Send(peer, FromMaster::Welcome { master, proof }));
-                Stage::Welcome { node }
-            }
-            (stage, _) => {
-                refuse("greet first: HELLO 1 <node> <nonce>", out);
-                stage
-            }
-        };
-        self.peers.insert(peer, stage);
+    fn note_load(&mut self, node: String, percent: f64, now: Instant) {
+        if self.loads.len() == MOST_LOADS && !self.loads.contains_key(&node) {
+            self.loads.retain(|_, (_, at)| is_known(*at, now));
+        }
+        if self.loads.len() < MOST_LOADS || self.loads.contains_key(&node) {
+            self.loads.insert(node, (percent, now));
+        }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -273,13 +253,19 @@ impl Master {
             && epoch_before != Some(lease.epoch)
         {
             self.history.granted(node, wish, load, now);
-            out.push(Output::Save);
             let what = match wish {
                 Wish::Grow => "add a machine",
                 Wish::Shrink => "leave",
             };
-            out.push(Output::Say(format!("{node}: may {what} (epoch {})", lease.epoch)));
-            self.tell_all(Some(peer), &FromMaster::Scale { node: node.into() }, out);
+            let say = format!("{node}: may {what} (epoch {})", lease.epoch);
+            // The holder first, and the disk, which may take long, last: after a power cut in
+            // between, the holder can still HOLD, and its epoch is not given again.
+            out.push(Output::Note);
+            self.answer(peer, verdict, out);
+            let message = FromMaster::Scale { node: node.into() };
+            let except = Some(peer);
+            out.extend([Output::Tell { except, message }, Output::Save, Output::Say(say)]);
+            return;
         }
         self.answer(peer, verdict, out);
     }
@@ -332,15 +318,11 @@ impl Master {
             },
         ));
     }
+}
 
-    /// Sends `message` to every welcome peer but `except`.
-    fn tell_all(&self, except: Option<PeerId>, message: &FromMaster, out: &mut Vec<Output>) {
-        for (peer, stage) in &self.peers {
-            if Some(*peer) != except && matches!(stage, Stage::Welcome { .. }) {
-                out.push(Output::Send(*peer, message.clone()));
-            }
-        }
-    }
+/// Does `STATUS` still tell of a load that came `at` this time?
+fn is_known(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < FORGET_NODE
 }
 
 fn verdict(lease: &Lease, ok: bool, text: &str) -> String {

@@ -25,6 +25,7 @@ pub mod runtime;
 pub mod shortage;
 #[cfg(test)]
 mod simulation;
+pub mod strangers;
 pub mod template;
 pub mod value;
 pub mod window;

@@ -83,7 +83,7 @@ impl World {
             repair_delay: SECOND,
         };
         let mut node = Node::new(settings, self.now);
-        self.master.opened(peer);
+        self.master.opened(peer, self.now);
         self.master
             .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, self.now);
         node.connected(1, "lb1", self.now);
@@ -134,10 +134,10 @@ impl World {
 
     fn deliver(&mut self, out: Vec<Output>) {
         for output in out {
-            if let Output::Send(peer, message) = output
-                && let Some(node) = self.nodes.get_mut(&peer)
-            {
-                node.heard(1, message, self.now);
+            for (peer, message) in self.master.spelt_out(output) {
+                if let Some(node) = self.nodes.get_mut(&peer) {
+                    node.heard(1, message, self.now);
+                }
             }
         }
     }

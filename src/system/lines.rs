@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::node::HEARTBEAT;
@@ -34,22 +35,27 @@ impl End {
     }
 }
 
-/// Lines from one connection.
+/// Lines from one connection, whose writing end is held elsewhere.
 pub struct Lines {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     buffer: [u8; LONGEST_LINE],
     filled: usize,
     silence: Duration,
 }
 
 impl Lines {
-    pub fn new(stream: TcpStream, silence: Duration) -> Lines {
+    pub fn new(stream: Arc<TcpStream>, silence: Duration) -> Lines {
         Lines {
             stream,
             buffer: [0; LONGEST_LINE],
             filled: 0,
             silence,
         }
+    }
+
+    /// From now on a line may take so long.
+    pub fn allow(&mut self, silence: Duration) {
+        self.silence = silence;
     }
 
     /// Waits for the next line, without its line end. Bytes that trickle in do not extend the
@@ -80,7 +86,7 @@ impl Lines {
             self.stream
                 .set_read_timeout(Some(left))
                 .map_err(|_| End::Closed)?;
-            match self.stream.read(&mut self.buffer[self.filled..]) {
+            match (&*self.stream).read(&mut self.buffer[self.filled..]) {
                 Ok(0) => return Err(End::Closed),
                 Ok(n) => self.filled += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -105,7 +111,7 @@ mod tests {
         writer.set_nodelay(true).unwrap();
         (
             writer,
-            Lines::new(listener.accept().unwrap().0, Duration::from_millis(200)),
+            Lines::new(Arc::new(listener.accept().unwrap().0), Duration::from_millis(200)),
         )
     }
 

@@ -5,21 +5,24 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::lines::{Lines, SILENCE};
+use super::lines::{End, Lines, SILENCE};
 use super::machine;
 use crate::core::auth::{self, Claim, Role};
 use crate::core::backoff::Backoff;
-use crate::core::node::LinkId;
+use crate::core::node::{HEARTBEAT, LinkId};
 use crate::core::protocol::{FromMaster, FromNode};
 
 /// Where tunnels end.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long a port of this machine may take to answer.
 const LOCAL: Duration = Duration::from_secs(1);
+/// How long a master may take for each line of its greeting.
+const GREETING: Duration = HEARTBEAT;
 /// Between two looks: short after the start and after a loss, when a tunnel is likely to come up,
 /// then longer and longer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -62,8 +65,9 @@ pub enum News {
 /// A port whose connection has ended.
 struct Freed {
     port: u16,
-    /// It was a master, and its tunnel will likely come up again soon.
-    was_good: bool,
+    /// It was a master, and its tunnel will likely come up again soon. What never greeted right may
+    /// be anybody's, and must not keep this busy.
+    was_master: bool,
 }
 
 /// Looks for masters on the ports of `at`, an address of this machine, until `tell` returns false.
@@ -94,13 +98,11 @@ pub fn look(
                     (next_link, identity.clone(), tell.clone(), freed.clone());
                 thread::spawn(move || {
                     let since = Instant::now();
-                    follow(link, port, stream, &identity, &tell);
+                    let greeted = follow(link, port, stream, &identity, &tell);
                     let rest = SHORT_LIFE.saturating_sub(since.elapsed());
                     thread::sleep(rest);
-                    let _ = freed.send(Freed {
-                        port,
-                        was_good: rest.is_zero(),
-                    });
+                    let was_master = greeted && rest.is_zero();
+                    let _ = freed.send(Freed { port, was_master });
                 });
             }
             if !told_once
@@ -114,7 +116,7 @@ pub fn look(
             let woken = free.recv_timeout(pauses.failed());
             for freed in woken.into_iter().chain(free.try_iter()) {
                 in_use.remove(&freed.port);
-                if freed.was_good {
+                if freed.was_master {
                     pauses.reset();
                 }
             }
@@ -122,28 +124,37 @@ pub fn look(
     });
 }
 
-/// One connection from its greeting to its end.
-fn follow(link: LinkId, port: u16, stream: TcpStream, identity: &Identity, tell: &impl Fn(News) -> bool) {
+/// One connection from its greeting to its end. Returns whether a master was there.
+fn follow(
+    link: LinkId,
+    port: u16,
+    stream: TcpStream,
+    identity: &Identity,
+    tell: &impl Fn(News) -> bool,
+) -> bool {
     let (mut lines, master) = match greet(&stream, identity) {
         Ok(greeted) => greeted,
         Err(why) => {
             tell(News::Refused { port, why });
-            return;
+            return false;
         }
     };
-    let Ok(writer) = stream.try_clone() else { return };
+    lines.allow(SILENCE);
+    let Ok(writer) = stream.try_clone() else {
+        return false;
+    };
     if !tell(News::Connected {
         link,
         master,
         stream: writer,
     }) {
-        return;
+        return true;
     }
     let why = loop {
         match lines.next().map(|line| FromMaster::parse(&line)) {
             Ok(Ok(message)) => {
                 if !tell(News::Line(link, message)) {
-                    return;
+                    return true;
                 }
             }
             Ok(Err(why)) => break format!("it said something else than a master does: {why}"),
@@ -153,6 +164,7 @@ fn follow(link: LinkId, port: u16, stream: TcpStream, identity: &Identity, tell:
     // At once, or the ssh that carries this would stay as long as this end is open.
     let _ = stream.shutdown(Shutdown::Both);
     tell(News::Lost(link, why));
+    true
 }
 
 /// `HELLO` to `WELCOME`. Returns the master's name and the lines that follow.
@@ -166,10 +178,13 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
             .map_err(|e| e.to_string())
     };
     let reader = stream.try_clone().map_err(|e| e.to_string())?;
-    let mut lines = Lines::new(reader, SILENCE);
+    let mut lines = Lines::new(Arc::new(reader), GREETING);
     let mut next = || {
-        let line = lines.next().map_err(|end| end.text().to_string())?;
-        FromMaster::parse(&line)
+        let line = lines.next().map_err(|end| match end {
+            End::Silent => "it does not answer".to_string(),
+            end => end.text().to_string(),
+        })?;
+        FromMaster::parse(&line).map_err(|why| format!("it speaks otherwise: {why}"))
     };
     let nonce = machine::nonce().map_err(|e| e.to_string())?;
     let Identity { node, secret } = identity;
@@ -198,8 +213,8 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
     };
     let (name, proof) = match welcome {
         FromMaster::Welcome { master, proof } => (master, proof),
-        FromMaster::Error(text) => return Err(text),
-        other => return Err(format!("WELCOME was due, and it said {other}")),
+        FromMaster::Error(text) => return Err(format!("it said: {text}")),
+        other => return Err(format!("WELCOME was due, and it said: {other}")),
     };
     if !secret.is_empty() {
         let master_nonce = master_nonce.unwrap_or_default();

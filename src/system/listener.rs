@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lines::{End, Lines, SILENCE};
 use crate::core::lease::PeerId;
@@ -19,7 +20,7 @@ const WRITE_TIME: Duration = Duration::from_millis(20);
 /// News from the sockets.
 #[derive(Debug)]
 pub enum News {
-    Opened(PeerId, TcpStream),
+    Opened(PeerId, Arc<TcpStream>),
     Line(PeerId, String),
     Closed(PeerId, End),
 }
@@ -61,15 +62,15 @@ pub fn listen(
 /// Starts the reader of one connection. False: nobody listens any more.
 fn receive(peer: PeerId, stream: TcpStream, tell: impl Fn(News) -> bool + Clone + Send + 'static) -> bool {
     let _ = stream.set_nodelay(true);
-    let prepared = stream
-        .set_write_timeout(Some(WRITE_TIME))
-        .and_then(|()| stream.try_clone());
     // One that can't even be prepared is dropped, and may come again.
-    let Ok(reader) = prepared else { return true };
-    if !tell(News::Opened(peer, stream)) {
+    if stream.set_write_timeout(Some(WRITE_TIME)).is_err() {
+        return true;
+    }
+    let stream = Arc::new(stream);
+    if !tell(News::Opened(peer, Arc::clone(&stream))) {
         return false;
     }
-    let mut lines = Lines::new(reader, SILENCE);
+    let mut lines = Lines::new(stream, SILENCE);
     let told = tell.clone();
     let read = move || loop {
         let (news, last) = match lines.next() {
@@ -89,11 +90,11 @@ fn receive(peer: PeerId, stream: TcpStream, tell: impl Fn(News) -> bool + Clone 
 /// The writing ends of all connections.
 #[derive(Default)]
 pub struct Writers {
-    streams: HashMap<PeerId, TcpStream>,
+    streams: HashMap<PeerId, Arc<TcpStream>>,
 }
 
 impl Writers {
-    pub fn opened(&mut self, peer: PeerId, stream: TcpStream) {
+    pub fn opened(&mut self, peer: PeerId, stream: Arc<TcpStream>) {
         self.streams.insert(peer, stream);
     }
 
@@ -101,10 +102,10 @@ impl Writers {
         self.streams.contains_key(&peer)
     }
 
-    /// Sends a line. A peer that doesn't take it is cut off, and its reader says so.
-    pub fn send(&mut self, peer: PeerId, line: &str) {
-        if let Some(stream) = self.streams.get_mut(&peer)
-            && stream.write_all(format!("{line}\n").as_bytes()).is_err()
+    /// Sends a line, or several with line feeds between them. A peer that doesn't take them is cut off, and its reader says so.
+    pub fn send(&mut self, peer: PeerId, lines: &str) {
+        if let Some(stream) = self.streams.get(&peer)
+            && !write_in_time(stream, format!("{lines}\n").as_bytes())
         {
             self.close(peer);
         }
@@ -116,4 +117,20 @@ impl Writers {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+/// False where the peer is gone, or takes so little at a time that it would hold up the others.
+fn write_in_time(mut stream: &TcpStream, mut bytes: &[u8]) -> bool {
+    let deadline = Instant::now() + WRITE_TIME;
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(n) if n > 0 => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            _ => return false,
+        }
+        if !bytes.is_empty() && Instant::now() >= deadline {
+            return false;
+        }
+    }
+    true
 }

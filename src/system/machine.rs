@@ -30,16 +30,48 @@ pub fn host_name() -> Result<String, Error> {
     }
 }
 
-/// 16 bytes that nobody can guess, in hex.
+/// `/dev/urandom`, held open: it must not fail when there is no file descriptor left.
+#[derive(Debug)]
+pub struct Random(File);
+
+impl Random {
+    /// # Errors
+    /// I/O.
+    pub fn open() -> Result<Random, Error> {
+        let file = File::open("/dev/urandom").map_err(|e| Error::io("/dev/urandom", e))?;
+        Ok(Random(file))
+    }
+
+    /// 16 bytes that nobody can guess, in hex.
+    ///
+    /// # Errors
+    /// I/O: without it nothing can be kept secret.
+    pub fn nonce(&self) -> Result<String, Error> {
+        let mut bytes = [0; 16];
+        (&self.0)
+            .read_exact(&mut bytes)
+            .map_err(|e| Error::io("/dev/urandom", e))?;
+        Ok(hex(&bytes))
+    }
+}
+
+/// A nonce, for one who needs no other.
 ///
 /// # Errors
-/// I/O: without `/dev/urandom` nothing can be kept secret.
+/// I/O, as [`Random`].
 pub fn nonce() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut bytes))
-        .map_err(|e| Error::io("/dev/urandom", e))?;
-    Ok(hex(&bytes))
+    Random::open()?.nonce()
+}
+
+/// How many files this process may have open, sockets among them: the soft limit of `proc(5)`'s
+/// `limits`.
+pub fn most_open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"))?;
+    match line.split_ascii_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 /// A random number from 0 to 1.

@@ -1,7 +1,7 @@
 //! What a master keeps over a restart: `<state>/master`.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
+    /// What was saved last, open for notes.
+    notes: Option<File>,
 }
 
 impl StateFile {
@@ -24,6 +26,7 @@ impl StateFile {
         files::make_dir(state, 0o755)?;
         Ok(StateFile {
             path: state.join("master"),
+            notes: None,
         })
     }
 
@@ -37,23 +40,47 @@ impl StateFile {
         match fs::read(&self.path) {
             Ok(bytes) => {
                 let (text, now) = (String::from_utf8_lossy(&bytes), wall_clock());
-                Ok(Some((Saved::parse(&text, now), parse_decisions(&text, now))))
+                let text = latest(&text);
+                Ok(Some((Saved::parse(text, now), parse_decisions(text, now))))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(self.path.display(), e)),
         }
     }
 
+    /// Replaces it, safe from a power cut when this returns, which a busy disk can make long.
+    ///
     /// # Errors
     /// I/O.
-    pub fn save(&self, saved: &Saved, decisions: &Decisions) -> Result<(), Error> {
-        let now = wall_clock();
-        let mut text = saved.text(now);
-        for (age, line) in decisions {
-            text += &format!("decision {} {line}\n", now.saturating_sub(*age).as_millis());
-        }
-        files::write(&self.path, &text, 0o644, Place::Replace).map_err(|e| Error::io(self.path.display(), e))
+    pub fn save(&mut self, saved: &Saved, decisions: &Decisions) -> Result<(), Error> {
+        let text = text(saved, decisions);
+        files::write(&self.path, &text, 0o644, Place::Replace)
+            .and_then(|()| OpenOptions::new().append(true).open(&self.path))
+            .map(|file| self.notes = Some(file))
+            .map_err(|e| Error::io(self.path.display(), e))
     }
+
+    /// Appends it to what was saved last: at once, and safe from the end of this process, though not
+    /// from a power cut.
+    pub fn note(&mut self, saved: &Saved, decisions: &Decisions) {
+        if let Some(file) = &mut self.notes {
+            let _ = file.write_all(format!("\n{}", text(saved, decisions)).as_bytes());
+        }
+    }
+}
+
+fn text(saved: &Saved, decisions: &Decisions) -> String {
+    let now = wall_clock();
+    let mut text = saved.text(now);
+    for (age, line) in decisions {
+        text += &format!("decision {} {line}\n", now.saturating_sub(*age).as_millis());
+    }
+    text
+}
+
+/// What was saved, or the last note behind it.
+fn latest(text: &str) -> &str {
+    text.rfind("\nepoch ").map_or(text, |at| &text[at + 1..])
 }
 
 /// A history's lines, each with its age.
@@ -83,5 +110,12 @@ mod tests {
         let text = "epoch 7\ndecision 990000 app1 SCALE - 1 ok 3 in\ndecision x\ndecision 5\n";
         let decision = (10 * second, "app1 SCALE - 1 ok 3 in".to_string());
         assert_eq!(parse_decisions(text, 1000 * second), [decision]);
+    }
+
+    #[test]
+    fn the_last_note_counts() {
+        assert_eq!(latest("epoch 7\nlaunch 5\n"), "epoch 7\nlaunch 5\n");
+        let notes = "epoch 7\nlaunch 5\n\nepoch 8\nlease 8-a app1 SCALE\n\nepoch 9\n";
+        assert_eq!(latest(notes), "epoch 9\n");
     }
 }

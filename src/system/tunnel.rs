@@ -5,7 +5,7 @@
 //! `cat` ends, and ssh with it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -160,7 +160,7 @@ fn attempt(
         Err(e) => return never(format!("ssh: {e}")),
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+    let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         child::end(&mut child);
         return never("ssh: no pipes".into());
     };
@@ -175,11 +175,13 @@ fn attempt(
     // On its own thread, so that neither stream can fill up and hold ssh back.
     let complaint = thread::spawn(move || child::kept(stderr));
     let mut up = None;
-    let mut echo = BufReader::new(stdout).lines();
-    if stdin.write_all(b"autoscaler\n").is_ok() && matches!(echo.next(), Some(Ok(_))) {
+    // By the piece and not by the line: an app server that was taken over may send one without end.
+    let mut piece = [0; 64];
+    let mut echoes = move || matches!(stdout.read(&mut piece), Ok(1..));
+    if stdin.write_all(b"autoscaler\n").is_ok() && echoes() {
         up = Some(Instant::now());
         changed(Change::Up { port });
-        while let Some(Ok(_)) = echo.next() {}
+        while echoes() {}
     }
     drop(stdin);
     if let Some(mut child) = lock(running).child.take() {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{FromMaster, Master, Output, seconds};
+use super::{FromMaster, Master, Output, is_known, seconds};
 use crate::core::history;
 use crate::core::lease::{PeerId, Refusal, Wish};
 use crate::core::protocol::Reason;
@@ -14,7 +14,7 @@ const NOBODY: PeerId = 0;
 impl Master {
     pub(super) fn status(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
         let mut send = |message| out.push(Output::Send(peer, message));
-        for (name, (percent, at)) in &self.loads {
+        for (name, (percent, at)) in self.loads.iter().filter(|(_, (_, at))| is_known(*at, now)) {
             send(FromMaster::Node {
                 name: name.clone(),
                 percent: *percent,

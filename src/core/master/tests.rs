@@ -1,3 +1,4 @@
+use super::super::auth::{self, Claim, Role};
 use super::super::lease::Rules;
 use super::*;
 
@@ -29,7 +30,7 @@ impl Bench {
     }
 
     fn join(&mut self, peer: PeerId, node: &str) {
-        self.master.opened(peer);
+        self.master.opened(peer, self.now);
         assert_eq!(
             self.say(peer, &format!("HELLO 1 {node} {NODE_NONCE}")),
             [format!("{peer} WELCOME lb1")]
@@ -38,24 +39,36 @@ impl Bench {
 
     /// What is sent, and to whom, after a line; `-` marks a closed connection.
     fn say(&mut self, peer: PeerId, line: &str) -> Vec<String> {
-        sent(self.master.line(peer, line, 2, NONCE, self.now))
+        let out = self.master.line(peer, line, 2, NONCE, self.now);
+        self.sent(out)
     }
 
     fn after(&mut self, seconds: u64) -> Vec<String> {
         self.now += Duration::from_secs(seconds);
-        sent(self.master.tick(self.now))
+        let out = self.master.tick(self.now);
+        self.sent(out)
     }
-}
 
-fn sent(outputs: Vec<Output>) -> Vec<String> {
-    outputs
-        .into_iter()
-        .filter_map(|output| match output {
-            Output::Send(peer, message) => Some(format!("{peer} {message}")),
-            Output::Close(peer) => Some(format!("{peer} -")),
-            Output::Save | Output::Say(_) | Output::Report(_) => None,
-        })
-        .collect()
+    fn open(&mut self, peer: PeerId) -> Vec<String> {
+        let out = self.master.opened(peer, self.now);
+        self.sent(out)
+    }
+
+    fn sent(&self, outputs: Vec<Output>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Send(peer, message) => lines.push(format!("{peer} {message}")),
+                Output::Close(peer) => lines.push(format!("{peer} -")),
+                Output::Tell { except, message } => {
+                    let peers = self.master.welcome().filter(|peer| Some(*peer) != except);
+                    lines.extend(peers.map(|peer| format!("{peer} {message}")));
+                }
+                Output::Save | Output::Note | Output::Say(_) | Output::Report(_) => {}
+            }
+        }
+        lines
+    }
 }
 
 #[test]
@@ -66,7 +79,7 @@ fn the_way_of_one_scale_up() {
     let lease = "1-f0f1f2f3f4f5f6f7";
     assert_eq!(
         b.say(1, "SCALE"),
-        ["2 SCALE app1".to_string(), format!("1 GRANT {lease} 30 1")]
+        [format!("1 GRANT {lease} 30 1"), "2 SCALE app1".to_string()]
     );
     assert_eq!(b.say(2, "SCALE"), ["2 WAIT holder 30"]);
     assert_eq!(
@@ -110,16 +123,21 @@ fn the_last_launch_of_the_day_is_said_once() {
 }
 
 #[test]
-fn the_grant_is_saved_before_it_is_sent() {
+fn the_disk_holds_up_no_grant_but_comes_before_the_others_carry_on() {
     let mut b = Bench::new("");
     b.join(1, "app1");
-    let out = b.master.line(1, "SCALE", 2, NONCE, b.now);
-    let save = out.iter().position(|o| *o == Output::Save).unwrap();
-    let grant = out
-        .iter()
-        .position(|o| matches!(o, Output::Send(_, FromMaster::Grant { .. })))
-        .unwrap();
-    assert!(save < grant);
+    b.join(2, "app2");
+    let mut order = |line: &str| {
+        let out = b.master.line(1, line, 2, NONCE, b.now);
+        let place = |what: fn(&Output) -> bool| out.iter().position(what);
+        let sent = place(|o| matches!(o, Output::Send(..) | Output::Tell { .. })).unwrap();
+        let save = place(|o| *o == Output::Save).unwrap();
+        (place(|o| *o == Output::Note), sent, save)
+    };
+    let (note, grant, save) = order("SCALE");
+    assert!(note.unwrap() < grant && grant < save);
+    let (_, finish, save) = order("FINISH 1-f0f1f2f3f4f5f6f7 ok");
+    assert!(save < finish);
 }
 
 #[test]
@@ -137,7 +155,7 @@ fn a_lease_that_runs_out_is_told_to_all() {
 #[test]
 fn authentication_in_both_directions() {
     let mut b = Bench::new("s3cret");
-    b.master.opened(1);
+    b.master.opened(1, b.now);
     assert_eq!(b.say(1, "SCALE"), ["1 ERROR greet first: HELLO 1 <node> <nonce>"]);
     assert_eq!(
         b.say(1, &format!("HELLO 1 app1 {NODE_NONCE}")),
@@ -179,7 +197,7 @@ fn a_wrong_or_reflected_proof_ends_the_connection() {
             },
         ),
     ] {
-        b.master.opened(1);
+        b.master.opened(1, b.now);
         b.say(1, &format!("HELLO 1 app1 {NODE_NONCE}"));
         assert_eq!(
             b.say(1, &format!("AUTH {proof}")),
@@ -209,10 +227,7 @@ fn nobody_leaves_whose_load_the_others_could_not_take() {
         "31 and half of 20 are over 40"
     );
     b.say(2, "LOAD 30");
-    assert_eq!(
-        b.say(1, "RETIRE").last().unwrap(),
-        "1 GRANT 1-f0f1f2f3f4f5f6f7 30 1"
-    );
+    assert_eq!(b.say(1, "RETIRE")[0], "1 GRANT 1-f0f1f2f3f4f5f6f7 30 1");
 }
 
 #[test]
@@ -241,7 +256,71 @@ fn a_wrong_line_is_answered_and_the_connection_stays() {
     b.join(1, "app1");
     assert_eq!(b.say(1, "FROB"), ["1 ERROR unknown verb `FROB`"]);
     assert_eq!(b.say(1, "PING"), ["1 PONG"]);
-    b.master.opened(2);
+    b.master.opened(2, b.now);
     assert_eq!(b.say(2, "HELLO 2 x 00"), ["2 ERROR this master speaks version 1"]);
     assert_eq!(b.say(2, "HELLO 1 x 00"), ["2 WELCOME lb1"]);
+}
+
+#[test]
+fn of_too_many_the_one_that_has_not_greeted_for_longest_goes() {
+    let mut b = Bench::new("");
+    b.master.limit(6);
+    b.join(1, "app1");
+    for peer in 2..5 {
+        assert_eq!(b.open(peer), Vec::<String>::new());
+    }
+    assert_eq!(b.open(5), ["2 ERROR too many connections", "2 -"]);
+    for peer in 4..7 {
+        b.join(peer, &format!("app{peer}"));
+    }
+    b.join(7, "app7");
+    b.join(8, "app8");
+    assert_eq!(b.open(9), ["9 ERROR too many connections", "9 -"]);
+    assert_eq!(b.say(1, "PING"), ["1 PONG"]);
+    b.master.closed(8);
+    b.join(10, "app10");
+}
+
+#[test]
+fn a_greeting_has_a_minute_and_few_lines() {
+    let mut b = Bench::new("s3cret");
+    b.master.opened(1, b.now);
+    assert_eq!(b.master.deadline(), Some(b.now + strangers::PATIENCE));
+    for _ in 0..32 {
+        assert_eq!(b.say(1, "PING"), ["1 PONG"]);
+    }
+    assert_eq!(
+        b.say(1, "PING"),
+        ["1 ERROR too many lines before HELLO and AUTH", "1 -"]
+    );
+    b.master.opened(2, b.now);
+    b.after(59);
+    b.say(2, &format!("HELLO 1 app2 {NODE_NONCE}"));
+    assert_eq!(b.after(1), ["2 ERROR no greeting in time", "2 -"]);
+    assert_eq!(b.master.deadline(), None);
+}
+
+#[test]
+fn made_up_names_fill_neither_memory_nor_log() {
+    let mut b = Bench::new("s3cret");
+    let mut said = 0;
+    for peer in 1..1000 {
+        b.master.opened(peer, b.now);
+        b.say(peer, &format!("HELLO 1 app{} {NODE_NONCE}", peer / 2));
+        let out = b.master.line(peer, "AUTH 00", 2, NONCE, b.now);
+        said += out.iter().filter(|o| matches!(o, Output::Say(_))).count();
+    }
+    assert_eq!(said, 32);
+    let mut b = Bench::new("");
+    for peer in 1..10_100 {
+        b.join(peer, &format!("app{peer}"));
+        b.say(peer, "LOAD 1");
+        b.master.closed(peer);
+    }
+    assert_eq!(b.master.loads.len(), 10_000);
+    b.after(60);
+    b.join(20_000, "late");
+    b.say(20_000, "LOAD 2");
+    assert_eq!(b.say(20_000, "STATUS"), ["20000 NODE late 2 0", "20000 END"]);
+    assert_eq!(b.master.loads.len(), 1);
 }

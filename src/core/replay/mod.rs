@@ -179,7 +179,7 @@ impl World<'_> {
         let peer = self.joined;
         let now = self.instant();
         let mut node = Node::new(self.policy.node.clone(), now);
-        self.master.opened(peer);
+        self.master.opened(peer, now);
         self.master
             .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, now);
         node.connected(1, MASTER, now);
@@ -303,10 +303,10 @@ impl World<'_> {
     fn deliver(&mut self, out: Vec<Output>) {
         let now = self.instant();
         for output in out {
-            if let Output::Send(peer, message) = output
-                && let Some(server) = self.server(peer)
-            {
-                server.node.heard(1, message, now);
+            for (peer, message) in self.master.spelt_out(output) {
+                if let Some(server) = self.server(peer) {
+                    server.node.heard(1, message, now);
+                }
             }
         }
     }
