@@ -192,7 +192,8 @@ def test_settings_come_from_the_ini_and_from_options(cli):
     cli.write("[scaling]\nthreshold = 40\nwindow = 30s\n")
     assert events(cli("simulate", path))[0] == ("00:00:30", 1, 2)
     report = cli("simulate", path, "--threshold", "40,50", "--window", "5s,60s")
-    titles = [line for line in report.splitlines() if re.fullmatch(r"threshold \d+%, window \S+", line)]
+    titles = [line for line in report.splitlines() if line.endswith("no scale-down)")]
+    titles = [title.partition(" (")[0] for title in titles]
     assert titles == ["threshold 40%, window 5s", "threshold 40%, window 60s", "threshold 50%, window 5s",
                       "threshold 50%, window 60s"]
     assert [time for time, before, _ in events(report) if before == 1] == ["00:00:05", "00:01:00"]
@@ -227,6 +228,16 @@ def test_a_trace_or_picture_that_cannot_be_used(cli):
     assert "/nonexistent/x.svg" in cli.refused(74, "simulate", path, "--svg", "/nonexistent/x.svg")
 
 
+def test_a_picture_into_a_pipe_leaves_the_pipe(cli):
+    pipe, path = cli.dir / "pipe", trace(cli, [(0, 5), (60, 5)])
+    os.mkfifo(pipe)
+    with cli.start("simulate", path, "--svg", pipe) as writer:
+        assert pipe.read_text().endswith("</svg>\n")
+        assert writer.wait(20) == 0
+    assert pipe.is_fifo()
+    assert "directory" in cli.refused(74, "simulate", path, "--svg", cli.dir)
+
+
 def test_it_needs_no_ini_where_none_is_installed(binary, cli):
     path = trace(cli, [(0, 5), (60, 5)])
     assert "autoscaler init" in refusal(run([binary, "-c", cli.dir / "x.ini", "simulate", path]), 78)
@@ -249,7 +260,7 @@ def test_the_picture(cli):
     space = "{http://www.w3.org/2000/svg}"
     words = [each.text for each in tree.iter(f"{space}text")]
     for wanted in ("flash-crowd.csv: load and machines", "threshold 40%", "threshold 60%", "machines", "time, h:min",
-                   "machines serving", "booting", "time over the threshold", "01:30"):
+                   "window 10 s, cooldown 120 s, 1 to 10 machines, no scale-down", "machines serving", "booting", "time over the threshold", "01:30"):
         assert wanted in words, wanted
     # As many boots as the report has changes upwards, and the numbers of its table.
     boots = [each for each in tree.iter(f"{space}rect") if each.get("class") == "boot"]

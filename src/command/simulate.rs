@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{daemon, master, print, read_ini};
 use crate::cli::{DEFAULT_INI, Simulate};
-use crate::config::Config;
+use crate::config::{Config, Scaling};
 use crate::core::replay::{self, Model, Policy};
 use crate::error::{Error, Kind};
 use crate::system::files::{self, Place};
@@ -44,9 +44,17 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
     let title = name.rsplit('/').next().unwrap_or(&name);
     if let Some(path) = &asked.svg {
         let picture = replay::svg(title, &trace, &model, &runs);
-        files::write(path, &picture, 0o644, Place::Replace).map_err(|e| Error::io(path.display(), e))?;
+        write(path, &picture).map_err(|e| Error::io(path.display(), e))?;
     }
     print(&replay::text(title, &trace, &model, &runs))
+}
+
+/// In one step, but into a pipe or a device as it is: it must not be replaced by a file.
+fn write(path: &Path, picture: &str) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => fs::write(path, picture),
+        _ => files::write(path, picture, 0o644, Place::Replace),
+    }
 }
 
 /// The settings of one run.
@@ -78,9 +86,29 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
     }
     Ok(Policy {
         title,
+        details: details(&config.scaling),
         node,
         master: master::rules(&config),
     })
+}
+
+fn details(scaling: &Scaling) -> String {
+    let seconds = |time: Duration| time.as_secs_f64();
+    let down = match scaling.scale_down_threshold {
+        0.0 => "no scale-down".into(),
+        percent => format!(
+            "down at {percent}% over {} s, cooldown {} s",
+            seconds(scaling.scale_down_window),
+            seconds(scaling.scale_down_cooldown)
+        ),
+    };
+    format!(
+        "window {} s, cooldown {} s, {} to {} machines, {down}",
+        seconds(scaling.window),
+        seconds(scaling.cooldown),
+        scaling.min_hosts,
+        scaling.max_hosts
+    )
 }
 
 /// The trace, and what to call it.

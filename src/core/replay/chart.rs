@@ -106,10 +106,10 @@ impl Chart<'_> {
         for run in runs {
             self.panel(run);
         }
-        let unit = if self.time_step() % 60_000 == 0 {
-            "time, h:min"
-        } else {
-            "time, h:min:s"
+        let unit = match self.time_step() {
+            86_400_000.. => "date",
+            step if step % 60_000 == 0 => "time, h:min",
+            _ => "time, h:min:s",
         };
         self.down(10.0);
         self.text(LEFT + PLOT / 2.0, self.top, "m g", unit);
@@ -175,10 +175,12 @@ impl Chart<'_> {
         self.down(HEAD);
         let (top, bottom) = (self.top, self.top + self.height);
         self.text(LEFT, top - 24.0, "t", &run.title);
+        self.text(LEFT + PLOT, top - 24.0, "e g", &run.details);
         self.text(LEFT, top - 8.0, "g", &report::numbers(run));
         let capacity = self.steps(bottom, run, |machines| machines);
         let close = format!("V{}H{LEFT}z", short(bottom));
         self.path("cap", &(capacity.clone() + &close));
+        self.over(top, bottom, run);
         for (begin, end, serving) in &run.boots {
             let (x, width) = self.span(*begin, *end);
             let y = self.y(bottom, *serving as f64 + 1.0);
@@ -192,7 +194,6 @@ impl Chart<'_> {
         self.path("limit", &limit);
         let _ = writeln!(self.out, "<use href=\"#load\" y=\"{}\"/>", short(bottom));
         self.path("serving", &capacity);
-        self.over(top, bottom, run);
         self.worst(bottom, run);
         self.top = bottom + FOOT;
     }
@@ -360,9 +361,9 @@ impl Chart<'_> {
             short(y)
         );
         let (x, class) = if x > WIDTH - 120.0 {
-            (x - 7.0, "e n")
+            (x - 7.0, "e w")
         } else {
-            (x + 7.0, "n")
+            (x + 7.0, "w")
         };
         self.text(x, y - 6.0, class, &format!("worst {load:.0}%"));
     }

@@ -44,6 +44,8 @@ pub struct Model {
 pub struct Policy {
     /// How it differs from the others.
     pub title: String,
+    /// The other settings that count most.
+    pub details: String,
     pub node: Settings,
     pub master: lease::Rules,
 }
@@ -62,6 +64,7 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Run {
     pub title: String,
+    pub details: String,
     /// Percent.
     pub threshold: f64,
     pub events: Vec<Event>,
@@ -100,6 +103,7 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         load: 0.0,
         run: Run {
             title: policy.title.clone(),
+            details: policy.details.clone(),
             threshold: policy.node.threshold,
             events: Vec::new(),
             serving: Vec::new(),
@@ -145,7 +149,7 @@ struct World<'a> {
     spread: f64,
     policy: &'a Policy,
     master: Master,
-    /// Those that serve, the oldest first.
+    /// Those that serve, the oldest first, so by their numbers.
     machines: Vec<Server>,
     joined: PeerId,
     /// Those that have left: when they were launched, and when they were gone.
@@ -267,7 +271,8 @@ impl World<'_> {
     }
 
     fn server(&mut self, peer: PeerId) -> Option<&mut Server> {
-        self.machines.iter_mut().find(|server| server.peer == peer)
+        let at = self.machines.binary_search_by_key(&peer, |server| server.peer);
+        self.machines.get_mut(at.ok()?)
     }
 
     /// Does what a node wants done, until it wants nothing more.

@@ -18,7 +18,7 @@ pub fn text(name: &str, trace: &Trace, model: &Model, runs: &[Run]) -> String {
         let _ = writeln!(out, "note: {note}");
     }
     for run in runs {
-        let _ = writeln!(out, "\n{}", run.title);
+        let _ = writeln!(out, "\n{} ({})", run.title, run.details);
         for event in &run.events {
             let sign = if event.from == event.to { "= " } else { "->" };
             let _ = writeln!(

@@ -5,6 +5,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn policy() -> Policy {
     Policy {
         title: "threshold 50%".into(),
+        details: String::new(),
         node: Settings {
             threshold: 50.0,
             window: 10 * SECOND,
