@@ -73,7 +73,10 @@ test-aarch64: setup
 	@tests/setup qemu
 	@$(MAKE) static TARGET=aarch64-unknown-linux-musl
 	@tests/emulated qemu-aarch64 target/aarch64-unknown-linux-musl/release/autoscaler target/qemu-aarch64
-	AUTOSCALER=$(CURDIR)/target/qemu-aarch64/autoscaler $(PYTHON) -m pytest --reruns 2 -m "not native" tests
+	AUTOSCALER=$(CURDIR)/target/aarch64-unknown-linux-musl/release/autoscaler $(PYTHON) -m pytest tests/test_binary.py \
+		-k "static or small and not daemon"
+	AUTOSCALER=$(CURDIR)/target/qemu-aarch64/autoscaler $(PYTHON) -m pytest --reruns 2 -m "not native" tests \
+		--ignore tests/test_lab.py --ignore tests/test_lab_guard.py --ignore tests/test_dependencies.py
 
 lint:
 	cargo fmt --check

@@ -8,7 +8,8 @@ from lab import Ec2Endpoint, missing, wait_until
 from site_lab import Site
 
 needs = missing("sshd", "haproxy", "dropbear", "busybox", "strace")
-pytestmark = pytest.mark.skipif(needs is not None, reason=str(needs))
+# Its app servers have no emulator.
+pytestmark = [pytest.mark.skipif(needs is not None, reason=str(needs)), pytest.mark.native]
 
 ROOT = "/var/lib/tiny"
 # The master may open its tunnel and nothing else; Dropbear can't be told on which port.

@@ -14,6 +14,7 @@ LARGEST = 2_500_000
 MEMORY, FILES = 3 * 1024, 16
 
 
+@pytest.mark.native
 def test_it_is_static_and_stripped(binary):
     what = run(["file", "-L", binary]).stdout
     assert "ELF 64-bit" in what and ("statically linked" in what or "static-pie linked" in what), what
@@ -27,11 +28,13 @@ def test_it_is_static_and_stripped(binary):
     assert ".text" in sections and ".symtab" not in sections and ".debug" not in sections
 
 
+@pytest.mark.native
 def test_it_is_small(binary):
     assert os.stat(binary).st_size <= LARGEST
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.native
 def test_it_runs_in_a_directory_with_nothing_else(binary, tmp_path):
     root = tmp_path / "root"
     root.mkdir()
@@ -84,6 +87,7 @@ def status_of(process, field):
         return next(int(line.split()[1]) for line in status if line.startswith(f"{field}:"))
 
 
+@pytest.mark.native
 def test_the_daemon_at_rest_is_small(daemon):
     assert status_of(daemon, "VmRSS") < MEMORY
     assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= FILES
@@ -93,6 +97,7 @@ def test_the_daemon_at_rest_is_small(daemon):
     assert len(mapped) == 1 and next(iter(mapped)).endswith("autoscaler"), mapped
 
 
+@pytest.mark.native
 def test_the_daemon_at_rest_neither_grows_nor_leaks(daemon):
     files, memory = len(os.listdir(f"/proc/{daemon.pid}/fd")), status_of(daemon, "VmRSS")
     switches = status_of(daemon, "voluntary_ctxt_switches")
@@ -103,6 +108,7 @@ def test_the_daemon_at_rest_neither_grows_nor_leaks(daemon):
     assert daemon.poll() is None
 
 
+@pytest.mark.native
 def test_it_starts_at_once(cli):
     # TEMPLATE and one entry: what `generate --stdout` costs is mostly the start.
     cli("add-host", "10.0.0.1", 80)

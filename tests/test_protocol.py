@@ -209,6 +209,7 @@ def test_node_names_that_do_not_fit_into_a_line_are_refused(open_master):
     assert open_master.connect().ask(f"HELLO 1 {'x' * 64} 00").startswith("WELCOME ")
 
 
+@pytest.mark.native
 def test_one_that_never_reads_is_cut_off_and_holds_nobody_up(binary, tmp_path):
     with Master(binary, tmp_path / "m") as master:
         other = master.node("other")
@@ -233,6 +234,7 @@ def test_one_that_never_reads_is_cut_off_and_holds_nobody_up(binary, tmp_path):
         assert master.memory() < 8 * 1024
 
 
+@pytest.mark.native
 def test_one_that_pours_out_lines_does_not_pile_them_up(binary, tmp_path):
     with Master(binary, tmp_path / "m") as master:
         other, greedy, over = master.node("other"), master.node("greedy"), threading.Event()

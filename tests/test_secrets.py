@@ -144,6 +144,7 @@ def traced(cli, tmp_path, *arguments, until=None):
     return {name.removeprefix(f"{cli.dir}/"): mode for name, mode in made if name.startswith(str(cli.dir))}, modes
 
 
+@pytest.mark.native
 def test_files_have_their_mode_from_the_first_byte(cli, tmp_path):
     for path in (cli.ini, cli.template):
         path.unlink()
@@ -168,6 +169,7 @@ def test_files_have_their_mode_from_the_first_byte(cli, tmp_path):
         assert all(each & 0o022 == 0 for each in changed)
 
 
+@pytest.mark.native
 def test_a_masters_files_have_their_mode_from_the_first_byte(cli, tmp_path):
     cli("add-host", "127.0.0.1", 80)
     state = cli.dir / "state"

@@ -11,6 +11,9 @@ from site_lab import TEMPLATE, Site
 from supervisors import PACKAGING, SUPERVISORS, OpenRc, unavailable
 
 
+pytestmark = pytest.mark.native
+
+
 class SupervisedSite(Site):
     """A site whose master and first daemon run under `supervisor`."""
 

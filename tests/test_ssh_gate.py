@@ -102,6 +102,7 @@ def test_its_own_options_stand_before_it(cli, gate):
     assert cli.call("ssh-gate", "--apply", env={"SSH_ORIGINAL_COMMAND": "autoscaler list-hosts"}).returncode == 64
 
 
+@pytest.mark.native
 def test_it_carries_out_the_call_itself(cli, tmp_path):
     """No shell and no second program, as the kernel sees it: with nothing to check or reload, one execve in all."""
     cli.settings(check_command="true")
