@@ -56,7 +56,8 @@ def test_the_group_grows_and_shrinks_with_the_load(scale_down_command, tmp_path,
         assert not ec2.calls("RunInstances") and not ec2.calls("TerminateInstances")
 
 
-def test_two_that_see_different_masters_ask_for_one(tmp_path, binary):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_two_that_see_different_masters_ask_for_one(at_once, tmp_path, binary):
     with group_site(tmp_path, binary, balancers=2, apps=2, scaling={"cooldown": "30s"}) as site:
         site.start(daemons=False)
         (lb1, lb2), (app1, app2) = site.balancers, site.apps
@@ -67,14 +68,18 @@ def test_two_that_see_different_masters_ask_for_one(tmp_path, binary):
         for lb, app in ((lb1, app1), (lb2, app2)):
             site.start_daemon(app)
             site.daemons[app.name].wait_line(f"master {lb.name}: connected")
-        for app in site.apps:
-            site.load[app.name].load = 95
+        site.load["app1"].load = 95
+        if not at_once:  # the second one comes when the group is about to launch
+            site.ec2.groups.delay = 8.0
+            site.ec2.wait_calls("SetDesiredCapacity", 1, 20, "ok")
+        site.load["app2"].load = 95
         for lb in site.balancers:
             wait_until(lambda lb=lb: " i-" in lb.run(["autoscaler", "list-hosts"]).stdout, 30, f"it is in {lb.name}")
         for lb, app in ((lb1, app1), (lb2, app2)):
             site.masters[lb.name].wait_line(f"{app.name}: (added a machine|gave the lease back)", timeout=20)
         assert len(site.ec2.launched) == 1 and site.ec2.groups.desired("web") == 1
         assert {call.params["DesiredCapacity"] for call in site.ec2.calls("SetDesiredCapacity")} == {"1"}
+        assert at_once or len(site.ec2.calls("SetDesiredCapacity")) == 1
 
 
 def test_a_machine_whose_asker_died_is_entered_by_the_next(tmp_path, binary):
@@ -88,6 +93,25 @@ def test_a_machine_whose_asker_died_is_entered_by_the_next(tmp_path, binary):
         site.haproxies["lb1"].wait_servers(3, timeout=40)
         # It found that the group was about to launch one.
         assert len(site.ec2.calls("SetDesiredCapacity")) == 1 and len(site.ec2.launched) == 1
+
+
+def test_a_spot_instance_that_ec2_takes_back_leaves_its_group_smaller(tmp_path, binary):
+    with group_site(tmp_path, binary, scaling={"scale_down_threshold": "0"}) as site:
+        ec2 = site.ec2
+        ec2.imds.spot = True
+        site.start()
+        site.load["app1"].load = 90
+        site.haproxies["lb1"].wait_servers(2, timeout=30)
+        [spot] = ec2.launched
+        site.load["app1"].load = 30
+        site.daemons[spot].wait_line("master lb1: connected")
+        ec2.imds.notices[spot] = "interruption"
+        wait_until(lambda: not site.net.hosts[spot].alive, 60, f"{spot} is terminated")
+        # Its replacement is there, and the group makes no other one.
+        [_, new] = ec2.launched
+        assert ec2.running == [new] and ec2.groups.desired("web") == 1
+        assert [call.params["InstanceId"] for call in ec2.calls("TerminateInstanceInAutoScalingGroup", "ok")] == [spot]
+        assert set(site.get(site.balancers[0], 8)) == {"app1", new}
 
 
 def test_bounds_and_what_the_group_does_on_its_own(tmp_path, binary):

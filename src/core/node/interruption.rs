@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Action, Machine, Node, Step, Told};
+use crate::error::Error;
 
 /// From the notice to the draining at the latest. EC2 gives two minutes; half of them are for a
 /// replacement that boots, the other half for requests that have begun.
@@ -66,8 +67,21 @@ impl Node {
         }));
     }
 
-    pub(super) fn drained_before_the_end(&mut self, machine: &Machine, told: &Told) {
-        self.say_drained(machine, told);
-        self.say(format!("{} waits for its end", machine.title()));
+    pub(super) fn drained_before_the_end(&mut self, machine: Machine, told: &Told) {
+        let drained = self.say_drained(&machine, told);
+        let replaced = self.interruption.as_ref().is_some_and(|i| i.replaced);
+        if drained && replaced && self.settings.fleet.by_group {
+            // Its group would replace it once more.
+            self.out.push(Action::Run(Step::Depart { machine }));
+        } else {
+            self.say(format!("{} waits for its end", machine.title()));
+        }
+    }
+
+    pub(super) fn departed_before_the_end(&mut self, machine: &Machine, result: Result<(), Error>) {
+        self.say(match result {
+            Ok(()) => format!("{} is terminated", machine.title()),
+            Err(error) => format!("{error}; {} waits for its end", machine.title()),
+        });
     }
 }

@@ -305,7 +305,10 @@ impl Node {
                 self.entered_late(&machine, &told, now);
             }
             Outcome::Drained(machine, told) if self.interruption.is_some() => {
-                self.drained_before_the_end(&machine, &told);
+                self.drained_before_the_end(machine, &told);
+            }
+            Outcome::Departed(machine, result) if self.interruption.is_some() => {
+                self.departed_before_the_end(&machine, result);
             }
             outcome => match &self.phase {
                 Phase::Working { wish: Wish::Grow, .. } => self.grow(outcome, now),

@@ -576,6 +576,30 @@ fn a_machine_that_ec2_takes_back_is_replaced_and_then_drains() {
 }
 
 #[test]
+fn a_machine_that_was_replaced_leaves_its_group_which_would_replace_it_again() {
+    for replaced in [true, false] {
+        let mut b = Bench::new(&["lb1"]);
+        b.node.settings.fleet.by_group = true;
+        b.connect(1, "lb1");
+        b.node.interrupted("spot interruption", machine(), b.now);
+        b.seen();
+        if replaced {
+            b.hear(1, "GRANT 1-a 30 1");
+            b.finish(Outcome::Surveyed(Ok(empty())));
+            b.finish(Outcome::Launched(Ok(machine())));
+            b.finish(Outcome::Booted(machine(), Ok(())));
+            b.finish(Outcome::Entered(machine(), told(&[("lb1", true)])));
+        } else {
+            b.hear(1, "WAIT full 30");
+            b.after(60 * SECOND);
+        }
+        let seen = b.finish(Outcome::Drained(machine(), told(&[("lb1", true)])));
+        assert_eq!(seen.contains(&"Depart".to_string()), replaced, "{seen:?}");
+        b.finish(Outcome::Departed(machine(), Ok(())));
+    }
+}
+
+#[test]
 fn a_machine_that_ec2_takes_back_drains_in_time_without_a_replacement() {
     let mut b = Bench::new(&["lb1"]);
     b.connect(1, "lb1");
