@@ -85,6 +85,7 @@ lint:
 check: lint test
 
 bench: setup build
+	@command -v autossh >/dev/null || apt-get -qq install --no-install-recommends -y autossh >/dev/null
 	@$(PYTHON) tests/bench.py $(BINARY)
 
 # Every fault at every step of a scale-up, on real parts: some ten minutes; writes docs/faults.md.

@@ -1,6 +1,6 @@
 """Speed and cost of BINARY, each beside something else that ran in the same minute. Run by `make bench`.
 
-Prints one table and writes it to target/bench.md. All of it on loopback and in a scratch directory.
+Prints one table and writes it to target/bench.md, as a picture to target/bench.svg. All of it on loopback and in a scratch directory.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ from importlib import util
 from pathlib import Path
 
 import bench_haproxy
+import bench_site
+from bench_chart import as_svg
 from bench_table import HEAD, Figure, Group, as_markdown, as_text
 from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, free_ports, run
 from lab import ProcStat, wait_until
@@ -227,6 +229,10 @@ class Bench:
         """A server more and a server less in a running HAProxy."""
         return bench_haproxy.membership(self)
 
+    def tunnels(self):
+        """Two HAProxy hosts and 200 app servers."""
+        return bench_site.tunnels(self)
+
     def start_up(self, count=40):
         """From the start of the program to its first useful line; its size."""
         hello = compile_with("rustc", self.scratch / "hello.rs", 'fn main() { println!("hello"); }', *RUST)
@@ -259,7 +265,7 @@ def main(binary):
     bench = Bench(binary, scratch, screen)
     try:
         parts = (bench.scale_up, bench.rest, bench.reaction, bench.files, bench.start_up,
-                 bench.membership)
+                 bench.membership, bench.tunnels)
         for part in parts:
             try:
                 for group in part():
@@ -275,7 +281,8 @@ def main(binary):
         shutil.rmtree(scratch)
     target = ROOT / "target/bench.md"
     target.write_text(as_markdown(groups, about))
-    screen.line(f"\nwritten to {target.relative_to(ROOT)}")
+    target.with_suffix(".svg").write_text(as_svg(groups, about))
+    screen.line(f"\nwritten to {target.relative_to(ROOT)} and bench.svg")
     return 0
 
 
