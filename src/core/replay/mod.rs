@@ -299,7 +299,11 @@ impl World<'_> {
             .line(peer, &message.to_string(), self.machines.len(), NONCE, now);
         let full = |output: &Output| matches!(output, Output::Send(to, FromMaster::Wait { reason: Reason::Full, .. }) if *to == peer);
         if *message == FromNode::Scale && !self.held && out.iter().any(full) {
-            let why = self.reason(peer, Wish::Grow) + ", but max_hosts is reached";
+            let limit = match self.master.arbiter.capped_until(now) {
+                Some(_) => "max_launches_per_day",
+                None => "max_hosts",
+            };
+            let why = format!("{}, but {limit} is reached", self.reason(peer, Wish::Grow));
             self.note(self.fleet(), why);
         }
         self.deliver(out);

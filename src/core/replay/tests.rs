@@ -122,6 +122,15 @@ fn what_max_hosts_forbids_is_noted_once() {
 }
 
 #[test]
+fn so_is_what_the_limit_of_a_day_forbids() {
+    let mut policy = policy();
+    policy.master.max_launches_per_day = 1;
+    let run = replay("0,100\n600,100\n", 1, &policy);
+    assert_eq!(changes(&run), [(10, 1, 2), (190, 2, 2)]);
+    assert!(run.events[1].why.ends_with("but max_launches_per_day is reached"));
+}
+
+#[test]
 fn the_busiest_machine_decides() {
     let trace = parse("0,45\n600,45\n", Some(3)).unwrap();
     let model = |spread| Model {
