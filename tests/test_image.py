@@ -11,6 +11,7 @@ import yaml
 from cli import run
 from conftest import ROOT
 from lab import Network, missing
+from readme import sshd_settings
 from test_packaging import TARGET, VERSION, pack
 
 pytestmark = pytest.mark.native
@@ -59,7 +60,8 @@ def test_an_image_is_prepared_and_sealed(tmp_path, tarball, site):
         assert (path.read_text(), path.stat().st_mode & 0o777) == (SITE[name], 0o600)
     enabled = root / "etc/systemd/system/multi-user.target.wants/autoscaler-daemon.service"
     assert "autoscaler daemon" in (root / os.readlink(enabled).lstrip("/")).read_text()
-    assert (root / "etc/ssh/sshd_config.d/autoscaler.conf").read_text() == "ClientAliveInterval 15\n"
+    settings = (root / "etc/ssh/sshd_config.d/autoscaler.conf").read_text()
+    assert sorted(settings.splitlines()) == sorted(sshd_settings().splitlines())
 
     (root / "etc/ssh/ssh_host_ed25519_key").write_text("secret")
     (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
