@@ -328,6 +328,14 @@ def test_every_pair_is_tried_and_none_while_an_outcome_is_unknown(binary, tmp_pa
         assert len(set(site.tokens())) == 2 and len(site.ec2.launched) == 1
 
 
+def test_subnets_of_other_zones_do_not_go_with_a_zone_in_the_command(site):
+    command = site.sections["machine"]["scale_up_command"] + " --placement AvailabilityZone=us-east-1a"
+    site.settings["machine"] = {"scale_up_command": command, "fallback_subnet_ids": site.subnets[1]}
+    site.configure()
+    assert "take AvailabilityZone out of scale_up_command" in refusal(site.scale_up(), 78)
+    assert site.ec2.requests == []
+
+
 def test_a_daemon_begins_where_there_was_capacity_lately(binary, tmp_path):
     settings = {"scaling": {"cooldown": "1s"}}
     with Loopback(binary, tmp_path, settings) as site:

@@ -79,6 +79,14 @@ impl Worker {
             Some(ScaleCommand::Native(request)) if !matches!(request.count(), (1, 1) | (0, 0)) => {
                 wrong("scale_up_command: --count: a scale-up is one machine, so it must be 1")
             }
+            Some(ScaleCommand::Native(request))
+                if request.get("Placement.AvailabilityZone").is_some()
+                    && !self.config.machine.fallback_subnet_ids.is_empty() =>
+            {
+                wrong(
+                    "fallback_subnet_ids: each is in a zone of its own; take AvailabilityZone out of scale_up_command",
+                )
+            }
             Some(_) => Ok(()),
         }
     }
