@@ -22,6 +22,9 @@ use crate::worker::{Worker, leave};
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 
+/// Between two looks for instances that were left behind, by one daemon.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+
 pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
     let mut sampler = Sampler::new(&config.scaling, log);
@@ -57,11 +60,13 @@ pub fn settings(config: &Config, ec2: bool, by_group: bool, repair_delay: Durati
             boot_timeout: config.machine.boot_timeout,
             cooldown: config.scaling.cooldown,
             max_hosts: config.scaling.max_hosts,
+            min_hosts: config.scaling.min_hosts,
             max_launches_per_day: config.scaling.max_launches_per_day,
             by_group,
         },
         ec2,
         repair_delay,
+        look_interval: LOOK_INTERVAL,
     }
 }
 

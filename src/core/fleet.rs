@@ -81,6 +81,7 @@ pub struct Rules {
     pub boot_timeout: Duration,
     pub cooldown: Duration,
     pub max_hosts: usize,
+    pub min_hosts: usize,
     /// 0: no limit.
     pub max_launches_per_day: usize,
     /// An Auto Scaling group launches, also on its own: an old orphan may just be one that nobody
@@ -123,6 +124,24 @@ pub fn leftovers(survey: &Survey, rules: &Rules) -> Vec<String> {
     }
     let old = orphans(survey).filter(|i| age(i, survey) >= rules.boot_timeout);
     old.map(|i| i.id.clone()).collect()
+}
+
+/// Would there be too few without `leaving`? Every HAProxy host that could be asked has its say: a
+/// node may have seen the master of another one only, and `hosts.d` lists machines that are gone.
+pub fn is_needed(leaving: &Machine, survey: &Survey, rules: &Rules) -> bool {
+    let gone = |l: &&Listed| {
+        survey
+            .instances
+            .iter()
+            .any(|i| i.gone && l.instance.as_ref() == Some(&i.id))
+    };
+    let is_it = |l: &Listed| {
+        (leaving.instance.is_some() && l.instance == leaving.instance) || l.address == leaving.host
+    };
+    let few = |listing: &Vec<Listed>| {
+        listing.iter().any(is_it) && listing.iter().filter(|l| !gone(l)).count() <= rules.min_hosts
+    };
+    survey.listings.iter().flatten().any(few)
 }
 
 /// Decides on a launch. Adopting comes first, since that machine answers the need without another

@@ -76,11 +76,13 @@ impl World {
                 boot_timeout: 300 * SECOND,
                 cooldown: 60 * SECOND,
                 max_hosts: self.site.max_hosts,
+                min_hosts: self.site.min_hosts,
                 max_launches_per_day: 0,
                 by_group: false,
             },
             ec2: true,
             repair_delay: SECOND,
+            look_interval: 10_000_000 * SECOND,
         };
         let mut node = Node::new(settings, self.now);
         self.master.opened(peer, self.now);

@@ -122,6 +122,10 @@ impl Worker {
                 let told = self.remote.enter(&machine, servers);
                 Outcome::Entered(machine, told)
             }
+            Step::EnterLate { machine, servers } => {
+                let told = self.remote.enter(&machine, servers);
+                Outcome::EnteredLate(machine, told)
+            }
             Step::Terminate { id } => Outcome::Terminated(self.terminate(&id)),
             Step::Identify => Outcome::Identified(self.identify().and_then(|me| self.may_shrink(me))),
             Step::Drain { machine, servers } => {
@@ -164,8 +168,9 @@ impl Worker {
         })
     }
 
-    /// Brings the HAProxy hosts that missed something to what EC2 says; what was done, a line each.
-    fn repair(&self) -> Result<Vec<String>, Error> {
+    /// Brings the HAProxy hosts that missed something to what EC2 says; what it saw before, and what
+    /// was done, a line each.
+    fn repair(&self) -> Result<(Survey, Vec<String>), Error> {
         let survey = self.survey(true)?;
         let mut said = Vec::new();
         for (at, fix) in fleet::repairs(&survey) {
@@ -185,7 +190,7 @@ impl Worker {
                 Err(error) => error.to_string(),
             });
         }
-        Ok(said)
+        Ok((survey, said))
     }
 
     fn terminate(&self, id: &str) -> Result<(), Error> {

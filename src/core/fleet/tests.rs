@@ -7,6 +7,7 @@ fn rules() -> Rules {
         boot_timeout: Duration::from_secs(300),
         cooldown: Duration::from_secs(120),
         max_hosts: 3,
+        min_hosts: 1,
         max_launches_per_day: 0,
         by_group: false,
     }

@@ -31,6 +31,10 @@ impl Node {
             .calm
             .mean()
             .is_some_and(|mean| mean <= self.settings.scale_down_threshold);
+        if self.untidy {
+            // The way of a scale-up clears up first, and then finds no need for a launch.
+            return Some(Wish::Grow);
+        }
         (calm && !self.stays).then_some(Wish::Shrink)
     }
 
@@ -69,7 +73,9 @@ impl Node {
             Wish::Grow => "up",
             Wish::Shrink => "down",
         };
-        if let Some(mean) = mean.filter(|_| !self.refused_before(wish)) {
+        let tidies = self.untidy && wish == Wish::Grow;
+        let by_load = !tidies && !self.refused_before(wish);
+        if let Some(mean) = mean.filter(|_| by_load) {
             let window = window.as_secs_f64();
             self.say(format!(
                 "scale-{what}: CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%"
@@ -180,6 +186,10 @@ impl Node {
                 self.say(why.clone());
             }
             self.refused = Some((wish, reason));
+            if reason == Reason::Full {
+                // Nobody will get the lease for it soon, and it must not keep this node from leaving.
+                self.untidy = false;
+            }
             self.back_to_waiting(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
         } else if self.masters.lost(name) {
             // The answer to HOLD.

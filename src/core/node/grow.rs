@@ -1,6 +1,6 @@
 //! A scale-up, step by step: survey → launch → boot → enter.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Machine, Node, Outcome, Phase, Step, Told};
 use crate::core::duration::seconds;
@@ -74,7 +74,7 @@ impl Node {
                 let over = self
                     .window
                     .mean()
-                    .is_none_or(|mean| mean >= self.settings.threshold);
+                    .map_or(!self.untidy, |mean| mean >= self.settings.threshold);
                 if over || self.wanted.is_some() || self.interruption.is_some() {
                     // With a grant of every master there is, nobody else launches, and the order is
                     // free. Otherwise it must be the one that others begin with, too.
@@ -85,12 +85,11 @@ impl Node {
                     };
                     self.work(Wish::Grow, Step::Launch { fleet, short }, now);
                 } else {
-                    self.back_to_waiting(
-                        Kind::Busy,
-                        "the load fell before the launch",
-                        std::time::Duration::ZERO,
-                        now,
-                    );
+                    let why = match std::mem::take(&mut self.untidy) {
+                        true => "no more to clear up",
+                        false => "the load fell before the launch",
+                    };
+                    self.back_to_waiting(Kind::Busy, why, Duration::ZERO, now);
                 }
             }
             Plan::Adopt {

@@ -138,6 +138,15 @@ impl Masters {
         lease.is_some_and(|lease| lease.id == id)
     }
 
+    /// The leases that have time left: their masters' names and their own.
+    #[cfg(test)]
+    pub fn leases(&self, now: Instant) -> impl Iterator<Item = (&str, &str)> {
+        self.by_name.iter().filter_map(move |(name, master)| {
+            let lease = master.lease.as_ref().filter(|lease| lease.expires > now)?;
+            Some((name.as_str(), lease.id.as_str()))
+        })
+    }
+
     /// Forgets the lease of one master; was there one?
     pub fn lost(&mut self, name: &str) -> bool {
         self.by_name

@@ -65,6 +65,8 @@ pub struct Settings {
     /// How long after a master's coming this node looks whether its HAProxy missed anything:
     /// another time for every node, so that the first one finds all the work.
     pub repair_delay: Duration,
+    /// Between two looks for what was left behind, while all goes well.
+    pub look_interval: Duration,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,8 @@ pub struct Node {
     refused: Option<(Wish, Reason)>,
     /// Which machine this is, once it has been found out.
     myself: Option<Machine>,
+    /// Instances were left behind, which the next holder of the lease clears up.
+    untidy: bool,
     /// This machine is not one that autoscaler may end.
     stays: bool,
     interruption: Option<Interruption>,
@@ -127,19 +131,24 @@ pub struct Node {
 
 impl Node {
     pub fn new(settings: Settings, now: Instant) -> Node {
+        let mut repairs = Repairs::default();
+        if settings.ec2 {
+            repairs.look_at(now + settings.look_interval);
+        }
         Node {
             window: Window::new(settings.window, settings.sample_interval),
             calm: Window::new(settings.scale_down_window, settings.sample_interval),
             settings,
             phase: Phase::Watching,
             masters: Masters::default(),
-            repairs: Repairs::default(),
+            repairs,
             shortages: Shortages::default(),
             backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
             next_heartbeat: now,
             wanted: None,
             refused: None,
             myself: None,
+            untidy: false,
             stays: false,
             interruption: None,
             said_alone: false,
@@ -155,6 +164,12 @@ impl Node {
     /// Is anyone there to ask?
     pub fn has_master(&self) -> bool {
         self.masters.connected_count() > 0
+    }
+
+    /// The leases that have time left: their masters' names and their own.
+    #[cfg(test)]
+    pub fn leases(&self, now: Instant) -> impl Iterator<Item = (&str, &str)> {
+        self.masters.leases(now)
     }
 
     /// The HAProxy hosts that have not been told of a machine that serves.
@@ -300,10 +315,8 @@ impl Node {
     /// A step that was run is over.
     pub fn finished(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Repaired(result) => self.repaired(result),
-            Outcome::Entered(machine, told) if self.repairs.owes(&machine) => {
-                self.entered_late(&machine, &told, now);
-            }
+            Outcome::Repaired(result) => self.repaired(result, now),
+            Outcome::EnteredLate(machine, told) => self.entered_late(&machine, &told, now),
             Outcome::Drained(machine, told) if self.interruption.is_some() => {
                 self.drained_before_the_end(machine, &told);
             }
@@ -349,6 +362,7 @@ impl Node {
 
     /// It came to a good end.
     fn succeeded(&mut self, phase: Phase) {
+        self.untidy = false;
         let did = self.did();
         self.masters.give_back(true, &did, &mut self.out);
         self.backoff.reset();
@@ -358,6 +372,7 @@ impl Node {
     }
 
     fn failed(&mut self, error: Error, now: Instant) {
+        self.untidy = false;
         let wait = self.backoff.failed();
         self.say(format!(
             "scaling failed, next try in {} s at the earliest",
@@ -373,6 +388,10 @@ impl Node {
             until: now + wait,
             firm: true,
         };
+        if self.settings.ec2 {
+            // It may have left something behind.
+            self.repairs.look_at(now + repair::LOOK_AGAIN);
+        }
         self.end(Err(error));
     }
 

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Action, FIRST_RETRY, LONGEST_RETRY, Machine, Node, Phase, Step, Told};
 use crate::core::backoff::Backoff;
+use crate::core::fleet::{self, Survey};
 use crate::error::Error;
 
-/// Between two looks while a HAProxy host's master is not connected.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// From a failure, or while a HAProxy host's master is not connected, to the next look.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// A machine that serves but is not in every HAProxy yet.
 #[derive(Debug)]
@@ -43,10 +44,6 @@ impl Repairs {
         }
     }
 
-    pub fn owes(&self, machine: &Machine) -> bool {
-        self.owed.iter().any(|owed| owed.machine == *machine)
-    }
-
     pub fn owed(&self) -> Vec<&str> {
         self.owed
             .iter()
@@ -69,7 +66,7 @@ impl Node {
     pub(super) fn repair_when_due(&mut self, now: Instant) {
         for owed in &mut self.repairs.owed {
             if owed.next.take_if(|at| now >= *at).is_some() {
-                self.out.push(Action::Run(Step::Enter {
+                self.out.push(Action::Run(Step::EnterLate {
                     machine: owed.machine.clone(),
                     servers: owed.servers.clone(),
                 }));
@@ -79,20 +76,38 @@ impl Node {
             return;
         }
         // While somebody changes the cluster, the hosts differ for a good reason.
-        if !matches!(self.phase, Phase::Watching) || self.masters.other_is_at_it() || !self.has_master() {
+        let idle = matches!(self.phase, Phase::Watching | Phase::Waiting { .. });
+        if !idle || self.masters.other_is_at_it() || !self.has_master() {
             self.repairs.look = Some(now + self.settings.repair_delay.max(FIRST_RETRY));
             return;
         }
         let someone_is_away = self.masters.connected_count() < self.settings.servers.len();
-        self.repairs.look = someone_is_away.then_some(now + LOOK_AGAIN + self.settings.repair_delay);
+        let pause = match someone_is_away {
+            true => LOOK_AGAIN + self.settings.repair_delay,
+            false => self.settings.look_interval,
+        };
+        self.repairs.look = Some(now + pause);
         self.repairs.looking = true;
         self.out.push(Action::Run(Step::Repair));
     }
 
-    pub(super) fn repaired(&mut self, result: Result<Vec<String>, Error>) {
+    pub(super) fn repaired(&mut self, result: Result<(Survey, Vec<String>), Error>, now: Instant) {
         self.repairs.looking = false;
-        for line in result.unwrap_or_else(|error| vec![error.to_string()]) {
+        let (survey, said) = match result {
+            Ok(done) => done,
+            Err(error) => return self.say(error.to_string()),
+        };
+        for line in said {
             self.say(line);
+        }
+        let left = fleet::leftovers(&survey, &self.settings.fleet);
+        if !left.is_empty() {
+            self.say(format!(
+                "not in any HAProxy, to be terminated: {}",
+                left.join(", ")
+            ));
+            self.untidy = true;
+            self.consider(now);
         }
     }
 

@@ -8,6 +8,9 @@ use crate::core::fleet;
 use crate::core::lease::Wish;
 use crate::error::{Error, Kind};
 
+/// Machines may have come by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 impl Node {
     /// The sample after the last grant.
     pub(super) fn resampled(&mut self, percent: f64, now: Instant) {
@@ -53,7 +56,11 @@ impl Node {
                 };
                 let mut ids = fleet::leftovers(&survey, &self.settings.fleet);
                 ids.retain(|id| Some(id) != machine.instance.as_ref());
-                if ids.is_empty() {
+                if ids.is_empty() && fleet::is_needed(&machine, &survey, &self.settings.fleet) {
+                    let why = "no more than min_hosts would be left to serve";
+                    self.back_to_waiting(Kind::Busy, why, LOOK_AGAIN, now);
+                    self.calm.clear();
+                } else if ids.is_empty() {
                     self.drain(machine, now);
                 } else {
                     self.say(format!(

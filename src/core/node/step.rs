@@ -40,6 +40,8 @@ pub enum Step {
     Boot { machine: Machine, time: Duration },
     /// Enter it into these HAProxy hosts, side by side.
     Enter { machine: Machine, servers: Vec<String> },
+    /// The same for hosts that could not be reached before, beside whatever else is done.
+    EnterLate { machine: Machine, servers: Vec<String> },
     /// It did not become healthy.
     Terminate { id: String },
     /// Find out which machine this is, and whether autoscaler may end it.
@@ -48,7 +50,8 @@ pub enum Step {
     Drain { machine: Machine, servers: Vec<String> },
     /// Terminate this machine.
     Depart { machine: Machine },
-    /// Bring the HAProxy hosts to the same membership, after one of them was away.
+    /// Bring the HAProxy hosts to the same membership, after one of them was away, and see whether
+    /// an instance was left behind.
     Repair,
 }
 
@@ -65,12 +68,13 @@ pub enum Outcome {
     LaunchedWithout(Vec<Place>, Result<Machine, Error>),
     Booted(Machine, Result<(), Error>),
     Entered(Machine, Told),
+    EnteredLate(Machine, Told),
     Terminated(Result<(), Error>),
     Identified(Result<Machine, Error>),
     Drained(Machine, Told),
     Departed(Machine, Result<(), Error>),
-    /// What was done, a line each.
-    Repaired(Result<Vec<String>, Error>),
+    /// What was seen before, and what was done, a line each.
+    Repaired(Result<(Survey, Vec<String>), Error>),
 }
 
 /// Something for the caller to do.

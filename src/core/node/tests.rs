@@ -1,7 +1,7 @@
 //! A node driven by hand: what it does at each event.
 
 use super::*;
-use crate::core::fleet::{Instance, Rules, Survey};
+use crate::core::fleet::{Instance, Listed, Rules, Survey};
 use crate::core::shortage::Place;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,11 +25,13 @@ impl Bench {
                 boot_timeout: 300 * SECOND,
                 cooldown: 120 * SECOND,
                 max_hosts: 10,
+                min_hosts: 1,
                 max_launches_per_day: 0,
                 by_group: false,
             },
             ec2: true,
             repair_delay: 10 * SECOND,
+            look_interval: 3600 * SECOND,
         };
         Bench {
             node: Node::new(settings, now),
@@ -105,6 +107,16 @@ impl Bench {
     }
 }
 
+fn instance(id: &str) -> Instance {
+    Instance {
+        id: id.into(),
+        live: true,
+        gone: false,
+        address: None,
+        launched_at: 0,
+    }
+}
+
 fn empty() -> Survey {
     Survey {
         now: 1000,
@@ -161,10 +173,10 @@ fn masters_are_asked_in_order_of_their_names_and_one_wait_gives_all_back() {
     b.connect(2, "lb1");
     assert_eq!(b.sample(&[90.0; 3]), ["2 SCALE"]);
     assert_eq!(b.hear(2, "GRANT 1-a 30 1"), ["1 SCALE"]);
-    let wait = b.hear(1, "WAIT cooldown 9");
-    assert_eq!(wait[0], "2 FINISH 1-a failed master lb2: cooldown, 9 s left");
+    let wait = b.hear(1, "WAIT cooldown 5");
+    assert_eq!(wait[0], "2 FINISH 1-a failed master lb2: cooldown, 5 s left");
     assert_eq!(wait[1], "Busy");
-    assert_eq!(b.sample(&[90.0; 8]), NOTHING);
+    assert_eq!(b.sample(&[90.0; 4]), NOTHING);
     assert_eq!(b.after(SECOND), ["2 SCALE"], "asked again when told to");
 }
 
@@ -268,7 +280,7 @@ fn what_had_no_capacity_is_tried_last_but_only_while_nobody_else_can_launch() {
         b.finish(Outcome::Surveyed(Ok(empty())));
         let failed = b.finish(Outcome::LaunchedWithout(vec![place.clone()], Err(failure())));
         assert_eq!(failed, ["1 FINISH 1-a failed EC2: no", "Unavailable"]);
-        assert_eq!(b.sample(&[90.0; 11]), ["1 SCALE"]);
+        assert!(b.sample(&[90.0; 11]).contains(&"1 SCALE".to_string()));
         b.hear(1, "GRANT 2-a 30 2");
         b.node.finished(Outcome::Surveyed(Ok(empty())), b.now);
         let launch = Action::Run(Step::Launch {
@@ -414,17 +426,81 @@ fn a_haproxy_that_was_down_is_told_later() {
     ));
     assert_eq!(end, ["1 FINISH 1-a ok launched i-1", "ok"]);
     assert_eq!(b.node.owed(), ["lb2"]);
-    assert_eq!(b.after(2 * SECOND), ["Enter"]);
+    assert_eq!(b.after(2 * SECOND), ["EnterLate"]);
     assert_eq!(
-        b.finish(Outcome::Entered(machine(), told(&[("lb2", false)]))),
+        b.finish(Outcome::EnteredLate(machine(), told(&[("lb2", false)]))),
         NOTHING
     );
-    assert_eq!(b.after(4 * SECOND), ["Enter"]);
+    assert_eq!(b.after(4 * SECOND), ["EnterLate"]);
     assert_eq!(
-        b.finish(Outcome::Entered(machine(), told(&[("lb2", true)]))),
+        b.finish(Outcome::EnteredLate(machine(), told(&[("lb2", true)]))),
         NOTHING
     );
     assert!(b.node.owed().is_empty());
+}
+
+#[test]
+fn an_adopted_machine_that_is_owed_to_a_haproxy_is_entered_to_the_end() {
+    let mut b = Bench::launching();
+    b.finish(Outcome::Launched(Ok(machine())));
+    b.finish(Outcome::Booted(machine(), Ok(())));
+    b.finish(Outcome::Entered(
+        machine(),
+        told(&[("lb1", true), ("lb2", false)]),
+    ));
+    assert_eq!(b.after(2 * SECOND), ["EnterLate"]);
+    // lb1 has lost it again, and the next need is answered with the same machine.
+    b.sample(&[90.0; 3]);
+    assert_eq!(b.hear(1, "GRANT 2-b 30 2"), ["Survey"]);
+    let survey = Survey {
+        now: 10,
+        instances: vec![instance("i-1")],
+        listings: vec![Some(Vec::new()), None],
+    };
+    assert_eq!(b.finish(Outcome::Surveyed(Ok(survey))), ["Boot"]);
+    assert_eq!(b.finish(Outcome::Booted(machine(), Ok(()))), ["Enter"]);
+    assert_eq!(
+        b.finish(Outcome::EnteredLate(machine(), told(&[("lb2", true)]))),
+        NOTHING
+    );
+    let end = b.finish(Outcome::Entered(machine(), told(&[("lb1", true), ("lb2", true)])));
+    assert_eq!(end, ["1 FINISH 2-b ok adopted i-1", "ok"]);
+}
+
+#[test]
+fn what_was_left_behind_is_cleared_up_without_a_need() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.sample(&[30.0; 3]);
+    assert!(b.after(3600 * SECOND).contains(&"Repair".to_string()));
+    let left = Survey {
+        now: 1000,
+        instances: vec![instance("i-9")],
+        listings: vec![Some(Vec::new())],
+    };
+    let asks = b.finish(Outcome::Repaired(Ok((left.clone(), Vec::new()))));
+    assert_eq!(asks, ["1 SCALE"]);
+    assert_eq!(b.hear(1, "WAIT cooldown 60"), ["Busy"]);
+    assert_eq!(b.after(60 * SECOND), ["1 SCALE"]);
+    assert_eq!(b.hear(1, "GRANT 1-a 30 1"), ["Survey"]);
+    assert_eq!(b.finish(Outcome::Surveyed(Ok(left))), ["Clear"]);
+    assert_eq!(b.finish(Outcome::Cleared(Ok(()))), ["Survey"]);
+    let end = b.finish(Outcome::Surveyed(Ok(empty())));
+    assert_eq!(end, ["1 FINISH 1-a failed no more to clear up", "Busy"]);
+    assert_eq!(b.sample(&[30.0; 3]), NOTHING);
+}
+
+#[test]
+fn a_node_that_is_refused_again_and_again_still_looks_at_the_haproxy_hosts() {
+    let mut b = Bench::new(&["lb1", "lb2"]);
+    b.connect(1, "lb1");
+    let mut seen = b.sample(&[90.0; 3]);
+    for _ in 0..15 {
+        seen.extend(b.hear(1, "WAIT full 1"));
+        seen.extend(b.after(7 * SECOND / 10));
+        seen.extend(b.after(SECOND / 2));
+    }
+    assert!(seen.contains(&"Repair".to_string()), "{seen:?}");
 }
 
 #[test]
@@ -504,13 +580,6 @@ fn a_machine_that_autoscaler_did_not_launch_stays() {
 fn whoever_leaves_terminates_what_others_left_behind_but_not_itself() {
     let mut b = Bench::leaving();
     b.finish(Outcome::Identified(Ok(machine())));
-    let instance = |id: &str| Instance {
-        id: id.into(),
-        live: true,
-        gone: false,
-        address: None,
-        launched_at: 0,
-    };
     let survey = |ids: &[&str]| Survey {
         now: 1000,
         instances: ids.iter().map(|id| instance(id)).collect(),
@@ -522,6 +591,28 @@ fn whoever_leaves_terminates_what_others_left_behind_but_not_itself() {
     );
     assert_eq!(b.finish(Outcome::Cleared(Ok(()))), ["Survey"]);
     assert_eq!(b.finish(Outcome::Surveyed(Ok(survey(&["i-1"])))), ["Drain"]);
+}
+
+#[test]
+fn nobody_leaves_where_a_haproxy_host_would_have_too_few() {
+    let mut b = Bench::leaving();
+    b.finish(Outcome::Identified(Ok(machine())));
+    let list = |text: &str| text.lines().filter_map(Listed::parse).collect::<Vec<_>>();
+    let mut ended = instance("i-2");
+    (ended.live, ended.gone) = (false, true);
+    let survey = Survey {
+        now: 1000,
+        instances: vec![instance("i-1"), ended],
+        listings: vec![Some(list("a 10.0.0.1 80 i-1\nb 10.0.0.2 80 i-2\n"))],
+    };
+    let end = b.finish(Outcome::Surveyed(Ok(survey)));
+    assert_eq!(
+        end,
+        [
+            "1 FINISH 1-a failed no more than min_hosts would be left to serve",
+            "Busy"
+        ]
+    );
 }
 
 #[test]
@@ -539,7 +630,7 @@ fn a_master_that_comes_back_makes_for_a_look_at_its_haproxy() {
     let mut b = Bench::new(&["lb1", "lb2"]);
     b.connect(1, "lb1");
     assert_eq!(b.after(10 * SECOND), ["Repair"]);
-    b.finish(Outcome::Repaired(Ok(Vec::new())));
+    b.finish(Outcome::Repaired(Ok((empty(), Vec::new()))));
     b.connect(2, "lb2");
     b.hear(1, "SCALE app2");
     assert_eq!(

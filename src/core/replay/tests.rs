@@ -17,11 +17,13 @@ fn policy() -> Policy {
                 boot_timeout: 300 * SECOND,
                 cooldown: 120 * SECOND,
                 max_hosts: 10,
+                min_hosts: 1,
                 max_launches_per_day: 0,
                 by_group: false,
             },
             ec2: true,
             repair_delay: SECOND,
+            look_interval: 3600 * SECOND,
         },
         master: lease::Rules {
             lease: 30 * SECOND,
