@@ -63,8 +63,12 @@ setup:
 demo: setup build
 	@$(PYTHON) tests/demo.py $(BINARY)
 
+# A failing seed comes with the command that replays it.
+SEEDS ?= 100000
+
 test: setup build
 	cargo test --locked
+	SEEDS=$(SEEDS) cargo test --locked --profile simulation simulation
 	@# Once more for a test that fails: whole sites on a noisy machine miss a deadline now and then.
 	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest --reruns 1 tests
 
