@@ -4,7 +4,9 @@ import pytest
 from faults import rows, run_row
 from lab import missing
 
-pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
+# native: processes are found by the program's name, and memory is limited.
+pytestmark = [pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy"))),
+              pytest.mark.native]
 CHOSEN = {
     "the daemon that scales is killed": "launching",
     "a master is killed": "booting",
