@@ -12,6 +12,7 @@
 //! ec2/      EC2's Query API: signing, credentials, retries
 //! config/   autoscaler.ini → Config, every complaint with its line
 //! core/     the decisions: load, lease, protocol, plan of a scale-up    (pure)
+//! fuzz      what every reader holds to, whatever it is given                (tests)
 //! error     one failure: its subject, its cause, its exit code
 //! ```
 //!
@@ -26,6 +27,8 @@ mod config;
 mod core;
 mod ec2;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod help;
 mod system;
 mod worker;

@@ -4,7 +4,7 @@
 //! `Key@=file://PATH` reads the value from a file. Which list or scalar a value is, its text alone
 //! decides: `Key=a,b` is a list. Types come later, from the shape.
 
-use crate::core::value::{Map, Value};
+use crate::core::value::{MAX_DEPTH, MAX_KEYS, Map, Value};
 
 /// Reads one `Key@=file://…` value.
 pub type Load<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -37,7 +37,10 @@ fn add(map: &mut Map, key: String, value: Value) -> Result<(), String> {
             "second {key}= in one word; a new list element is a new word, after a blank"
         ));
     }
-    map.set(&key, value);
+    if map.0.len() == MAX_KEYS {
+        return Err(format!("more than {MAX_KEYS} keys"));
+    }
+    map.0.push((key, value));
     Ok(())
 }
 
@@ -102,7 +105,7 @@ impl<'a> Reader<'a> {
     /// A value outside of brackets: `a`, `a,b`, `[…]`, `{…}`.
     fn values(&mut self) -> Result<Value, String> {
         if let Some('[' | '{') = self.next() {
-            return self.element();
+            return self.element(0);
         }
         let first = Value::Word(self.scalar()?);
         let mut list = vec![first.clone()];
@@ -144,13 +147,16 @@ impl<'a> Reader<'a> {
     }
 
     /// A value inside of brackets, where a comma ends it.
-    fn element(&mut self) -> Result<Value, String> {
+    fn element(&mut self, depth: u32) -> Result<Value, String> {
+        if depth > MAX_DEPTH {
+            return Err(self.error("less nesting"));
+        }
         match self.next() {
             Some('[') => {
                 self.expect('[')?;
                 let mut list = Vec::new();
                 while self.next() != Some(']') {
-                    list.push(self.element()?);
+                    list.push(self.element(depth + 1)?);
                     self.separator(']')?;
                 }
                 self.at += 1;
@@ -161,7 +167,7 @@ impl<'a> Reader<'a> {
                 let mut map = Map::default();
                 while self.next() != Some('}') {
                     let key = self.key()?;
-                    let value = self.element()?;
+                    let value = self.element(depth + 1)?;
                     add(&mut map, key, value)?;
                     self.separator('}')?;
                 }

@@ -2,6 +2,8 @@
 //! `key: value`, names without case, comments on lines of their own, and an indented line
 //! continues the value above it.
 
+use std::collections::BTreeSet;
+
 /// One `key = value`, with where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -19,7 +21,8 @@ pub struct Item {
 pub fn parse(text: &str) -> Result<Vec<Item>, (usize, String)> {
     let mut items: Vec<Item> = Vec::new();
     let mut section: Option<String> = None;
-    let mut sections: Vec<String> = Vec::new();
+    let mut sections = BTreeSet::new();
+    let mut keys = BTreeSet::new();
     // The indentation of the item that a deeper line would continue.
     let mut open: Option<usize> = None;
     for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -39,10 +42,10 @@ pub fn parse(text: &str) -> Result<Vec<Item>, (usize, String)> {
             let name = rest
                 .strip_suffix(']')
                 .ok_or((line, "a section is written [name]".to_string()))?;
-            if sections.iter().any(|s| s == name) {
+            if !sections.insert(name) {
                 return Err((line, format!("section [{name}] stands here a second time")));
             }
-            sections.push(name.to_string());
+            keys.clear();
             section = Some(name.to_string());
             open = None;
             continue;
@@ -57,7 +60,7 @@ pub fn parse(text: &str) -> Result<Vec<Item>, (usize, String)> {
             )
         })?;
         let key = key.trim().to_lowercase();
-        if items.iter().any(|i| i.section == *section && i.key == key) {
+        if !keys.insert(key.clone()) {
             return Err((line, format!("`{key}` stands here a second time")));
         }
         items.push(Item {

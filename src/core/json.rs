@@ -1,9 +1,6 @@
 //! JSON text (RFC 8259) → `Value`.
 
-use super::value::{Map, Value};
-
-/// Deeper nesting than any EC2 shape has is an error, so that no input can exhaust the stack.
-const MAX_DEPTH: u32 = 32;
+use super::value::{MAX_DEPTH, MAX_KEYS, Map, Value};
 
 /// Reads one JSON document. Err says what is wrong and where. Of a repeated key, the last counts.
 pub fn parse(text: &str) -> Result<Value, String> {
@@ -78,6 +75,9 @@ impl Reader<'_> {
             }
             let value = self.value(depth + 1)?;
             map.set(&key, value);
+            if map.0.len() > MAX_KEYS {
+                return Err(self.error("fewer keys"));
+            }
             if self.skip("}") {
                 return Ok(map);
             }

@@ -22,6 +22,9 @@ pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<St
         found = true;
         for entry in &entries {
             rendered.push_str(&line.replace(PLACEHOLDER, &entry.server_line(server_line)));
+            if !line.ends_with('\n') {
+                rendered.push('\n');
+            }
         }
     }
     if !found {

@@ -1,5 +1,10 @@
 //! A JSON document, or what the text of an AWS CLI option says before its shape gives it a type.
 
+/// Deeper nesting than any EC2 shape has is an error, so that no input can exhaust the stack.
+pub const MAX_DEPTH: u32 = 32;
+/// More keys in one map than any EC2 shape has are one too: each is looked for among the others.
+pub const MAX_KEYS: usize = 1000;
+
 /// A parsed JSON document or shorthand text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {

@@ -19,13 +19,13 @@ mod http;
 mod imds;
 mod profile;
 mod query;
-mod response;
+pub mod response;
 mod retry;
 mod settings;
 mod shared_files;
 mod sigv4;
 mod web_identity;
-mod xml;
+pub mod xml;
 
 #[cfg(test)]
 mod client_test;
