@@ -55,7 +55,8 @@ impl Counters {
         }
         let total: u128 = passed.iter().map(|t| u128::from(*t)).sum();
         let idle = u128::from(passed[IDLE]) + u128::from(passed[IOWAIT]);
-        (total > 0).then(|| 100.0 * (total - idle) as f64 / total as f64)
+        // Rounding may go a hair over.
+        (total > 0).then(|| (100.0 * (total - idle) as f64 / total as f64).min(100.0))
     }
 }
 
