@@ -16,7 +16,7 @@ DIST := target/dist
 # No path of this machine is in the binary, so that it is the same bytes wherever it is built.
 REMAP = --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"]'
 
-.PHONY: all build static demo test test-aarch64 check lint bench faults setup install uninstall dist deb reproduce reference clean
+.PHONY: all build static demo test test-aarch64 check lint bench soak faults setup install uninstall dist deb reproduce reference clean
 
 all: build
 
@@ -91,6 +91,11 @@ check: lint test
 bench: setup build
 	@command -v autossh >/dev/null || apt-get -qq install --no-install-recommends -y autossh >/dev/null
 	@$(PYTHON) tests/bench.py $(BINARY)
+
+# A thousand nodes on one master, two hundred of them by real tunnels: nothing lost, nothing growing.
+MINUTES ?= 10
+soak: setup build
+	@$(PYTHON) tests/soak.py $(BINARY) $(MINUTES)
 
 # Every fault at every step of a scale-up, on real parts: some ten minutes; writes docs/faults.md.
 faults: setup build

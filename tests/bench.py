@@ -18,6 +18,7 @@ from pathlib import Path
 import bench_haproxy
 import bench_site
 from bench_chart import as_svg
+from bench_master import many_nodes
 from bench_table import HEAD, Figure, Group, as_markdown, as_text
 from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, free_ports, run
 from lab import ProcStat, wait_until
@@ -265,14 +266,14 @@ def main(binary):
     bench = Bench(binary, scratch, screen)
     try:
         parts = (bench.scale_up, bench.rest, bench.reaction, bench.files, bench.start_up,
-                 bench.membership, bench.tunnels)
+                 bench.membership, lambda: many_nodes(bench), bench.tunnels)
         for part in parts:
             try:
                 for group in part():
                     groups.append(group)
                     screen.line(as_text(group))
             except (OSError, RuntimeError, AssertionError) as error:
-                screen.line(f"{part.__name__}: could not be measured: {error}")
+                screen.line(f"{getattr(part, '__name__', part)}: could not be measured: {error}")
     except KeyboardInterrupt:
         screen.line("\nStopped.")
         return 130

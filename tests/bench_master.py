@@ -1,14 +1,11 @@
 """How the master answers many nodes, beside a bare line echo server. Rows of `make bench`."""
 
-import contextlib
 import hashlib
 import hmac
-import re
 import resource
 import select
 import socket
 import time
-from pathlib import Path
 
 from bench_table import Figure, Group
 from bench_tools import Daemon, compile_with
@@ -131,3 +128,52 @@ def echo(crowd, rounds):
         crowd.hear(len(crowd.others))
         all_of_them.append(time.monotonic() - began)
     return one, all_of_them
+
+
+def many_nodes(bench, counts=(10, 100, 1000, 5000), runs=3):
+    """Memory per node, SCALE -> GRANT and SCALE -> last node told, among few nodes and many."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    program = compile_with("rustc", bench.scratch / "echo.rs", ECHO, "--edition", "2021", "-O", "--target",
+                           "x86_64-unknown-linux-musl")
+    master, port = [*bench.configure("many"), "master"], bench.ports + 8
+    contenders = {"master": (master, port, greeting(b"0123456789abcdef"), ask),
+                  "line echo server, Rust": program and ([program, str(port + 1)], port + 1, hello, echo)}
+    for count in counts:
+        figures = {name: {what: [] for what in ("memory", "one 50", "one 99", "all 50", "all 99")} for name in contenders}
+        for _ in bench.rounds(runs, f"master with {count} nodes"):
+            for name, parts in contenders.items():
+                if parts:
+                    _measure(bench, count, parts, figures[name])
+        ours, theirs = figures.values()
+        other = list(contenders)[1]
+        nodes = f"{count:,} nodes"
+        yield Group(f"Master with {nodes}: memory per node", "B", Figure("master", ours["memory"]),
+                    [Figure(other, theirs["memory"])], 24e3 if count >= 100 else None)
+        for what, title, beside in (("one", "SCALE -> GRANT", "a line there and back"),
+                                    ("all", "SCALE -> last node told", "a line there and back on each")):
+            for share in (50, 99):
+                yield Group(f"{title}, {nodes}, percentile {share}", "s", Figure("master", ours[f"{what} {share}"]),
+                            [Figure(f"echo: {beside}", theirs[f"{what} {share}"], 2)])
+
+
+def hello(connection, name):
+    """What makes sure that the echo server has a thread for the connection."""
+    answer(connection, name.encode())
+
+
+def _measure(bench, count, parts, figures):
+    argv, port, greet, ask_all = parts
+    with Daemon(argv, bench.scratch / "many.log") as server:
+        server.wait_line("serving on")
+        before = server.resident()
+        crowd = Crowd(port, count, greet)
+        try:
+            figures["memory"].append((server.resident() - before) / count)
+            one, every = ask_all(crowd, 100 if count <= 1000 else 20)
+        finally:
+            crowd.close()
+    for what, values in (("one", one), ("all", every)):
+        for share in (50, 99):
+            figures[f"{what} {share}"].append(percentile(values, share / 100))
+    (bench.scratch / "many/state/master").unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def _number(value):
 def _scale(unit, values):
     smallest = min((value for value in values if value > 0), default=1)
     steps = {"s": ((0.5, 1, "s"), (5e-4, 1e-3, "ms"), (0, 1e-6, "µs")),
-             "B": ((0, 1e6, "MB"),)}.get(unit, ((0, 1, unit),))
+             "B": ((1e5, 1e6, "MB"), (0, 1e3, "KB"))}.get(unit, ((0, 1, unit),))
     return next((scale, name) for least, scale, name in steps if smallest >= least)
 
 
