@@ -6,6 +6,7 @@
 //! the size that the load asks for. `invariants` says what has to hold until then and from then on.
 
 mod balancer;
+mod calls;
 mod cloud;
 mod faults;
 mod invariants;

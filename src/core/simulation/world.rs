@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::Ms;
 use super::balancer::Balancer;
+use super::calls::{Call, Reply};
 use super::cloud::{Cloud, Vm};
 use super::network::{Conn, Side};
 use super::random::Random;
 use super::server::Server;
 use super::site::{Faults, Site};
-use super::worker::{Call, Reply, Task};
+use super::worker::Task;
 use crate::core::fleet::Listed;
 
 /// Monotonic clocks begin here, so that those that stood still never come before their beginning.
