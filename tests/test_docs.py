@@ -117,6 +117,7 @@ def test_keys_that_have_no_effect_are_said_to_have_none():
     """The manual's `Not used by this release`, and the keys that config/mod.rs reads and hands to nobody."""
     source = (ROOT / "src/config/mod.rs").read_text().partition("#[cfg(test)]")[0]
     fields = re.search(r"let config = Config \{.*?^        \};", source, re.M | re.S)[0]
+    fields += (ROOT / "src/config/notify.rs").read_text()
     unused = {key for section, key, _ in KEYS if not re.search(rf'"{section}",\s*"{key}"', fields)}
     said = set()
     for block in re.findall(r"((?:^\.It Ic .*\n)+)((?:^(?!\.It|\.El).*\n)*)", MAN, re.M):

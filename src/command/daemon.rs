@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
 use crate::core::fleet;
-use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings};
+use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step};
 use crate::core::protocol::FromNode;
 use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
+use crate::worker::notify::Notifier;
 use crate::worker::{Worker, leave};
 
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
@@ -67,6 +68,7 @@ pub fn settings(config: &Config, ec2: bool, by_group: bool, repair_delay: Durati
         ec2,
         repair_delay,
         look_interval: LOOK_INTERVAL,
+        blocked_after: config.notify.blocked_after,
     }
 }
 
@@ -143,6 +145,7 @@ pub struct Body {
     /// How many connections have been found and how many greetings have ended, one way or other.
     found: usize,
     greeted: usize,
+    pub notifier: Notifier,
     log: Log,
 }
 
@@ -160,6 +163,7 @@ impl Body {
             node: machine::host_name()?,
             secret: config.cluster.secret.clone(),
         };
+        let notifier = Notifier::start(Arc::clone(&config), identity.node.clone(), log);
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(
@@ -180,6 +184,7 @@ impl Body {
             looked: false,
             found: 0,
             greeted: 0,
+            notifier,
             log,
         })
     }
@@ -257,10 +262,15 @@ impl Body {
                 Action::Send(link, message) => self.write(link, &message),
                 Action::Run(step) => {
                     let (worker, send) = (Arc::clone(&self.worker), self.send.clone());
+                    let told = self.notifier.pending();
                     thread::spawn(move || {
+                        if matches!(step, Step::Depart { .. }) {
+                            told.wait();
+                        }
                         let _ = send.send(Event::Stepped(worker.run(step)));
                     });
                 }
+                Action::Notify(notice) => self.notifier.tell(notice),
                 Action::Say(_) | Action::End(_) => left.push(action),
             }
         }

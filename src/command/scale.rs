@@ -42,8 +42,12 @@ pub fn run(config: Config, wish: Wish, dry_run: bool, log: Log) -> Result<(), Er
         for action in body.step(if asked { now + LONG } else { patience }) {
             match action {
                 Action::Say(text) => log.event(&text),
-                Action::End(result) => return result.and_then(|()| all_told(&body)),
-                Action::Send(..) | Action::Run(_) => {}
+                Action::End(result) => {
+                    let result = result.and_then(|()| all_told(&body));
+                    body.notifier.finish();
+                    return result;
+                }
+                Action::Send(..) | Action::Run(_) | Action::Notify(_) => {}
             }
         }
     }

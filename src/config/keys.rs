@@ -47,4 +47,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("haproxy", "socket", "/run/haproxy/admin.sock"),
     ("haproxy", "backend", "servers"),
     ("haproxy", "reload_command", "systemctl reload haproxy"),
+    ("notify", "command", ""),
+    ("notify", "webhook", ""),
+    ("notify", "timeout", "30s"),
+    ("notify", "blocked_after", "10m"),
 ];

@@ -1,6 +1,7 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
 mod keys;
+mod notify;
 mod secrets;
 mod values;
 
@@ -13,7 +14,7 @@ use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
-use values::Values;
+use values::{Values, url};
 
 /// All settings. Every key has a value: its own or the default.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Config {
     pub master: Master,
     pub cluster: Cluster,
     pub haproxy: Haproxy,
+    pub notify: notify::Notify,
 }
 
 /// `[aws]`; an empty text is an unset key.
@@ -197,6 +199,7 @@ impl Config {
                 backend: v.parsed("haproxy", "backend", backend)?,
                 reload_command: v.text("haproxy", "reload_command"),
             },
+            notify: notify::Notify::read(&v)?,
         };
         config.check(&v)?;
         Ok(config)
@@ -253,19 +256,6 @@ impl Config {
             Some(dir) if dir != Path::new("") => dir,
             _ => Path::new("."),
         }
-    }
-}
-
-fn url(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
-    match rest {
-        _ if text.is_empty() => Ok(String::new()),
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
-            Ok(text.trim_end_matches('/').into())
-        }
-        _ => Err("must begin with http:// or https://".into()),
     }
 }
 

@@ -28,6 +28,7 @@ impl Config {
             &self.aws.secret_key,
             &self.aws.session_token,
             &self.cluster.secret,
+            &self.notify.webhook,
         ]
         .iter()
         .any(|secret| !secret.is_empty())

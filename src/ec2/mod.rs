@@ -25,6 +25,7 @@ mod settings;
 mod shared_files;
 mod sigv4;
 mod web_identity;
+mod webhook;
 pub mod xml;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ use imds::Imds;
 pub use query::form_encode;
 pub use response::{Instance, State};
 pub use settings::Settings;
+pub use webhook::post;
 
 /// Reads an environment variable. A value, so that tests need not change the
 /// process's environment.

@@ -1,6 +1,7 @@
 //! Child processes that are not allowed to take for ever.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -82,6 +83,58 @@ pub fn run_with_stdin(command: &mut Command, limit: Duration) -> Result<Finished
         stdout,
         stderr,
     })
+}
+
+/// Ends its process group when nobody holds the other end of its input any more: this process lets
+/// go of it, or dies. Then it becomes the script.
+const GUARD: &str = "exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & \\
+    exec 3<&-; exec /bin/sh -c \"$0\"";
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs `script` by /bin/sh with `environment` added to this process's own, less its credentials.
+/// It and all that it started ends after `limit`, with the script, or with this process.
+///
+/// # Errors
+/// A text: it could not be started, took too long, or failed.
+pub fn run_guarded(script: &str, environment: &[(&str, String)], limit: Duration) -> Result<(), String> {
+    let mut shell = Command::new("/bin/sh");
+    let mut child = without_credentials(&mut shell)
+        .args(["-c", GUARD, script])
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("/bin/sh: {e}"))?;
+    let deadline = Instant::now() + limit;
+    let group = child.stdin.take();
+    let stderr = collect(child.stderr.take());
+    let status = loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK_EVERY),
+            ended => break ended.ok().flatten(),
+        }
+    };
+    drop(group);
+    match status {
+        None => {
+            let _ = child.wait();
+            Err(format!("no end after {} s, stopped", limit.as_secs()))
+        }
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            let stderr = wait_for(&stderr, Instant::now() + Duration::from_secs(1)).unwrap_or_default();
+            let stdout = String::new();
+            let complaint = Finished {
+                status,
+                stdout,
+                stderr,
+            }
+            .complaint();
+            Err(format!("{complaint} ({status})"))
+        }
+    }
 }
 
 /// Kills a child and takes its exit status, so that no zombie stays.

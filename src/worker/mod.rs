@@ -7,6 +7,7 @@ mod command;
 mod group;
 mod launch;
 pub mod leave;
+pub mod notify;
 pub mod remote;
 
 use std::sync::Arc;

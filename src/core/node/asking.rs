@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{ANSWER_TIME, Action, FIRST_RETRY, LONGEST_RETRY, LinkId, Node, Phase, Step};
 use crate::core::backoff::Backoff;
 use crate::core::lease::Wish;
-use crate::core::protocol::{FromNode, Reason};
+use crate::core::protocol::{FromNode, NOT_NOW, Reason};
 use crate::error::{Error, Kind};
 
 impl Node {
@@ -75,11 +75,19 @@ impl Node {
         };
         let tidies = self.untidy && wish == Wish::Grow;
         let by_load = !tidies && !self.refused_before(wish);
-        if let Some(mean) = mean.filter(|_| by_load) {
-            let window = window.as_secs_f64();
-            self.say(format!(
-                "scale-{what}: CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%"
-            ));
+        let by_hand = self.wanted.is_some();
+        self.need.why = match mean {
+            _ if by_hand => "asked for by hand".into(),
+            _ if self.interruption.is_some() => "EC2 takes a machine back".into(),
+            _ if tidies => "what was left behind".into(),
+            Some(mean) => {
+                let window = window.as_secs_f64();
+                format!("CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%")
+            }
+            None => String::new(),
+        };
+        if mean.is_some() && by_load {
+            self.say(format!("scale-{what}: {}", self.need.why));
         }
         self.ask_next(wish, now);
     }
@@ -201,7 +209,9 @@ impl Node {
     pub(super) fn back_to_waiting(&mut self, kind: Kind, why: &str, wait: Duration, now: Instant) {
         // Only EC2's reasons come up at work; a master's do while asking.
         let firm = matches!(self.phase, Phase::Working { .. });
-        self.masters.give_back(false, why, &mut self.out);
+        self.need.against = why.into();
+        self.masters
+            .give_back(false, &format!("{NOT_NOW}{why}"), &mut self.out);
         self.phase = Phase::Waiting {
             until: now + wait,
             firm,

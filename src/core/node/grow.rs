@@ -134,7 +134,8 @@ impl Node {
     fn entered(&mut self, machine: Machine, told: &Told, now: Instant) {
         let failed = self.say_entered(&machine, told);
         if failed.len() < told.len() {
-            self.repairs.owe(machine, failed, now);
+            self.repairs.owe(machine.clone(), failed, now);
+            self.notify("launched", Some(machine), self.need.why.clone());
             self.succeeded(Phase::Watching);
             if let Some(interruption) = &mut self.interruption {
                 interruption.replaced();

@@ -69,6 +69,8 @@ impl Node {
 
     pub(super) fn drained_before_the_end(&mut self, machine: Machine, told: &Told) {
         let drained = self.say_drained(&machine, told);
+        let why = "EC2 takes this machine back".into();
+        self.notify("retired", Some(machine.clone()), why);
         let replaced = self.interruption.as_ref().is_some_and(|i| i.replaced);
         if drained && replaced && self.settings.fleet.by_group {
             // Its group would replace it once more.

@@ -12,9 +12,11 @@
 //! tell HAProxy hosts that could not be reached.
 
 mod asking;
+mod ending;
 mod grow;
 mod interruption;
 mod masters;
+mod notice;
 mod repair;
 mod shrink;
 mod step;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 use super::backoff::Backoff;
 use super::duration::seconds;
 use super::fleet;
-use super::lease::{LAUNCHED, Wish};
+use super::lease::Wish;
 use super::protocol::{FromMaster, FromNode, Reason};
 use super::shortage::Shortages;
 use super::window::Window;
@@ -34,6 +36,8 @@ use crate::error::{Error, Kind};
 use interruption::Interruption;
 pub use masters::HEARTBEAT;
 use masters::Masters;
+use notice::Need;
+pub use notice::Notice;
 use repair::Repairs;
 pub use step::{Action, LinkId, Machine, Outcome, Step, Told};
 
@@ -67,6 +71,8 @@ pub struct Settings {
     pub repair_delay: Duration,
     /// Between two looks for what was left behind, while all goes well.
     pub look_interval: Duration,
+    /// How long a need may last before it is said to be blocked; zero: never.
+    pub blocked_after: Duration,
 }
 
 #[derive(Debug)]
@@ -126,6 +132,7 @@ pub struct Node {
     stays: bool,
     interruption: Option<Interruption>,
     said_alone: bool,
+    need: Need,
     out: Vec<Action>,
 }
 
@@ -152,6 +159,7 @@ impl Node {
             stays: false,
             interruption: None,
             said_alone: false,
+            need: Need::default(),
             out: Vec::new(),
         }
     }
@@ -183,6 +191,7 @@ impl Node {
         if self.settings.scale_down_threshold > 0.0 {
             self.calm.push(percent);
         }
+        self.look_at_need(now);
         match self.phase {
             Phase::Resampling => self.resampled(percent, now),
             _ => self.consider(now),
@@ -360,58 +369,10 @@ impl Node {
         }
     }
 
-    /// It came to a good end.
-    fn succeeded(&mut self, phase: Phase) {
-        self.untidy = false;
-        let did = self.did();
-        self.masters.give_back(true, &did, &mut self.out);
-        self.backoff.reset();
-        self.begin_new_windows();
-        self.phase = phase;
-        self.end(Ok(()));
-    }
-
-    fn failed(&mut self, error: Error, now: Instant) {
-        self.untidy = false;
-        let wait = self.backoff.failed();
-        self.say(format!(
-            "scaling failed, next try in {} s at the earliest",
-            seconds(wait)
-        ));
-        let text = match self.did().starts_with(LAUNCHED) {
-            true => format!("{LAUNCHED}, but {error}"),
-            false => error.to_string(),
-        };
-        self.masters.give_back(false, &text, &mut self.out);
-        self.begin_new_windows();
-        self.phase = Phase::Waiting {
-            until: now + wait,
-            firm: true,
-        };
-        if self.settings.ec2 {
-            // It may have left something behind.
-            self.repairs.look_at(now + repair::LOOK_AGAIN);
-        }
-        self.end(Err(error));
-    }
-
-    /// What was done under this lease, for the text of `FINISH`.
-    fn did(&mut self) -> String {
-        match &mut self.phase {
-            Phase::Working { did, .. } => std::mem::take(did),
-            _ => String::new(),
-        }
-    }
-
     /// What was measured before a change says nothing about the load after it.
     fn begin_new_windows(&mut self) {
         self.window.clear();
         self.calm.clear();
-    }
-
-    fn end(&mut self, result: Result<(), Error>) {
-        self.wanted = None;
-        self.out.push(Action::End(result));
     }
 
     fn say(&mut self, text: String) {

@@ -99,6 +99,8 @@ impl Node {
 
     fn drained(&mut self, machine: Machine, told: &Told, now: Instant) {
         if self.say_drained(&machine, told) {
+            // Now, for it ends with what comes next.
+            self.notify("retired", Some(machine.clone()), self.need.why.clone());
             self.work(Wish::Shrink, Step::Depart { machine }, now);
         } else {
             self.failed(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Notice;
 use crate::core::fleet::Survey;
 use crate::core::protocol::FromNode;
 use crate::core::shortage::Place;
@@ -84,6 +85,8 @@ pub enum Action {
     Run(Step),
     /// Tell the operator.
     Say(String),
+    /// Tell whom `[notify]` names.
+    Notify(Notice),
     /// A scale-up or scale-down is over; only the commands wait for this.
     End(Result<(), Error>),
 }

@@ -32,6 +32,7 @@ impl Bench {
             ec2: true,
             repair_delay: 10 * SECOND,
             look_interval: 3600 * SECOND,
+            blocked_after: Duration::from_secs(600),
         };
         Bench {
             node: Node::new(settings, now),
@@ -79,7 +80,7 @@ impl Bench {
                 Action::Send(_, message) if heartbeat(&message) => None,
                 Action::Send(link, message) => Some(format!("{link} {message}")),
                 Action::Run(step) => Some(format!("{step:?}").split([' ', '{']).next().unwrap().to_string()),
-                Action::Say(_) => None,
+                Action::Say(_) | Action::Notify(_) => None,
                 Action::End(Ok(())) => Some("ok".into()),
                 Action::End(Err(error)) => Some(format!("{:?}", error.kind())),
             })
@@ -160,7 +161,10 @@ fn the_whole_way_of_one_scale_up() {
     assert_eq!(b.finish(Outcome::Booted(machine(), Ok(()))), ["Enter"]);
     assert_eq!(
         b.finish(Outcome::Entered(machine(), told(&[("lb1", true)]))),
-        ["1 FINISH 1-a ok launched i-1", "ok"]
+        [
+            "1 FINISH 1-a ok launched i-1: CPU at 90% over 3 s, threshold 50%",
+            "ok"
+        ]
     );
     assert_eq!(b.sample(&[90.0; 2]), NOTHING, "a new window has begun");
     assert_eq!(b.sample(&[90.0]), ["1 SCALE"]);
@@ -174,7 +178,10 @@ fn masters_are_asked_in_order_of_their_names_and_one_wait_gives_all_back() {
     assert_eq!(b.sample(&[90.0; 3]), ["2 SCALE"]);
     assert_eq!(b.hear(2, "GRANT 1-a 30 1"), ["1 SCALE"]);
     let wait = b.hear(1, "WAIT cooldown 5");
-    assert_eq!(wait[0], "2 FINISH 1-a failed master lb2: cooldown, 5 s left");
+    assert_eq!(
+        wait[0],
+        "2 FINISH 1-a failed not now: master lb2: cooldown, 5 s left"
+    );
     assert_eq!(wait[1], "Busy");
     assert_eq!(b.sample(&[90.0; 4]), NOTHING);
     assert_eq!(b.after(SECOND), ["2 SCALE"], "asked again when told to");
@@ -234,7 +241,7 @@ fn a_connection_lost_in_the_middle_is_held_on_return() {
     assert!(b.node.connected(3, "lb1", b.now));
     assert_eq!(
         b.seen(),
-        ["3 FINISH 1-a ok launched i-1"],
+        ["3 FINISH 1-a ok launched i-1: CPU at 90% over 3 s, threshold 50%"],
         "what could not be said then"
     );
 }
@@ -255,7 +262,13 @@ fn an_answer_that_comes_too_late_is_given_back() {
 fn failures_back_off_doubling() {
     let mut b = Bench::launching();
     let failed = b.finish(Outcome::Launched(Err(failure())));
-    assert_eq!(failed, ["1 FINISH 1-a failed EC2: no", "Unavailable"]);
+    assert_eq!(
+        failed,
+        [
+            "1 FINISH 1-a failed EC2: no; next try in 10 s at the earliest",
+            "Unavailable"
+        ]
+    );
     assert_eq!(b.sample(&[90.0; 9]), NOTHING);
     assert_eq!(b.sample(&[90.0; 2]), ["1 SCALE"]);
     b.hear(1, "GRANT 2-a 30 2");
@@ -279,7 +292,13 @@ fn what_had_no_capacity_is_tried_last_but_only_while_nobody_else_can_launch() {
         b.hear(1, "GRANT 1-a 30 1");
         b.finish(Outcome::Surveyed(Ok(empty())));
         let failed = b.finish(Outcome::LaunchedWithout(vec![place.clone()], Err(failure())));
-        assert_eq!(failed, ["1 FINISH 1-a failed EC2: no", "Unavailable"]);
+        assert_eq!(
+            failed,
+            [
+                "1 FINISH 1-a failed EC2: no; next try in 10 s at the earliest",
+                "Unavailable"
+            ]
+        );
         assert!(b.sample(&[90.0; 11]).contains(&"1 SCALE".to_string()));
         b.hear(1, "GRANT 2-a 30 2");
         b.node.finished(Outcome::Surveyed(Ok(empty())), b.now);
@@ -355,7 +374,13 @@ fn an_unhealthy_machine_is_terminated() {
         ["Terminate"]
     );
     let end = b.finish(Outcome::Terminated(Ok(())));
-    assert_eq!(end, ["1 FINISH 1-a failed launched, but EC2: no", "Unavailable"]);
+    assert_eq!(
+        end,
+        [
+            "1 FINISH 1-a failed launched, but EC2: no; next try in 10 s at the earliest",
+            "Unavailable"
+        ]
+    );
 }
 
 /// `adopted`, since a machine counts as one launch however many nodes bring it to its end.
@@ -381,14 +406,20 @@ fn the_end_of_a_lease_says_what_was_launched_under_it() {
     b.finish(Outcome::Booted(machine(), Ok(())));
     assert_eq!(
         b.finish(Outcome::Entered(machine(), told(&[("lb1", true)]))),
-        ["1 FINISH 1-a ok adopted i-1", "ok"]
+        [
+            "1 FINISH 1-a ok adopted i-1: CPU at 90% over 3 s, threshold 50%",
+            "ok"
+        ]
     );
     // The next lease begins with nothing done.
     b.sample(&[90.0; 3]);
     b.hear(1, "GRANT 2-a 30 2");
     assert_eq!(
         b.finish(Outcome::Surveyed(Err(failure()))),
-        ["1 FINISH 2-a failed EC2: no", "Unavailable"]
+        [
+            "1 FINISH 2-a failed EC2: no; next try in 10 s at the earliest",
+            "Unavailable"
+        ]
     );
 }
 
@@ -424,7 +455,13 @@ fn a_haproxy_that_was_down_is_told_later() {
         machine(),
         told(&[("lb1", true), ("lb2", false)]),
     ));
-    assert_eq!(end, ["1 FINISH 1-a ok launched i-1", "ok"]);
+    assert_eq!(
+        end,
+        [
+            "1 FINISH 1-a ok launched i-1: CPU at 90% over 3 s, threshold 50%",
+            "ok"
+        ]
+    );
     assert_eq!(b.node.owed(), ["lb2"]);
     assert_eq!(b.after(2 * SECOND), ["EnterLate"]);
     assert_eq!(
@@ -464,7 +501,13 @@ fn an_adopted_machine_that_is_owed_to_a_haproxy_is_entered_to_the_end() {
         NOTHING
     );
     let end = b.finish(Outcome::Entered(machine(), told(&[("lb1", true), ("lb2", true)])));
-    assert_eq!(end, ["1 FINISH 2-b ok adopted i-1", "ok"]);
+    assert_eq!(
+        end,
+        [
+            "1 FINISH 2-b ok adopted i-1: CPU at 90% over 3 s, threshold 50%",
+            "ok"
+        ]
+    );
 }
 
 #[test]
@@ -486,7 +529,7 @@ fn what_was_left_behind_is_cleared_up_without_a_need() {
     assert_eq!(b.finish(Outcome::Surveyed(Ok(left))), ["Clear"]);
     assert_eq!(b.finish(Outcome::Cleared(Ok(()))), ["Survey"]);
     let end = b.finish(Outcome::Surveyed(Ok(empty())));
-    assert_eq!(end, ["1 FINISH 1-a failed no more to clear up", "Busy"]);
+    assert_eq!(end, ["1 FINISH 1-a failed not now: no more to clear up", "Busy"]);
     assert_eq!(b.sample(&[30.0; 3]), NOTHING);
 }
 
@@ -531,7 +574,10 @@ fn the_load_fell_while_asking() {
     let end = b.finish(Outcome::Surveyed(Ok(empty())));
     assert_eq!(
         end,
-        ["1 FINISH 1-a failed the load fell before the launch", "Busy"]
+        [
+            "1 FINISH 1-a failed not now: the load fell before the launch",
+            "Busy"
+        ]
     );
 }
 
@@ -550,7 +596,7 @@ fn the_whole_way_of_one_scale_down() {
     );
     assert_eq!(
         b.finish(Outcome::Departed(machine(), Ok(()))),
-        ["1 FINISH 1-a ok", "ok"]
+        ["1 FINISH 1-a ok CPU at 5% over 5 s, threshold 20%", "ok"]
     );
     assert_eq!(b.sample(&[5.0; 20]), NOTHING, "it is gone");
 }
@@ -563,7 +609,10 @@ fn a_load_that_rose_keeps_the_machine() {
     b.hear(1, "GRANT 1-a 30 1");
     assert_eq!(
         b.sample(&[60.0]),
-        ["1 FINISH 1-a failed the load rose before leaving", "Busy"]
+        [
+            "1 FINISH 1-a failed not now: the load rose before leaving",
+            "Busy"
+        ]
     );
 }
 
@@ -609,7 +658,7 @@ fn nobody_leaves_where_a_haproxy_host_would_have_too_few() {
     assert_eq!(
         end,
         [
-            "1 FINISH 1-a failed no more than min_hosts would be left to serve",
+            "1 FINISH 1-a failed not now: no more than min_hosts would be left to serve",
             "Busy"
         ]
     );
@@ -653,7 +702,14 @@ fn a_machine_that_ec2_takes_back_is_replaced_and_then_drains() {
     b.finish(Outcome::Launched(Ok(machine())));
     b.finish(Outcome::Booted(machine(), Ok(())));
     let end = b.finish(Outcome::Entered(machine(), told(&[("lb1", true)])));
-    assert_eq!(end, ["1 FINISH 1-a ok launched i-1", "ok", "Drain"]);
+    assert_eq!(
+        end,
+        [
+            "1 FINISH 1-a ok launched i-1: EC2 takes a machine back",
+            "ok",
+            "Drain"
+        ]
+    );
     assert_eq!(
         b.finish(Outcome::Drained(machine(), told(&[("lb1", true)]))),
         NOTHING,
@@ -699,4 +755,74 @@ fn a_machine_that_ec2_takes_back_drains_in_time_without_a_replacement() {
     assert_eq!(b.hear(1, "WAIT full 30"), ["Busy"]);
     let seen = b.after(60 * SECOND);
     assert!(seen.contains(&"Drain".to_string()), "{seen:?}");
+}
+
+/// The events, machines and reasons of what `[notify]` is told.
+fn notices(b: &mut Bench) -> Vec<String> {
+    let notice = |action| match action {
+        Action::Notify(Notice {
+            event,
+            machine,
+            reason,
+        }) => Some(format!(
+            "{event} {} {reason}",
+            machine.as_ref().map_or("-", Machine::title)
+        )),
+        _ => None,
+    };
+    b.node.actions().into_iter().filter_map(notice).collect()
+}
+
+#[test]
+fn people_are_told_of_what_came_and_what_failed() {
+    let mut b = Bench::launching();
+    b.node.finished(Outcome::Launched(Ok(machine())), b.now);
+    b.node.finished(Outcome::Booted(machine(), Ok(())), b.now);
+    b.node
+        .finished(Outcome::Entered(machine(), told(&[("lb1", true)])), b.now);
+    assert_eq!(
+        notices(&mut b),
+        ["launched i-1 CPU at 90% over 3 s, threshold 50%"]
+    );
+    let mut b = Bench::launching();
+    b.node.finished(Outcome::Launched(Err(failure())), b.now);
+    assert_eq!(
+        notices(&mut b),
+        ["failed - EC2: no; next try in 10 s at the earliest"]
+    );
+    let mut b = Bench::leaving();
+    b.node.finished(Outcome::Identified(Ok(machine())), b.now);
+    b.node.finished(Outcome::Surveyed(Ok(empty())), b.now);
+    b.node
+        .finished(Outcome::Drained(machine(), told(&[("lb1", true)])), b.now);
+    b.node.finished(Outcome::Departed(machine(), Ok(())), b.now);
+    assert_eq!(notices(&mut b), ["retired i-1 CPU at 5% over 5 s, threshold 20%"]);
+}
+
+#[test]
+fn a_need_that_lasts_is_told_of_once() {
+    let mut b = Bench::new(&["lb1"]);
+    let blocked = |b: &mut Bench, load: f64, seconds: u64| {
+        let mut found = Vec::new();
+        for _ in 0..seconds {
+            b.now += Duration::from_secs(1);
+            b.node.sampled(load, b.now);
+            found.append(&mut notices(b));
+        }
+        found
+    };
+    assert_eq!(blocked(&mut b, 90.0, 602), NOTHING);
+    let alone = "blocked - CPU at 90%, threshold 50%, for 600 s: no master is connected";
+    assert_eq!(blocked(&mut b, 90.0, 700), [alone]);
+    // Over, and blocked again for another reason.
+    assert_eq!(blocked(&mut b, 5.0, 5), NOTHING);
+    b.connect(1, "lb1");
+    assert_eq!(blocked(&mut b, 90.0, 3), NOTHING);
+    b.node
+        .heard(1, FromMaster::parse("WAIT full 9000").unwrap(), b.now);
+    let full = blocked(&mut b, 90.0, 700);
+    assert!(
+        full.len() == 1 && full[0].contains("for 600 s: master lb1: max_hosts"),
+        "{full:?}"
+    );
 }

@@ -286,7 +286,7 @@ impl World<'_> {
                 match action {
                     Action::Send(_, message) => self.send(peer, &message),
                     Action::Run(step) => self.step(peer, step),
-                    Action::Say(_) | Action::End(_) => {}
+                    Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
                 }
             }
         }

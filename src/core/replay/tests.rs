@@ -24,6 +24,7 @@ fn policy() -> Policy {
             ec2: true,
             repair_delay: SECOND,
             look_interval: 3600 * SECOND,
+            blocked_after: Duration::ZERO,
         },
         master: lease::Rules {
             lease: 30 * SECOND,

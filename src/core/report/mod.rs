@@ -167,7 +167,8 @@ fn master(report: &Report) -> String {
     object(&members)
 }
 
-fn object(members: &[String]) -> String {
+/// A JSON object of `members`.
+pub fn object(members: &[String]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
@@ -185,8 +186,8 @@ fn members_of(shape: &Shape, fact: Option<&Fact>) -> Vec<String> {
     shape.fields.iter().map(member).collect()
 }
 
-/// A JSON string. The lines are printable ASCII, and so is what is in them.
-fn text(text: &str) -> String {
+/// A JSON string of printable ASCII, which is what lines hold.
+pub fn text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

@@ -251,7 +251,7 @@ impl World {
                     self.judge_words(number, &text);
                 }
                 Action::End(Ok(())) => self.servers[number].failures = 0,
-                Action::End(Err(_)) => {}
+                Action::End(Err(_)) | Action::Notify(_) => {}
             }
         }
         if dies.is_some() {

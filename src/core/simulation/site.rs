@@ -157,6 +157,7 @@ impl Site {
             },
             ec2: true,
             repair_delay: Duration::from_millis(random.within(0, self.lease)),
+            blocked_after: Duration::ZERO,
             look_interval: Duration::from_millis(random.within(100_000, 300_000)),
         }
     }
