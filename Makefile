@@ -64,7 +64,7 @@ demo: setup build
 	@$(PYTHON) tests/demo.py $(BINARY)
 
 # A failing seed comes with the command that replays it.
-SEEDS ?= 100000
+SEEDS ?= 50000
 
 test: setup build
 	cargo test --locked
