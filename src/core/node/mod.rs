@@ -311,9 +311,9 @@ impl Node {
                 self.say(why.clone());
                 self.back_to_waiting(Kind::Unavailable, &why, ANSWER_TIME, now);
             }
-            Phase::Working { next, .. } if next.as_ref().is_some_and(|(at, _)| now >= *at) => {
-                let (_, step) = next.take().expect("just looked at");
-                self.out.push(Action::Run(step));
+            Phase::Working { wish, next, .. } if next.as_ref().is_some_and(|(at, _)| now >= *at) => {
+                let (wish, (_, step)) = (*wish, next.take().expect("just looked at"));
+                self.work(wish, step, now);
             }
             _ => {}
         }

@@ -665,6 +665,19 @@ fn nobody_leaves_where_a_haproxy_host_would_have_too_few() {
 }
 
 #[test]
+fn a_second_try_to_leave_needs_a_lease_as_the_first_one_did() {
+    let mut b = Bench::leaving();
+    b.finish(Outcome::Identified(Ok(machine())));
+    b.finish(Outcome::Surveyed(Ok(empty())));
+    b.finish(Outcome::Drained(machine(), told(&[("lb1", true)])));
+    b.now += 28 * SECOND;
+    assert_eq!(b.finish(Outcome::Departed(machine(), Err(failure()))), NOTHING);
+    let seen = b.after(2 * SECOND);
+    assert!(!seen.contains(&"Depart".to_string()), "{seen:?}");
+    assert!(seen.contains(&"1 RETIRE".to_string()), "{seen:?}");
+}
+
+#[test]
 fn nobody_leaves_whom_no_haproxy_let_go() {
     let mut b = Bench::leaving();
     b.finish(Outcome::Identified(Ok(machine())));

@@ -379,8 +379,12 @@ impl World {
             return;
         }
         note!(self, "{who:?} is killed");
+        let now = self.now;
         let process = self.process_mut(who);
         process.up = false;
+        // The next one's clock runs.
+        process.lost -= process.suspended_until.saturating_sub(now);
+        process.suspended_until = 0;
         process.stalled_until = 0;
         match who {
             Who::Daemon(number) => self.daemon_died(number),
