@@ -64,7 +64,7 @@ demo: setup build
 	@$(PYTHON) tests/demo.py $(BINARY)
 
 # A failing seed comes with the command that replays it.
-SEEDS ?= 50000
+SEEDS ?= 100000
 
 test: setup build
 	cargo test --locked
