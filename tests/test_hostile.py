@@ -90,6 +90,7 @@ def surround(master, count, check=lambda: None):
     return crowd
 
 
+@pytest.mark.native
 def test_ten_thousand_connections_harm_no_honest_node(binary, tmp_path):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < CROWD + 200:
@@ -117,6 +118,7 @@ def test_ten_thousand_connections_harm_no_honest_node(binary, tmp_path):
         wait_until(lambda: size(master.process.pid)[0] <= before[0] + 4, 30, "the crowd's threads have ended")
 
 
+@pytest.mark.native
 def test_a_master_with_few_files_is_not_stopped_by_a_crowd(binary, tmp_path):
     with open_files(96):
         master = Master(binary, tmp_path / "m", lease="15s")
@@ -136,6 +138,7 @@ def test_a_master_with_few_files_is_not_stopped_by_a_crowd(binary, tmp_path):
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.native
 def test_connections_whose_other_end_is_gone_without_a_word_are_given_up(binary, tmp_path):
     with Network(tmp_path) as net:
         lb, app = net.host("lb1"), net.host("app1")
@@ -247,6 +250,7 @@ class Impostor:
 WAYS = (silent, trickle, garbage, endless, at_once, unproved, forged, other_words)
 
 
+@pytest.mark.native
 def test_a_daemon_among_impostors_believes_none_and_finds_the_master(binary, tmp_path):
     first, launched, log = free_ports(len(WAYS)), tmp_path / "launched", tmp_path / "log"
     directory = tmp_path / "etc"
