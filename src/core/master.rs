@@ -144,6 +144,14 @@ impl Master {
     /// random bytes in hex.
     pub fn line(&mut self, peer: PeerId, line: &str, hosts: usize, nonce: &str, now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
+        if !matches!(self.peers.get(&peer), Some(Stage::Welcome { .. })) {
+            // Whom this very line makes welcome must not hear of what was before its WELCOME.
+            for output in &mut out {
+                if let Output::Tell { except, .. } = output {
+                    *except = Some(peer);
+                }
+            }
+        }
         if !self.strangers.may_speak(peer) {
             self.dismiss(peer, "too many lines before HELLO and AUTH", &mut out);
             return out;

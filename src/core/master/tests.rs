@@ -324,3 +324,14 @@ fn made_up_names_fill_neither_memory_nor_log() {
     assert_eq!(b.say(20_000, "STATUS"), ["20000 NODE late 2 0", "20000 END"]);
     assert_eq!(b.master.loads.len(), 1);
 }
+
+#[test]
+fn nobody_hears_of_anything_before_the_welcome() {
+    let mut b = Bench::new("");
+    b.join(1, "app1");
+    b.say(1, "SCALE");
+    b.open(2);
+    b.now += Duration::from_secs(30);
+    let hello = format!("HELLO 1 app2 {NODE_NONCE}");
+    assert_eq!(b.say(2, &hello), ["1 FINISH app1", "2 WELCOME lb1"]);
+}
