@@ -8,24 +8,23 @@ mod clock;
 mod formats;
 mod report;
 mod trace;
+mod worker;
 
 use std::time::{Duration, Instant};
 
-use super::fleet::{Instance, Listed, Survey};
 use super::lease::{self, Arbiter, PeerId, Wish};
 use super::master::{Master, Output};
-use super::node::{Action, Machine, Node, Outcome, Settings, Step};
+use super::node::{Action, Node, Outcome, Settings};
 use super::protocol::{FromMaster, FromNode, Reason};
 pub use chart::svg;
 pub use formats::MOST_MACHINES;
 pub use report::text;
 pub use trace::{Trace, parse};
+use worker::machine;
 
 const MASTER: &str = "lb1";
 /// Between the launch of the first machines and the beginning, in seconds.
 const LONG_AGO: u64 = 365 * 24 * 3600;
-/// For so long EC2 lists what is terminated.
-const TERMINATED_LISTED: Duration = Duration::from_secs(3600);
 const NONCE: &str = "00000000000000000000000000000000";
 
 /// What the trace does not say.
@@ -344,83 +343,6 @@ impl World<'_> {
             server.node.finished(outcome, now);
         }
         self.carry_out(peer);
-    }
-
-    fn step(&mut self, peer: PeerId, step: Step) {
-        let told = vec![(MASTER.to_string(), Ok(()))];
-        let outcome = match step {
-            Step::Survey => Outcome::Surveyed(Ok(self.survey())),
-            Step::Launch { .. } => {
-                let why = self.reason(peer, Wish::Grow);
-                self.note(self.fleet() + 1, why);
-                let ready = self.now + self.boot;
-                self.booting = Some((ready, peer));
-                self.run.boots.push((self.now, ready, self.machines.len()));
-                self.run.peak = self.run.peak.max(self.fleet());
-                Outcome::Launched(Ok(machine(self.joined + 1)))
-            }
-            Step::Enter { machine, .. } => {
-                let launched = self.now.saturating_sub(self.boot);
-                self.join(LONG_AGO + launched.as_secs());
-                Outcome::Entered(machine, told)
-            }
-            Step::Identify => Outcome::Identified(Ok(machine(peer))),
-            Step::Drain { machine, .. } => {
-                let why = self.reason(peer, Wish::Shrink);
-                self.note(self.fleet() - 1, why);
-                Outcome::Drained(machine, told)
-            }
-            Step::Depart { machine } => Outcome::Departed(machine, Ok(())),
-            // `act` knows when it is over, and the rest is for what can't go wrong here.
-            _ => return,
-        };
-        let gone = matches!(outcome, Outcome::Departed(..));
-        self.finish(peer, outcome);
-        if gone {
-            self.master.closed(peer);
-            let now = self.now;
-            let gone = self.machines.extract_if(.., |server| server.peer == peer);
-            self.left
-                .extend(gone.map(|server| (peer, server.launched_at, now)));
-            self.count();
-        }
-    }
-
-    /// What EC2 and HAProxy would say of the machines.
-    fn survey(&self) -> Survey {
-        let instance = |peer: PeerId, launched_at, gone: bool| Instance {
-            id: format!("i-{peer}"),
-            live: !gone,
-            gone,
-            address: Some("10.0.0.1".into()).filter(|_| !gone),
-            launched_at,
-        };
-        let live = self
-            .machines
-            .iter()
-            .map(|s| instance(s.peer, s.launched_at, false));
-        let listed_still = |at: Duration| self.now < at + TERMINATED_LISTED;
-        let gone = self.left.iter().filter(|(.., at)| listed_still(*at));
-        let gone = gone.map(|(peer, launched_at, _)| instance(*peer, *launched_at, true));
-        let listed = |server: &Server| Listed {
-            name: format!("app{}", server.peer),
-            address: "10.0.0.1".into(),
-            port: Some(80),
-            instance: Some(format!("i-{}", server.peer)),
-        };
-        Survey {
-            now: LONG_AGO + self.now.as_secs(),
-            instances: live.chain(gone).collect(),
-            listings: vec![Some(self.machines.iter().map(listed).collect())],
-        }
-    }
-}
-
-fn machine(peer: PeerId) -> Machine {
-    Machine {
-        instance: Some(format!("i-{peer}")),
-        host: "10.0.0.1".into(),
-        port: 80,
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::Ms;
 use super::cloud::EPOCH;
+use super::events::{Event, Who};
 use super::ledger::{Hosts, Ledger};
 use super::network::Packet;
 use super::site::balancer_name;
-use super::world::{Event, Process, Who, World, note};
+use super::world::{Process, World, note};
 use crate::core::entry::{Entry, Form};
 use crate::core::fleet::Listed;
 use crate::core::lease::{Arbiter, PeerId, Saved, Wish};

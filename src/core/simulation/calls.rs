@@ -3,7 +3,8 @@
 
 use super::Ms;
 use super::cloud::Launch;
-use super::world::{Event, World};
+use super::events::Event;
+use super::world::World;
 use crate::core::fleet::{Instance, Listed};
 use crate::core::node::Machine;
 

@@ -2,8 +2,9 @@
 
 use super::Ms;
 use super::balancer::Balancer;
+use super::events::{Event, Who};
 use super::site::Kind;
-use super::world::{Event, Who, World, note};
+use super::world::{World, note};
 
 const LONGEST: Ms = 60_000;
 

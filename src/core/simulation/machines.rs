@@ -2,8 +2,9 @@
 
 use super::Ms;
 use super::cloud::Vm;
+use super::events::{Event, Who};
 use super::server::Server;
-use super::world::{Event, Who, World, note};
+use super::world::{World, note};
 
 impl World {
     /// RunInstances has launched one. Its number.

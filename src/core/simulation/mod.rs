@@ -8,6 +8,7 @@
 mod balancer;
 mod calls;
 mod cloud;
+mod events;
 mod faults;
 mod invariants;
 mod ledger;

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use super::Ms;
-use super::world::{Event, Who, World, note};
+use super::events::{Event, Who};
+use super::world::{World, note};
 use crate::core::lease::PeerId;
 use crate::core::node::{HEARTBEAT, LinkId};
 use crate::core::protocol::FromMaster;

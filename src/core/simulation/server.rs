@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Ms;
+use super::events::{Event, Who};
 use super::invariants::Known;
 use super::network::Packet;
 use super::site::{SAMPLE_INTERVAL, balancer_name};
-use super::world::{Event, Process, Who, World, note};
+use super::world::{Process, World, note};
 use crate::core::node::{Action, LinkId, Node};
 use crate::core::protocol::FromMaster;
 

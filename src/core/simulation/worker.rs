@@ -4,7 +4,8 @@
 use super::Ms;
 use super::calls::{Order, Reply};
 use super::cloud::{EPOCH, Launch};
-use super::world::{Event, World, note};
+use super::events::Event;
+use super::world::{World, note};
 use crate::core::fleet::{self, Fix, Instance, Listed, Survey, client_token};
 use crate::core::node::{Machine, Outcome, Step};
 use crate::core::shortage::{self, Place};

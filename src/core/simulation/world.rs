@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Ms;
 use super::balancer::Balancer;
-use super::calls::{Call, Reply};
 use super::cloud::{Cloud, Vm};
-use super::network::{Conn, Side};
+use super::events::{Due, Event, Who};
+use super::network::Conn;
 use super::random::Random;
 use super::server::Server;
 use super::site::{Faults, Site};
@@ -31,60 +31,6 @@ pub struct Process {
     pub lost: Ms,
     /// The earliest `Tick` in the queue.
     pub tick: Option<Ms>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    Daemon(usize),
-    Master(usize),
-}
-
-#[derive(Debug)]
-pub enum Event {
-    Tick(Who, u32),
-    Sample(usize, u32),
-    Look(usize, u32),
-    Arrive(usize, Side),
-    Silence(usize, Side),
-    Retry(usize, u32),
-    Effect(Call),
-    Answer(usize, u32, Reply),
-    Poll(usize),
-    /// The master looks at `hosts.d`.
-    Entries(usize, u32),
-    Prune(usize),
-    Start(Who),
-    PowerOn(Who),
-    PowerOff(usize),
-    /// EC2 ends an instance by itself.
-    Retire(usize),
-    Capacity(usize),
-    Fault,
-    Load,
-    Inspect,
-}
-
-struct Due {
-    at: Ms,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
 }
 
 pub struct World {

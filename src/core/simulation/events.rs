@@ -1,0 +1,60 @@
+//! What happens in a world, and to whom.
+
+use super::Ms;
+use super::calls::{Call, Reply};
+use super::network::Side;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Daemon(usize),
+    Master(usize),
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Tick(Who, u32),
+    Sample(usize, u32),
+    Look(usize, u32),
+    Arrive(usize, Side),
+    Silence(usize, Side),
+    Retry(usize, u32),
+    Effect(Call),
+    Answer(usize, u32, Reply),
+    Poll(usize),
+    /// The master looks at `hosts.d`.
+    Entries(usize, u32),
+    Prune(usize),
+    Start(Who),
+    PowerOn(Who),
+    PowerOff(usize),
+    /// EC2 ends an instance by itself.
+    Retire(usize),
+    Capacity(usize),
+    Fault,
+    Load,
+    Inspect,
+}
+
+/// An event in the queue: the earlier first, and of one moment in their order.
+pub struct Due {
+    pub at: Ms,
+    pub order: u64,
+    pub event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
