@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 
 from lab import wait_until
 from peers import Peer
@@ -169,8 +168,3 @@ class Visitor:
             with contextlib.suppress(OSError):
                 [answer] = self.site.get(lb)
             (self.answered if answer else self.failed)[lb.name] += 1
-
-
-def after(seconds):
-    """Waits as long as something is meant to last."""
-    time.sleep(seconds)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
-from fault_site import STEPS, FaultSite, Visitor, after, kill
+from fault_site import STEPS, FaultSite, Visitor, kill
 from lab import wait_until
 from screen import Screen
 
@@ -147,14 +147,14 @@ FAULTS = (
           ("never",), lasts=6.0),
     Fault("cable cut: app server and a HAProxy host", ("granted", "booting", "entering"), _cut("app1", "lb1"),
           r"HAProxy host lb1: |the lease ran out|connection lost", ("never",), lasts=6.0, through=("lb2",)),
-    Fault("cable cut: app server and new machine", ("waiting",), _cut("app1", "new"), "", ("never",), lasts=6.0),
-    Fault("cable cut: a HAProxy host and the new machine", ("entering",), _cut("lb1", "new"), "", ("never",),
+    Fault("cable cut: app server and new machine", ("waiting",), _cut("app1", "new"), "", lasts=6.0),
+    Fault("cable cut: a HAProxy host and the new machine", ("entering",), _cut("lb1", "new"), "",
           lasts=6.0),
     Fault("cable cut: app server from everything, for longer than a lease", ("booting", "entering"), _cut("app1"),
           r"app1: the lease ran out", lasts=3.0 * LEASE, through=()),
-    Fault("slow link: EC2, 0.2 s each way", ("granted",), _slow("aws"), "", ("never",), lasts=10.0),
-    Fault("slow link: app server, 0.2 s each way", ("granted",), _slow("app1"), "", ("never",), lasts=10.0),
-    Fault("slow link: a HAProxy host, 50 ms each way", ("granted",), _slow("lb1", 50), "", ("never",), lasts=10.0),
+    Fault("slow link: EC2, 0.2 s each way", ("granted",), _slow("aws"), "", lasts=10.0),
+    Fault("slow link: app server, 0.2 s each way", ("granted",), _slow("app1"), "", lasts=10.0),
+    Fault("slow link: a HAProxy host, 50 ms each way", ("granted",), _slow("lb1", 50), "", lasts=10.0),
     Fault("a master is killed, and its disk is full when it comes back", ("booting",), _disk_full,
           r"/var/lib/autoscaler.*([Nn]o space)", lasts=5.0),
     Fault("/etc of a HAProxy host is read-only", ("entering",), _read_only, r"HAProxy host lb1: .*[Rr]ead-only",
@@ -162,8 +162,7 @@ FAULTS = (
     Fault("the clock is an hour fast, against EC2's", ("granted",), _clock(-3600.0), r"clock"),
     Fault("the clock is an hour slow, against EC2's", ("granted",), _clock(3600.0), r"clock"),
     Fault("/proc/stat is gone", ("booting",), _no_stat, r"stat.*[Nn]o such file", lasts=2.0),
-    Fault("64 MB of memory and 40 files, for masters and daemons", ("granted",), lambda site: None, "", ("never",),
-          limits="ulimit -v 65536 -n 40"),
+    Fault("64 MB of memory and 40 files, for masters and daemons", ("granted",), lambda site: None, "", limits="ulimit -v 65536 -n 40"),
 )
 
 
@@ -183,7 +182,7 @@ def run_row(fault, step, binary, scratch):
             undo = fault.harm(site)
             site.let_go()
             if undo:
-                after(fault.lasts)
+                time.sleep(fault.lasts)
                 undo()
             wait_until(site.is_whole, WHOLE_WITHIN, lambda: f"the site is whole; {_state(site)}", every=0.1)
             recovery = time.monotonic() - began

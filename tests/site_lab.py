@@ -113,6 +113,18 @@ class Site(contextlib.ExitStack):
                     self.daemons[app.name].wait_line(f"master {lb.name}: connected")
         return self
 
+    def split(self):
+        """Brings up two of each, where app1 and its daemon see lb1 alone and app2 sees lb2 alone."""
+        self.start(daemons=False)
+        (lb1, lb2), (app1, app2) = self.balancers, self.apps
+        for lb, other, own in ((lb1, app2, app1), (lb2, app1, app2)):
+            lb.run(["autoscaler", "remove-host", other.name])
+            self.masters[lb.name].wait_line(f"tunnel {other.name}: entry removed")
+            self.masters[lb.name].wait_line(f"tunnel {own.name}: up")
+        for lb, app in ((lb1, app1), (lb2, app2)):
+            self.start_daemon(app)
+            self.daemons[app.name].wait_line(f"master {lb.name}: connected")
+
     def start_master(self, lb):
         """`autoscaler master`, until it serves."""
         self.masters[lb.name] = lb.popen(["autoscaler", "master"], log="master.log")

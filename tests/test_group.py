@@ -59,15 +59,8 @@ def test_the_group_grows_and_shrinks_with_the_load(scale_down_command, tmp_path,
 @pytest.mark.parametrize("at_once", [True, False])
 def test_two_that_see_different_masters_ask_for_one(at_once, tmp_path, binary):
     with group_site(tmp_path, binary, balancers=2, apps=2, scaling={"cooldown": "30s"}) as site:
-        site.start(daemons=False)
+        site.split()
         (lb1, lb2), (app1, app2) = site.balancers, site.apps
-        for lb, other, own in ((lb1, app2, app1), (lb2, app1, app2)):
-            lb.run(["autoscaler", "remove-host", other.name])
-            site.masters[lb.name].wait_line(f"tunnel {other.name}: entry removed")
-            site.masters[lb.name].wait_line(f"tunnel {own.name}: up")
-        for lb, app in ((lb1, app1), (lb2, app2)):
-            site.start_daemon(app)
-            site.daemons[app.name].wait_line(f"master {lb.name}: connected")
         site.load["app1"].load = 95
         if not at_once:  # the second one comes when the group is about to launch
             site.ec2.groups.delay = 8.0
