@@ -150,7 +150,7 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
         command = COMMAND.format(image=ec2.image, subnet=next(iter(ec2.subnets.values())))
         site.settings["machine"] = {"scale_up_command": command + " --key-name k --iam-instance-profile Name=p",
                                     "scale_down_command": "aws ec2 terminate-instances --instance-ids $INSTANCE_ID"}
-        site.start(daemons=False)
+        site.start()
         ec2.policy = policy(ec2, cluster="test")
         assert site.scale_up(app).returncode == 0
         [new] = ec2.launched
@@ -169,7 +169,7 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
 def test_the_policy_is_enough_and_no_more_for_a_group(tmp_path, binary):
     scaling = {"threshold": "100", "scale_down_threshold": "0"}
     with group_site(tmp_path, binary, scaling=scaling) as site:
-        site.start(daemons=False)
+        site.start()
         ec2, [app] = site.ec2, site.apps
         document = policy(ec2, "iam-policy-group.json", cluster="test")
         for lacking in ("autoscaling:DescribeAutoScalingGroups", "autoscaling:SetDesiredCapacity"):
