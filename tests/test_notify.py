@@ -1,14 +1,19 @@
 """[notify]: a command and a webhook are told what happened, and nothing ever waits for them."""
 
+import http.server
 import json
 import sys
+import threading
+from contextlib import contextmanager
 
 import pytest
 from lab import missing, wait_until
+from lab.support import make_certificate
+from loopback import Loopback
 from site_lab import Site
 from test_scale_down import CALM
 
-pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
+needs = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
 
 # Answers every POST with STATUS, and writes each body as a line.
 WEBHOOK = """
@@ -45,6 +50,7 @@ def running(host):
     return host.run(["sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\000' ' '"], check=False).stdout
 
 
+@needs
 def test_a_machine_comes_and_goes(tmp_path, binary):
     command = "env >/tmp/$AUTOSCALER_EVENT.tmp && mv /tmp/$AUTOSCALER_EVENT.tmp /tmp/$AUTOSCALER_EVENT"
     settings = {"notify": {"command": command, "webhook": URL}, "scaling": CALM["scaling"]}
@@ -79,6 +85,7 @@ def test_a_machine_comes_and_goes(tmp_path, binary):
         assert added["text"] == f"launched {new}: {told[0]['reason']}"
 
 
+@needs
 def test_what_fails_and_what_is_blocked(tmp_path, binary):
     settings = {"notify": {"webhook": URL, "blocked_after": "2s"}, "scaling": {"max_hosts": "1"}}
     with Site(tmp_path, binary, settings=settings) as site:
@@ -113,6 +120,7 @@ def test_what_fails_and_what_is_blocked(tmp_path, binary):
         assert site.daemons["app1"].text().count("blocked: ") == 1
 
 
+@needs
 def test_a_command_that_hangs_holds_up_nobody(tmp_path, binary):
     command = "sleep 98765 & sleep 98765"
     with Site(tmp_path, binary, settings={"notify": {"command": command, "timeout": "3s"}}) as site:
@@ -127,6 +135,7 @@ def test_a_command_that_hangs_holds_up_nobody(tmp_path, binary):
         assert daemon.text().count("notify: ") == 1 and daemon.alive
 
 
+@needs
 def test_a_command_ends_with_its_daemon(tmp_path, binary):
     command = "sleep 98765 & sleep 98765"
     with Site(tmp_path, binary, settings={"notify": {"command": command}}) as site:
@@ -138,6 +147,7 @@ def test_a_command_ends_with_its_daemon(tmp_path, binary):
         wait_until(lambda: "sleep 98765" not in running(app), 10, "and is gone, with what it started")
 
 
+@needs
 @pytest.mark.parametrize("status, said", [(500, "HTTP 500"), (None, "onnection refused")])
 def test_failures_are_one_line_each(tmp_path, binary, status, said):
     settings = {"notify": {"command": "echo the disk is full >&2; exit 3", "webhook": URL}}
@@ -155,6 +165,51 @@ def test_failures_are_one_line_each(tmp_path, binary, status, said):
         assert len(lines) == 2 and said in lines[1] and "aws" in lines[1], lines
         assert "s3cret" not in daemon.text()
         site.masters["lb1"].wait_line("app1: added a machine")
+
+
+@contextmanager
+def https(context):
+    """A webhook on this machine by that TLS context; its URL without the path, and what it was sent."""
+    bodies = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}", bodies
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_a_webhook_by_tls(tmp_path, binary):
+    (tmp_path / "tls").mkdir()
+    ca_bundle, context = make_certificate(tmp_path / "tls", "127.0.0.1")
+    with https(context) as (url, bodies), Loopback(binary, tmp_path) as site:
+        site.settings["notify"] = {"webhook": f"{url}/s3cret-token"}
+        # Whom no known CA vouches for is told nothing, and the machine comes all the same.
+        site.configure()
+        done = site.scale_up()
+        [first] = site.ec2.launched
+        assert done.returncode == 0 and site.listed() == [first] and bodies == []
+        [said] = done.stderr.splitlines()
+        assert said.startswith(f"autoscaler: notify: webhook: {url.removeprefix('https://')}: "), said
+        assert said.endswith("name the CA in ca_bundle or AWS_CA_BUNDLE") and "s3cret" not in said, said
+        site.configure(ca_bundle=ca_bundle)
+        done = site.scale_up()
+        assert (done.returncode, done.stderr) == (0, "")
+        [told] = bodies
+        assert (told["event"], told["instance"]) == ("launched", site.ec2.launched[1])
 
 
 def test_a_webhook_is_a_secret(cli):
