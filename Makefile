@@ -74,7 +74,6 @@ test: setup build
 
 # All but what looks into the process itself, which is qemu here. A test that fails is run again: everything is slower.
 test-aarch64: setup
-	@tests/setup qemu
 	@$(MAKE) static TARGET=aarch64-unknown-linux-musl
 	@tests/emulated qemu-aarch64 target/aarch64-unknown-linux-musl/release/autoscaler target/qemu-aarch64
 	AUTOSCALER=$(CURDIR)/target/aarch64-unknown-linux-musl/release/autoscaler $(PYTHON) -m pytest tests/test_binary.py \

@@ -33,16 +33,28 @@ mod help;
 mod system;
 mod worker;
 
+use std::panic;
 use std::process::ExitCode;
 
+use system::log::{Level, Log};
+
 fn main() -> ExitCode {
+    // In one line, as every other event; whoever keeps the service starts it again.
+    panic::set_hook(Box::new(|panic| {
+        let text = panic.to_string().replace('\n', " ");
+        log().warning(&format!("internal error: {text}"));
+    }));
     let arguments = std::env::args_os().skip(1);
     let config = std::env::var_os("AUTOSCALER_CONFIG");
     match cli::parse(arguments, config).and_then(command::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            system::log::Log::daemon(system::log::Level::Quiet).warning(&error.to_string());
+            log().warning(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn log() -> Log {
+    Log::daemon(Level::Quiet)
 }

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 
 from lab import wait_until
+from lab.hosts import BIN
 from peers import Peer
 from site_lab import Site
 
@@ -13,6 +15,13 @@ from site_lab import Site
 KEPT = 'while :; do autoscaler "$@"; sleep 1; done'
 # In the place of the binary on a HAProxy host.
 HELD = '#!/bin/sh\nif [ "$1" = add-host ]; then while [ -e /run/held ]; do sleep 0.05; done; fi\nexec autoscaler-real "$@"\n'
+# In the place of the binary: it runs in an emulator of this same processor, whose system clock, and no other, is what
+# the host's /run/clock says, such as +3600.
+LIBFAKETIME = f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1"
+CLOCKED = """#!/bin/sh
+export LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/run/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
+exec autoscaler-emulator -U LD_PRELOAD {binary} "$@"
+"""
 STEPS = {
     "granted": "has the lease, has not launched",
     "launching": "RunInstances is carried out, its answer on its way",
@@ -26,18 +35,24 @@ class FaultSite(Site):
     """Two HAProxy hosts and two app servers; everything ends with the `with` block. app1 scales, and as soon as it
     is held at a step, app2 wants to as well."""
 
-    def __init__(self, scratch, binary, limits=":"):
+    def __init__(self, scratch, binary, limits=":", clocked=False):
         settings = {"scaling": {"cooldown": "5m"}, "machine": {"boot_timeout": "30s"}}
         super().__init__(scratch, binary, balancers=2, apps=2, settings=settings)
-        self.limits, self._serves = limits, threading.Event()
+        self.limits, self.clocked, self._serves = limits, clocked, threading.Event()
         self._serves.set()
         self.callback(self._serves.set)
 
     def configure(self, host):
         super().configure(host)
+        name = "autoscaler"
         if host in self.balancers:
-            host.install(self.binary, "autoscaler-real")
+            name = "autoscaler-real"
+            host.install(self.binary, name)
             host.script("autoscaler", HELD)
+        if self.clocked:
+            host.install(self.binary, "autoscaler-native")
+            host.install(shutil.which(f"qemu-{os.uname().machine}"), "autoscaler-emulator")
+            host.script(name, CLOCKED.format(library=LIBFAKETIME, binary=f"{BIN}/autoscaler-native"))
 
     def start_master(self, lb):
         self.masters[lb.name] = lb.popen(["/bin/sh", "-c", f"{self.limits}; {KEPT}", "kept", "master"], log="master.log")

@@ -7,6 +7,7 @@ exactly one machine more, nothing left running, and a line in a log that says wh
 """
 
 import contextlib
+import os
 import re
 import sys
 import tempfile
@@ -37,6 +38,7 @@ class Fault:
     lasts: float = 1.0
     through: tuple = ("lb1", "lb2")
     limits: str = ":"
+    clocked: bool = False
 
 
 @dataclass
@@ -120,6 +122,42 @@ def _clock(seconds):
     return harm
 
 
+def _step_clock(*names, master_dies=False):
+    """The system clock of these hosts goes an hour forward, then, by the undoing, to an hour behind."""
+    def step(site, seconds):
+        for name in names:
+            site.net.hosts[name].path("/run/clock").write_text(f"{seconds:+}\n")
+        if master_dies:
+            kill(_lb1(site), "autoscaler", "master")
+
+    def harm(site):
+        step(site, 3600)
+        return lambda: step(site, -3600)
+    return harm
+
+
+def _no_processes(site):
+    """No process of autoscaler on lb1 and app1 may start another, nor a thread."""
+    root = Path("/sys/fs/cgroup")  # version 1 has a tree for each limit
+    if (root / "pids").is_dir():
+        root /= "pids"
+    else:
+        (root / "cgroup.subtree_control").write_text("+pids")
+    group = root / f"autoscaler-faults-{os.getpid()}"
+    group.mkdir()
+    for host in (_lb1(site), _app1(site)):
+        for pid, argv in host.commands().items():
+            if argv[0].startswith("autoscaler"):
+                (group / "cgroup.procs").write_text(str(pid))
+    (group / "pids.max").write_text("0")
+
+    def undo():
+        for pid in (group / "cgroup.procs").read_text().split():
+            (root / "cgroup.procs").write_text(pid)
+        group.rmdir()
+    return undo
+
+
 def _no_stat(site):
     site.load["app1"].close()
     site.load["app1"].path.joinpath("stat").unlink()
@@ -161,7 +199,13 @@ FAULTS = (
           lasts=5.0),
     Fault("the clock is an hour fast, against EC2's", ("granted",), _clock(-3600.0), r"clock"),
     Fault("the clock is an hour slow, against EC2's", ("granted",), _clock(3600.0), r"clock"),
+    Fault("the clock of the app server steps an hour forward, then two back", ("granted", "booting"), _step_clock("app1"),
+          r"clock", clocked=True),
+    Fault("the clock of a HAProxy host steps so, and its master is killed each time", ("booting",),
+          _step_clock("lb1", master_dies=True), r"master lb1: connection lost", lasts=3.0, clocked=True),
     Fault("/proc/stat is gone", ("booting",), _no_stat, r"stat.*[Nn]o such file", lasts=2.0),
+    Fault("no process of a master and of the daemon that scales may start another, or a thread", EVERY, _no_processes,
+          r"Resource temporarily unavailable", ("granted",), lasts=5.0),
     Fault("64 MB of memory and 40 files, for masters and daemons", ("granted",), lambda site: None, "", limits="ulimit -v 65536 -n 40"),
 )
 
@@ -173,7 +217,7 @@ def rows():
 
 def run_row(fault, step, binary, scratch):
     """One row on a site of its own."""
-    with FaultSite(scratch, binary, fault.limits) as site:
+    with FaultSite(scratch, binary, fault.limits, fault.clocked) as site:
         site.start()
         site.hold(step)
         logs = {process: process.mark() for process in (*site.masters.values(), *site.daemons.values())}

@@ -15,6 +15,8 @@ CHOSEN = {
     "cable cut: app server from everything, for longer than a lease": "booting",
     "a master is killed, and its disk is full when it comes back": "booting",
     "/etc of a HAProxy host is read-only": "entering",
+    "the clock of the app server steps an hour forward, then two back": "booting",
+    "the clock of a HAProxy host steps so, and its master is killed each time": "booting",
     "64 MB of memory and 40 files, for masters and daemons": "granted",
 }
 
