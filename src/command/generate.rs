@@ -4,8 +4,9 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::thread;
 
-use super::haproxy::{self, Installed};
+use super::haproxy;
 use super::{print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
@@ -122,16 +123,25 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         return Ok(());
     }
     let mut due = due.unwrap_or_default();
-    let change = match &before {
+    let change = || match &before {
         Some((old, _)) => runtime::change(&rendered.template, old, &rendered.text, &config.haproxy.backend),
         None => Err("there was no configuration before".into()),
     };
-    if changed {
-        let candidate = candidate(config, target, &rendered, before.as_ref().map(|(_, m)| m))?;
-        // On file before the change: what this process doesn't live to see is made up for by the
-        // next one.
-        due.reload |= change.is_err();
-        due_file.save(&due)?;
+    // HAProxy is asked while `check_command` has its look.
+    let (candidate, plan) = thread::scope(|scope| {
+        let plan = scope.spawn(|| haproxy::plan(config, change(), &due));
+        let candidate =
+            changed.then(|| candidate(config, target, &rendered, before.as_ref().map(|(_, m)| m)));
+        Ok((candidate.transpose()?, plan.join().expect("it does not panic")))
+    })?;
+    // On file before the change: what this process doesn't live to see is made up for by the next
+    // one.
+    match &plan {
+        Ok(plan) => due.aside.extend(plan.touched().cloned()),
+        Err(_) => due.reload = true,
+    }
+    due_file.save(&due)?;
+    if let Some(candidate) = candidate {
         keep_first(target).map_err(|e| Error::io(target.display(), e))?;
         fs::rename(&candidate.path, target).map_err(|e| Error::io(target.display(), e))?;
         log.event(&format!(
@@ -140,11 +150,7 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
             rendered.servers
         ));
     }
-    let installed = Installed {
-        text: &rendered.text,
-        change,
-    };
-    haproxy::bring(config, installed, due, &due_file, log)
+    haproxy::bring(config, &rendered.text, plan, due, &due_file, log)
 }
 
 /// The new configuration in a file beside `target`, checked, with the mode and owner of the one

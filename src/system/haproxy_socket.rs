@@ -53,7 +53,21 @@ impl HaproxySocket {
     /// # Errors
     /// What went wrong, for a person.
     pub fn rows(&self, backend: &str) -> Result<Vec<Row>, String> {
-        replies::stat(&self.answer("show stat")?, backend)
+        self.stat(backend, "-1")
+    }
+
+    /// The sessions of the server of `backend` that has this number; `None` where none has.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub fn sessions(&self, backend: &str, id: u32) -> Result<Option<u64>, String> {
+        let rows = self.stat(backend, &id.to_string())?;
+        Ok(rows.first().map(|r| r.sessions))
+    }
+
+    /// `show stat` of the servers (that is 4) of `backend`: of all or of one.
+    fn stat(&self, backend: &str, id: &str) -> Result<Vec<Row>, String> {
+        replies::stat(&self.answer(&format!("show stat {backend} 4 {id}"))?, backend)
     }
 
     /// Sends commands that are answered by `expected` alone, blanks and line ends aside.

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LOOK_EVERY;
-use crate::core::runtime::{self, Change, Commands};
-use crate::system::due::{Due, DueFile};
+use crate::core::runtime::text::Backend;
+use crate::core::runtime::{self, Change, Commands, replies::Running};
+use crate::system::due::Due;
 use crate::system::haproxy_socket::HaproxySocket;
 
 /// How long a removal waits for the requests in flight; later ones finish all the same.
@@ -24,34 +25,55 @@ pub struct Done {
     pub left: BTreeSet<String>,
 }
 
-/// Brings the servers of the HAProxy behind `socket` to `change`.
+/// What is to be done to a running HAProxy by commands.
+pub struct Plan {
+    version: (u32, u32),
+    backend: Backend,
+    commands: Commands,
+}
+
+/// Looks what brings the servers of the HAProxy behind `socket` to `change`; nothing is done yet.
 ///
 /// # Errors
-/// Why it has to be a reload after all.
-pub fn carry_out(
-    socket: &HaproxySocket,
-    version: (u32, u32),
-    change: &Change,
-    due: &Due,
-    due_file: &DueFile,
-) -> Result<Done, String> {
+/// Why it has to be a reload.
+pub fn plan(socket: &HaproxySocket, change: Change, due: &Due) -> Result<Plan, String> {
     if due.reload {
         return Err("one is due from before".into());
     }
-    let backend = &change.backend;
-    let running = socket.servers(&backend.name)?;
-    let commands = runtime::plan(change, &running, version, &due.aside)?;
+    let version = socket.process()?.version;
+    let running = socket.servers(&change.backend.name)?;
+    Ok(Plan {
+        version,
+        commands: runtime::plan(&change, &running, version, &due.aside)?,
+        backend: change.backend,
+    })
+}
+
+impl Plan {
+    /// The servers that are half in or half out when it is not carried out to its end.
+    pub fn touched(&self) -> impl Iterator<Item = &String> {
+        let commands = &self.commands;
+        let added = commands.add.iter().map(|a| &a.name);
+        added.chain(&commands.ready).chain(&commands.remove)
+    }
+}
+
+/// Does what is planned.
+///
+/// # Errors
+/// Why it has to be a reload after all.
+pub fn carry_out(socket: &HaproxySocket, plan: &Plan) -> Result<Done, String> {
+    let (backend, commands) = (&plan.backend, &plan.commands);
     let mut done = Done::default();
     if commands.is_empty() {
         return Ok(done);
     }
-    remember(&commands, due, due_file)?;
     let admin = Admin {
         socket,
-        preamble: runtime::preamble(version),
+        preamble: runtime::preamble(plan.version),
         backend: &backend.name,
     };
-    admin.add(&commands)?;
+    admin.add(commands)?;
     admin.remove(&commands.remove, &mut done)?;
     let leaving: Vec<String> = done.left.iter().cloned().collect();
     let running = socket.servers(&backend.name)?;
@@ -64,19 +86,8 @@ pub fn carry_out(
     if let Some(server) = idle {
         return Err(format!("server `{}` stays in maintenance", server.name));
     }
-    done.events.insert(0, told(&commands));
+    done.events.insert(0, told(commands));
     Ok(done)
-}
-
-/// Puts on file what will be half done, should this process not live to finish it.
-fn remember(commands: &Commands, due: &Due, due_file: &DueFile) -> Result<(), String> {
-    let added = commands.add.iter().map(|a| &a.name);
-    let touched = added.chain(&commands.ready).chain(&commands.remove);
-    let due = Due {
-        reload: false,
-        aside: due.aside.iter().chain(touched).cloned().collect(),
-    };
-    due_file.save(&due).map_err(|e| e.to_string())
 }
 
 fn told(commands: &Commands) -> String {
@@ -126,7 +137,7 @@ impl Admin<'_> {
         if leaving.is_empty() {
             return Ok(());
         }
-        self.wait_for_somebody(leaving)?;
+        let running = self.wait_for_somebody(leaving)?;
         for name in leaving {
             self.set_state(name, "maint")?;
         }
@@ -134,9 +145,9 @@ impl Admin<'_> {
         done.left = leaving.iter().cloned().collect();
         let mut pause = Duration::from_millis(2);
         loop {
-            for name in self.deletable(&done.left)? {
-                if self.delete(&name)? {
-                    done.left.remove(&name);
+            for server in &running {
+                if done.left.contains(&server.name) && self.delete(server)? {
+                    done.left.remove(&server.name);
                 }
             }
             if done.left.is_empty() || Instant::now() >= deadline {
@@ -152,36 +163,32 @@ impl Admin<'_> {
         Ok(())
     }
 
-    /// Those that replace the leaving ones have to pass their checks first.
-    fn wait_for_somebody(&self, leaving: &[String]) -> Result<(), String> {
+    /// Those that replace the leaving ones have to pass their checks first. Returns all of them.
+    fn wait_for_somebody(&self, leaving: &[String]) -> Result<Vec<Running>, String> {
         let deadline = Instant::now() + SERVES_WITHIN;
-        while runtime::leaves_nobody(&self.socket.servers(self.backend)?, leaving) {
+        loop {
+            let running = self.socket.servers(self.backend)?;
+            if !runtime::leaves_nobody(&running, leaving) {
+                return Ok(running);
+            }
             if Instant::now() >= deadline {
                 return Err("none of the servers that stay has passed its check".into());
             }
             thread::sleep(LOOK_EVERY);
         }
-        Ok(())
     }
 
-    /// Those of `leaving` that have no request any more.
-    fn deletable(&self, leaving: &BTreeSet<String>) -> Result<Vec<String>, String> {
-        let rows = self.socket.rows(self.backend)?;
-        let quiet = rows.iter().filter(|r| r.sessions == 0);
-        Ok(quiet
-            .map(|r| r.name.clone())
-            .filter(|n| leaving.contains(n))
-            .collect())
-    }
-
-    /// Deletes a server in maintenance; `false` while it has connections.
-    fn delete(&self, name: &str) -> Result<bool, String> {
-        let command = format!("del server {}/{name}", self.backend);
+    /// Deletes a server in maintenance; `false` while it has requests or connections.
+    fn delete(&self, server: &Running) -> Result<bool, String> {
+        if self.socket.sessions(self.backend, server.id)? != Some(0) {
+            return Ok(false);
+        }
+        let command = format!("del server {}/{}", self.backend, server.name);
         match self.order(&command, "Server deleted.") {
             Ok(()) => Ok(true),
             Err(why) if why.contains("still has connections") => {
                 let running = self.socket.servers(self.backend)?;
-                let found = running.iter().find(|r| r.name == name);
+                let found = running.iter().find(|r| r.name == server.name);
                 if let Some(command) = found.and_then(|r| runtime::drop_idle(self.backend, r)) {
                     // Answered by what changed, in words that differ by version.
                     let _ = self.order(&command, "");

@@ -17,6 +17,7 @@ use crate::system::child::{self, Finished};
 use crate::system::due::{Due, DueFile};
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::log::Log;
+pub use change::Plan;
 
 /// A check or a reload that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,32 +31,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Where haproxy is, and what cron and sshd leave out of an ordinary user's PATH.
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
-/// What the installed file holds, and whether its change is one of servers alone (else why not).
-pub struct Installed<'a> {
-    pub text: &'a str,
-    pub change: Result<Change, String>,
+/// Looks how the running HAProxy can be brought to `change`, if that is one of servers alone (else
+/// why not). Nothing is done yet.
+///
+/// # Errors
+/// Why it has to be a reload.
+pub fn plan(config: &Config, change: Result<Change, String>, due: &Due) -> Result<Plan, String> {
+    change::plan(&HaproxySocket::new(&config.haproxy.socket), change?, due)
 }
 
-/// Brings the running HAProxy to what is `installed`. `due` stands in `due_file` already and goes
-/// from there when all is done.
+/// Brings the running HAProxy to the installed `text` as it is planned. `due` stands in `due_file`
+/// already and goes from there when all is done.
 ///
 /// # Errors
 /// The reload failed, or HAProxy doesn't show what the file says after it; what is due is then
 /// still on file.
 pub fn bring(
     config: &Config,
-    installed: Installed,
+    text: &str,
+    plan: Result<Plan, String>,
     mut due: Due,
     due_file: &DueFile,
     log: Log,
 ) -> Result<(), Error> {
     let socket = HaproxySocket::new(&config.haproxy.socket);
-    let process = socket.process();
-    let by_commands = |change: Change| {
-        let process = process.clone()?;
-        change::carry_out(&socket, process.version, &change, &due, due_file)
-    };
-    let reason = match installed.change.and_then(by_commands) {
+    let reason = match plan.and_then(|plan| change::carry_out(&socket, &plan)) {
         Ok(done) => {
             for line in &done.events {
                 log.event(line);
@@ -71,8 +71,8 @@ pub fn bring(
     log.event(&format!("HAProxy: reloading: {reason}"));
     due.reload = true;
     due_file.save(&due)?;
-    let before = process.ok();
-    let look = || look_after_reload(config, installed.text, &socket, before.as_ref(), log);
+    let before = socket.process().ok();
+    let look = || look_after_reload(config, text, &socket, before.as_ref(), log);
     reload(config)?;
     // Once more, for HAProxy's master loses the signal while it is busy with an earlier reload.
     look().or_else(|_| reload(config).and_then(|()| look()))?;

@@ -5,13 +5,13 @@ mod addition;
 pub mod replies;
 pub mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::template::PLACEHOLDER;
 pub use addition::Addition;
 use addition::addition;
 use replies::Running;
-use text::Backend;
+use text::{Backend, Server};
 
 /// What brings the running HAProxy to what the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,12 +58,13 @@ pub fn change(template: &str, old: &str, new: &str, backend: &str) -> Result<Cha
     }
     takes_dynamic_servers(&new)?;
     let mut arrived = BTreeSet::new();
+    let before: BTreeMap<&str, &Server> = old.servers.iter().rev().map(|s| (&*s.name, s)).collect();
     let mut seen = BTreeSet::new();
     for server in &new.servers {
         if !seen.insert(&server.name) {
             return Err(format!("two servers are called `{}`", server.name));
         }
-        match old.servers.iter().find(|s| s.name == server.name) {
+        match before.get(&*server.name) {
             Some(before) if before.same_as(server) => {}
             Some(_) => return Err(format!("the line of server `{}` changed", server.name)),
             None => {
@@ -129,8 +130,9 @@ pub fn plan(
     }
     let backend = &change.backend;
     let mut commands = Commands::default();
+    let mut others = by_name(running);
     for server in &backend.servers {
-        match running.iter().find(|r| r.name == server.name) {
+        match others.remove(&*server.name) {
             None => commands.add.push(addition(server, &backend.name, version)?),
             Some(found) => {
                 let name = &server.name;
@@ -147,16 +149,17 @@ pub fn plan(
             }
         }
     }
-    for gone in running
-        .iter()
-        .filter(|r| backend.servers.iter().all(|s| s.name != r.name))
-    {
-        if is_spoken_of(&gone.name, backend) {
-            return Err(format!("the configuration speaks of server `{}`", gone.name));
+    for gone in others.into_keys() {
+        if is_spoken_of(gone, backend) {
+            return Err(format!("the configuration speaks of server `{gone}`"));
         }
-        commands.remove.push(gone.name.clone());
+        commands.remove.push(gone.into());
     }
     Ok(commands)
+}
+
+fn by_name(running: &[Running]) -> BTreeMap<&str, &Running> {
+    running.iter().map(|r| (&*r.name, r)).collect()
 }
 
 /// What begins each line of commands to a HAProxy of `version`.
@@ -218,8 +221,9 @@ pub fn difference(backend: &Backend, running: &[Running], leaving: &[String]) ->
 /// All that `difference` tells the first of.
 pub fn differences(backend: &Backend, running: &[Running], leaving: &[String]) -> Vec<String> {
     let mut found = Vec::new();
+    let there = by_name(running);
     for server in &backend.servers {
-        match running.iter().find(|r| r.name == server.name) {
+        match there.get(&*server.name) {
             None => found.push(format!("has no server `{}`", server.name)),
             Some(there) if server.address().is_some_and(|a| there.address != Some(a)) => {
                 found.push(format!("has server `{}` at another address", server.name));
@@ -227,11 +231,14 @@ pub fn differences(backend: &Backend, running: &[Running], leaving: &[String]) -
             Some(_) => {}
         }
     }
-    for there in running {
-        if backend.servers.iter().all(|s| s.name != there.name) && !leaving.contains(&there.name) {
-            found.push(format!("still has server `{}`", there.name));
-        }
-    }
+    let wanted: BTreeSet<&str> = backend
+        .servers
+        .iter()
+        .map(|s| &*s.name)
+        .chain(leaving.iter().map(String::as_str))
+        .collect();
+    let more = there.into_keys().filter(|name| !wanted.contains(name));
+    found.extend(more.map(|name| format!("still has server `{name}`")));
     found
 }
 

@@ -51,6 +51,8 @@ pub fn info(answer: &str) -> Result<Process, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
     pub name: String,
+    /// Its number in its backend.
+    pub id: u32,
     /// `None` while it has no address.
     pub address: Option<SocketAddr>,
     operational: u32,
@@ -89,7 +91,8 @@ pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
         .ok_or_else(wrong)?;
     let columns: Vec<&str> = header.split(' ').collect();
     let column = |name: &str| columns.iter().position(|c| *c == name).ok_or_else(wrong);
-    let (name, address, port) = (column("srv_name")?, column("srv_addr")?, column("srv_port")?);
+    let (name, id) = (column("srv_name")?, column("srv_id")?);
+    let (address, port) = (column("srv_addr")?, column("srv_port")?);
     let (operational, administrative) = (column("srv_op_state")?, column("srv_admin_state")?);
     let server = |line: &str| {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -97,6 +100,7 @@ pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
         let port: u16 = fields.get(port)?.parse().ok()?;
         Some(Running {
             name: (*fields.get(name)?).into(),
+            id: fields.get(id)?.parse().ok()?,
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             operational: fields.get(operational)?.parse().ok()?,
             administrative: fields.get(administrative)?.parse().ok()?,

@@ -33,9 +33,9 @@ fn file(template: &str, pattern: &str, list: &[&str]) -> String {
 
 /// `name state`: as `show servers state` has them.
 fn running(servers: &[(&str, u32)]) -> Vec<Running> {
-    let mut answer = "1\n# srv_name srv_addr srv_op_state srv_admin_state srv_port\n".to_string();
+    let mut answer = "1\n# srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port\n".to_string();
     for (name, admin) in servers {
-        answer += &format!("{name} 10.0.0.5 2 {admin} 80\n");
+        answer += &format!("1 {name} 10.0.0.5 2 {admin} 80\n");
     }
     replies::servers_state(&answer).unwrap()
 }
