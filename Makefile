@@ -87,8 +87,8 @@ lint:
 
 check: lint test
 
-bench: setup build
-	@command -v autossh >/dev/null || apt-get -qq install --no-install-recommends -y autossh >/dev/null
+bench: build
+	@tests/setup bench
 	@$(PYTHON) tests/bench.py $(BINARY)
 
 # A thousand nodes on one master, two hundred of them by real tunnels: nothing lost, nothing growing.

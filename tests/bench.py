@@ -14,6 +14,7 @@ import tempfile
 import time
 from importlib import util
 from pathlib import Path
+from urllib.request import urlopen
 
 import bench_haproxy
 import bench_site
@@ -21,11 +22,13 @@ from bench_chart import as_svg
 from bench_master import many_nodes
 from bench_table import HEAD, Figure, Group, as_markdown, as_text
 from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, free_ports, run
-from lab import ProcStat, wait_until
+from lab import Ec2Endpoint, ProcStat, wait_until
 from screen import Screen
 
 ROOT = Path(__file__).resolve().parents[1]
+NODE_EXPORTER = ROOT / "target/debian/node-exporter/usr/bin/prometheus-node-exporter"
 REST_PARTS, REST_SECONDS, STRACE_SECONDS = 4, 12, 20
+EXPORTER = f"node_exporter, asked every {REST_SECONDS} s"
 ACCESS, SECRET, REGION = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1"
 LAUNCH = {"image-id": "ami-12345678", "count": "1", "instance-type": "t3.small", "subnet-id": "subnet-12345678"}
 RUST = ["--edition", "2021", "-C", "opt-level=z", "-C", "lto", "-C", "strip=symbols", "-C", "panic=abort",
@@ -131,11 +134,11 @@ class Bench:
             return [Figure(name, values[name], target) for name, target in zip(beside, targets)]
 
         yield Group("One scale-up: processor time of the whole command", "s",
-                    Figure("autoscaler scale-up", cpu["ours"]), others(cpu, 1 / 50, 1))
+                    Figure("autoscaler scale-up", cpu["ours"]), others(cpu, 1 / 100, 1))
         yield Group("One scale-up: from the decision (theirs: the start) to RunInstances on the wire", "s",
-                    Figure("from SCALE", decision), others(wire, 1 / 50, 1))
-        yield Group("The same, from the master's GRANT", "s", Figure("from GRANT", grant), others(wire, 1 / 50, 1))
-        yield Group("The same, from the command's start: 0.5 s of it are a wait for more masters", "s",
+                    Figure("from SCALE", decision), others(wire, 1 / 100, 1))
+        yield Group("The same, from the master's GRANT", "s", Figure("from GRANT", grant), others(wire, 1 / 100, 1))
+        yield Group("The same, from the command's start", "s",
                     Figure("autoscaler scale-up", wire["ours"]), others(wire, None, None))
 
     def rest(self):
@@ -153,26 +156,58 @@ class Bench:
             contenders["daemon, with a master"].wait_line("connected")
             if loop:
                 contenders["C loop on /proc/stat"] = start(Daemon([loop], self.scratch / "loop.log"))
-            time.sleep(2)
-            cpu, wakeups, resident = ({name: [] for name in contenders} for _ in range(3))
+            if NODE_EXPORTER.exists():
+                port = free_ports(1)
+                contenders[EXPORTER] = start(Daemon([NODE_EXPORTER, f"--web.listen-address=127.0.0.1:{port}"],
+                                                    self.scratch / "exporter.log"))
+                contenders[EXPORTER].wait_line("Listening on")
+            self.screen.pause(30, "daemon at rest: until it looks for new masters no more often than it ever does")
+            cpu, wakeups, resident, private = ({name: [] for name in contenders} for _ in range(4))
             for part in range(REST_PARTS):
                 before = {name: (each.cpu(), each.wakeups()) for name, each in contenders.items()}
+                if EXPORTER in contenders:
+                    urlopen(f"http://127.0.0.1:{port}/metrics").read()
                 self.screen.pause(REST_SECONDS, f"daemon at rest: part {part + 1} of {REST_PARTS}")
                 for name, each in contenders.items():
                     cpu[name].append((each.cpu() - before[name][0]) * 60 / REST_SECONDS)
                     wakeups[name].append((each.wakeups() - before[name][1]) * 60 / REST_SECONDS)
                     resident[name].append(each.resident())
+                    private[name].append(each.resident("RssAnon"))
             self.screen.waiting("daemon at rest: system calls")
+            contenders.pop(EXPORTER, None)  # nobody asks it meanwhile
             counts = count_calls(contenders.values(), STRACE_SECONDS, self.scratch)
         calls = {name: [count * 60 / STRACE_SECONDS] for name, count in zip(contenders, counts)}
-        ours, beside = list(contenders)[:2], "C loop on /proc/stat"
+        ours, beside = list(contenders)[:2], ("C loop on /proc/stat", EXPORTER)
         for title, unit, values, target, limit in (
-                ("resident memory", "B", resident, None, 3e6), ("processor time per minute", "s", cpu, 2, None),
+                ("resident memory", "B", resident, None, 1.5e6),
+                ("memory of its own, without the pages of the program's file", "B", private, None, None),
+                ("processor time per minute", "s", cpu, 2, None),
                 ("wake-ups per minute", "", wakeups, None, None),
                 ("system calls per minute" + ("" if calls else ", which takes strace"), "", calls, None, None)):
             for name, when in zip(ours, ("", " with no master to be found")):
                 yield Group(f"At rest{when}: {title}", unit, Figure(name, values.get(name, [])),
-                            [Figure(beside, values.get(beside, []), target)], limit)
+                            [Figure(other, values.get(other, []), target if other == beside[0] else None)
+                             for other in beside], limit)
+
+    def after_tls(self):
+        """The daemon's memory once it has asked EC2 by TLS, which refused."""
+        procfs, resident = self.scratch / "proc-tls", []
+        command = self.configure("tls", window="1s", procfs=procfs)
+        ini = Path(command[-1])
+        with Ec2Endpoint(tls=True) as ec2:
+            ini.write_text(ec2.ini() + "[machine]" + ini.read_text().partition("[machine]")[2])
+            with self.master(command) as tap, ProcStat(procfs) as cpu:
+                for number in self.rounds(4, "daemon after a TLS call"):
+                    tap.seen.clear()
+                    with Daemon([*command, "daemon"], self.scratch / "tls.log") as daemon:
+                        daemon.wait_line("connected")
+                        cpu.load = 100
+                        wait_until(lambda: "FINISH" in tap.seen, 20, "EC2 has refused")
+                        cpu.load = 0
+                        resident.append(daemon.resident())
+            if not ec2.calls("RunInstances"):
+                raise RuntimeError("EC2 was not asked")
+        yield Group("At rest after a TLS call: resident memory", "B", Figure("daemon", resident), limit=4e6)
 
     def reaction(self, count=8):
         """From the moment when /proc/stat shows load until RunInstances arrives."""
@@ -265,7 +300,7 @@ def main(binary):
     scratch = tempfile.mkdtemp(prefix="autoscaler-bench-")
     bench = Bench(binary, scratch, screen)
     try:
-        parts = (bench.scale_up, bench.rest, bench.reaction, bench.files, bench.start_up,
+        parts = (bench.scale_up, bench.rest, bench.after_tls, bench.reaction, bench.files, bench.start_up,
                  bench.membership, lambda: many_nodes(bench), bench.tunnels)
         for part in parts:
             try:

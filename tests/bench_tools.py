@@ -72,10 +72,10 @@ class Daemon:
         return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", Path(path).read_text(), re.M)[1])
                    for path in glob.glob(f"/proc/{self.pid}/task/*/status"))
 
-    def resident(self):
-        """Resident memory in bytes."""
+    def resident(self, what="VmRSS"):
+        """Resident memory in bytes, or the part of it that proc(5) calls `what`."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"^VmRSS:\s*(\d+)", status, re.M)[1]) * 1024
+        return int(re.search(rf"^{what}:\s*(\d+)", status, re.M)[1]) * 1024
 
 
 def count_calls(daemons, seconds, scratch):
@@ -170,11 +170,15 @@ def _serve(connection, send, lock):
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         while length and len(body) < int(length[1]):
             body += connection.recv(65536)
-        action = re.search(rb"Action=(\w+)", head + body)[1].decode()
-        with lock:
-            send.send((arrived, action))
-        status, text = _ANSWERS[action]
-        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Type: text/xml\r\nContent-Length: {len(text)}\r\n\r\n"
+        action = re.search(rb"Action=(\w+)", head + body)
+        if action:
+            with lock:
+                send.send((arrived, action[1].decode()))
+            status, text = _ANSWERS[action[1].decode()]
+        else:  # the metadata service, which has no notice
+            status, text = ("200 OK", "token") if head.startswith(b"PUT") else ("404 Not Found", "")
+        connection.sendall(f"HTTP/1.1 {status}\r\nX-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600\r\n"
+                           f"Content-Type: text/xml\r\nContent-Length: {len(text)}\r\n\r\n"
                            f"{text}".encode())
 
 
