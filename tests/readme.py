@@ -7,6 +7,9 @@ from conftest import ROOT
 README = (ROOT / "README.md").read_text()
 WITHOUT_ROOT = (ROOT / "docs/without-root.md").read_text()
 
+# An ordinary user's PATH on Debian, in a shell and by sshd.
+USERS_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
+
 
 def step(number):
     """The text of one of the README's ten steps."""
@@ -27,6 +30,14 @@ def commands(text):
     """The lines of the shell blocks, without their comments."""
     lines = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)).splitlines()
     return [line.partition("#")[0].strip() for line in lines]
+
+
+def on_every_host_after(number):
+    """The commands of docs/without-root.md on every host that it gives after this one of the ten steps."""
+    parts = re.findall(r"\bafter steps? ([^:]*):\n\n```sh\n(.*?)^```", part("On every host"), re.M | re.S | re.I)
+    assert len(parts) == len(re.findall("^```sh$", part("On every host"), re.M))
+    # Where several steps are named, after the last one.
+    return [line for steps, lines in parts if max(re.findall(r"\d+", steps)) == str(number) for line in lines.splitlines()]
 
 
 def authorized_keys(public_keys, sudo=False):

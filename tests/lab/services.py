@@ -16,12 +16,12 @@ _SSHD_CONFIG = """Port {port}
 AddressFamily any
 HostKey /etc/ssh/ssh_host_ed25519_key
 PidFile /run/sshd.pid
-AuthorizedKeysFile /etc/ssh/authorized_keys
+AuthorizedKeysFile {keys_file}
 UsePAM no
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-StrictModes no
+StrictModes {strict}
 AllowTcpForwarding yes
 MaxStartups 200
 MaxSessions 200
@@ -46,11 +46,12 @@ esac
 class Services:
     """The part of Host that starts services."""
 
-    def start_sshd(self, authorized_keys=None, port=22, settings="", path=None):
+    def start_sshd(self, authorized_keys=None, port=22, settings="", path=None, own_keys=False):
         """A real sshd with its own host key; returns its Process (log sshd.log) once it listens.
 
         The host gets the lab's key as /root/.ssh/id_ed25519, and lets in every user with `authorized_keys`
         (a text; default: the lab's key). `settings`: more lines for sshd_config; `path`: the sessions' PATH.
+        `own_keys`: it goes by each user's own ~/.ssh/authorized_keys and its owner and mode, as on Debian.
         """
         ssh, key = self.path("/root/.ssh"), self.net.ssh_key
         for suffix in ("", ".pub"):
@@ -61,7 +62,9 @@ class Services:
             self.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name,
                       "-f", "/etc/ssh/ssh_host_ed25519_key"])
         config = self.path("/etc/ssh/sshd_config")
-        config.write_text(_SSHD_CONFIG.format(port=port, path=path or self.environment()["PATH"], settings=settings))
+        config.write_text(_SSHD_CONFIG.format(
+            port=port, path=path or self.environment()["PATH"], settings=settings, strict="yes" if own_keys else "no",
+            keys_file=".ssh/authorized_keys" if own_keys else "/etc/ssh/authorized_keys"))
         sshd = self.popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"], log="sshd.log")
         sshd.wait_line(r"Server listening on 0\.0\.0\.0")
         return sshd
