@@ -10,7 +10,8 @@ import time
 import pytest
 from conftest import ROOT
 from lab import Ec2Endpoint, Network, ProcStat, missing, wait_until
-from readme import WITHOUT_ROOT, authorized_keys, block, commands, part, sshd_settings, step
+from readme import (USERS_PATH, WITHOUT_ROOT, authorized_keys, block, commands, on_every_host_after, part,
+                    sshd_settings, step)
 from site_lab import loads
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
@@ -27,62 +28,92 @@ frontend before
     timeout client 1s
     bind :80
 """
-# What sshd gives an ordinary user on Debian.
-USERS_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 SUDOERS = "Defaults secure_path=/usr/local/bin:/usr/sbin:/usr/bin\n@includedir /etc/sudoers.d\n"
+# What the steps put into the image.
+IMAGE = ("etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/autoscaler", "etc/lab/bin", "root/.ssh",
+         f"var/lib/{USER}")
 
 
 class Setup:
-    """Two HAProxy hosts and an app server, before anybody has done anything; the image is `launch`.
+    """Two HAProxy hosts and the machine of which the image is made, before anybody has done anything.
 
     `rights`: "root", "user" where docs/without-root.md is followed, or "sudo" for its last part.
     """
 
-    def __init__(self, net, scratch, binary, rights):
+    def __init__(self, net, binary, rights):
         self.net, self.binary, self.rights = net, binary, rights
         self.user = "root" if rights == "root" else USER
         self.lbs = [net.host("lb1", "10.77.0.11"), net.host("lb2", "10.77.0.12")]
-        self.keys = []
-        for side in ("app", "haproxy"):
-            key = scratch / f"{side}_ed25519"
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-            self.keys.append(key)
-        self.lines = authorized_keys([key.with_suffix(".pub").read_text() for key in self.keys], rights == "sudo")
-        self.ini = None
+        self.image = net.host("image")
+        for host in (*self.lbs, self.image):
+            host.path("/etc/autoscaler").rmdir()  # the lab's
+            self.own_programs(host)
+            host.install(binary, "autoscaler")
 
-    def machine(self, host, side):
-        """Steps 1, 2 and 4 on one host: the binary, the INI if there is one yet, the keys."""
-        # /usr/local/bin of the lab's hosts is this machine's: theirs goes over it, for them alone.
+    @staticmethod
+    def own_programs(host):
+        """/usr/local/bin of the lab's hosts is this machine's: theirs goes over it, for them alone."""
         host.run(["mount", "--bind", "/etc/lab/bin", "/usr/local/bin"])
-        host.install(self.binary, "autoscaler")
-        key = self.keys[side == "haproxy"]
-        for suffix in ("", ".pub"):
-            shutil.copy(f"{key}{suffix}", host.path(f"/etc/autoscaler/id_ed25519{suffix}"))
-        host.path("/etc/autoscaler/id_ed25519").chmod(0o600)
-        if self.ini:
-            path = host.path("/etc/autoscaler/autoscaler.ini")
-            path.write_text(self.ini)
-            path.chmod(0o600)
-            self.ordinary_user(host, side)
-        home = "/root" if self.user == "root" else f"/var/lib/{self.user}"
-        assert home == "/root" or f"`{home}/.ssh/authorized_keys`" in WITHOUT_ROOT
-        host.start_sshd(authorized_keys=self.lines[side == "app"] + "\n", settings=sshd_settings() if side == "app" else "",
-                        path=USERS_PATH if self.rights == "user" else None)
 
-    def ordinary_user(self, host, side):
-        """docs/without-root.md on one host, after steps 1 and 2."""
-        every_host = commands(part("On every host"))
-        if self.rights == "user":
-            self.shell(host, every_host)
-        elif self.rights == "sudo":
-            self.shell(host, [line for line in every_host if not line.startswith("chown")])
+    def write_ini(self, more):
+        """Step 2: `init`, the keys of the README, and what the lab needs beside them."""
+        first, *others = self.lbs
+        where, init = re.search(r"On (each|one) HAProxy host, run `(autoscaler init)`", step(2)).groups()
+        for lb in self.lbs if where == "each" else [first]:
+            lb.run(init.split())
+        ini = first.path("/etc/autoscaler/autoscaler.ini")
+        for text in (block(step(2), "ini"), more):
+            section = None
+            for line in filter(None, text.splitlines()):
+                if line.startswith("["):
+                    section = line
+                    continue
+                key, _, value = line.partition(" = ")
+                value = re.sub(r"\b10\.0\.0\.", "10.77.0.", value)
+                before, after = ini.read_text().split(f"{section}\n")
+                # The key's own line in the sample, whether it is commented out or not.
+                line = f"{key} = {value}"
+                after, found = re.subn(rf"^#?{key} =.*$", lambda _, line=line: line, after, count=1, flags=re.M)
+                assert found, key
+                ini.write_text(f"{before}{section}\n{after}")
+        self.image.path("/etc/autoscaler").mkdir()
+        for host in (*others, self.image):
+            shutil.copy(ini, host.path("/etc/autoscaler/autoscaler.ini"))
+
+    def make_keys(self):
+        """Step 4: a pair for each side, and who lets in whom."""
+        [keygen] = re.findall(r"`(ssh-keygen [^`]*)`", step(4))
+        first, *others = self.lbs
+        public = []
+        for host in (self.image, first):
+            host.run(["sh", "-ec", keygen])
+            public.append(host.path("/etc/autoscaler/id_ed25519.pub").read_text())
+        for lb in others:
+            for name in ("id_ed25519", "id_ed25519.pub"):
+                shutil.copy(first.path(f"/etc/autoscaler/{name}"), lb.path(f"/etc/autoscaler/{name}"))
+        [path] = re.findall(r"`(/\S*/authorized_keys)`", step(4) if self.rights == "root" else part("On every host"))
+        lines = authorized_keys(public, self.rights == "sudo")
+        for host, line in ((self.image, lines[1]), *((lb, lines[0]) for lb in self.lbs)):
+            host.path(path).write_text(f"{line}\n")
+
+    def as_ordinary_user(self, number):
+        """docs/without-root.md on every host, after this one of the steps."""
+        lines = {"root": [], "user": on_every_host_after(number),
+                 "sudo": [line for line in on_every_host_after(number) if not line.startswith("chown")]}[self.rights]
+        for host in (*self.lbs, self.image):
+            self.shell(host, lines)
+
+    def let_in(self, host):
+        """sshd, as Debian sets it up, with the image's settings on app servers."""
+        if self.rights == "sudo" and host in self.lbs:
             host.path("/etc/sudoers").write_text(SUDOERS)
             sudoers = host.path("/etc/sudoers.d/autoscaler")
             sudoers.parent.mkdir()
-            if side == "haproxy":
-                shutil.copy(ROOT / "packaging/ssh/sudoers", sudoers)
-                sudoers.chmod(0o440)
-                host.run(["visudo", "-c", "-f", "/etc/sudoers.d/autoscaler"])
+            shutil.copy(ROOT / "packaging/ssh/sudoers", sudoers)
+            sudoers.chmod(0o440)
+            host.run(["visudo", "-c", "-f", "/etc/sudoers.d/autoscaler"])
+        host.start_sshd(own_keys=True, settings="" if host in self.lbs else sshd_settings(),
+                        path=USERS_PATH if self.rights == "user" else None)
 
     @staticmethod
     def shell(host, lines):
@@ -126,35 +157,12 @@ class Setup:
         template.write_text(after)
         return lb.start_haproxy(master_socket=re.search(r'^EXTRAOPTS="-S (.*)"$', text, re.M)[1])
 
-    def write_ini(self, more):
-        """Step 2: `init`, the keys of the README, and what the lab needs beside them."""
-        first = self.lbs[0]
-        first.run(["autoscaler", "init"])
-        ini = first.path("/etc/autoscaler/autoscaler.ini")
-        for text in (block(step(2), "ini"), more):
-            section = None
-            for line in filter(None, text.splitlines()):
-                if line.startswith("["):
-                    section = line
-                    continue
-                key, _, value = line.partition(" = ")
-                value = re.sub(r"\b10\.0\.0\.", "10.77.0.", value)
-                before, after = ini.read_text().split(f"{section}\n")
-                # The key's own line in the sample, whether it is commented out or not.
-                line = f"{key} = {value}"
-                after, found = re.subn(rf"^#?{key} =.*$", lambda _, line=line: line, after, count=1, flags=re.M)
-                assert found, key
-                ini.write_text(f"{before}{section}\n{after}")
-        self.ini = ini.read_text()
-        for lb in self.lbs[1:]:
-            lb.run(["autoscaler", "init"])
-            lb.path("/etc/autoscaler/autoscaler.ini").write_text(self.ini)
-        for lb in self.lbs:
-            self.ordinary_user(lb, "haproxy")
-
     def boot(self, host):
         """Step 7: what a machine of the image does when it boots."""
-        self.machine(host, "app")
+        self.own_programs(host)
+        present = [name for name in IMAGE if self.image.path(f"/{name}").exists()]
+        subprocess.run(["cp", "-a", "--parents", *present, host.dir], cwd=self.image.dir, check=True)
+        self.let_in(host)
         load = ProcStat(host.path("/var/lib/proc"), load=10)
         host.on_kill(load.close)
         host.start_app(80)
@@ -169,10 +177,14 @@ class Setup:
 def follow(setup, ec2, keys=""):
     """The ten steps, with these keys in the INI as well; returns (an app server, the new machine, the HAProxies)."""
     net, lbs = setup.net, setup.lbs
-    for lb in lbs:
-        setup.machine(lb, "haproxy")
     setup.write_ini(f"[aws]\nendpoint_url = {ec2.url}\nmetadata_url = {ec2.metadata_url}\n"
                     f"[scaling]\nprocfs = /var/lib/proc\ncooldown = 1s\nscale_down_cooldown = 1s\n{keys}")
+    setup.as_ordinary_user(2)
+    setup.make_keys()
+    setup.as_ordinary_user(4)
+    setup.as_ordinary_user(7)
+    for lb in lbs:
+        setup.let_in(lb)
     # 8. and 3.: the first app servers, and the template that `init` made.
     add_hosts = commands(step(8))
     assert [line.split()[1] for line in add_hosts] == ["add-host", "add-host", "generate", "generate"]
@@ -231,7 +243,7 @@ def test_the_ten_steps(tmp_path, binary, rights):
     headings = {"root": [], "user": ["On every host", "On a HAProxy host"], "sudo": ["On every host"]}[rights]
     keys = "".join(block(part(heading), "ini") for heading in headings)
     with Network(tmp_path) as net:
-        setup = Setup(net, tmp_path, binary, rights)
+        setup = Setup(net, binary, rights)
         with Ec2Endpoint(host=net.host("aws"), on_launch=lambda i, address, _: setup.boot(net.host(i, address)),
                          on_terminate=lambda i: net.hosts[i].kill()) as ec2:
             app, new, haproxies = follow(setup, ec2, keys)
