@@ -49,6 +49,34 @@ def test_a_machine_that_autoscaler_did_not_launch_stays(tmp_path, binary):
         assert "TerminateInstances" not in [call.action for call in site.ec2.requests]
 
 
+def test_with_commands_of_its_own_any_machine_leaves_and_none_is_ended(tmp_path, binary):
+    """What docs/another-cloud.md says of machines that EC2 knows nothing of."""
+    commands = {"scale_up_command": "launch", "scale_down_command": "leave", "boot_timeout": "5s"}
+    with Site(tmp_path, binary, apps=2, settings={"machine": commands, "scaling": {"cooldown": "1s"}}) as site:
+        site.start()
+        [lb], (app1, app2) = site.balancers, site.apps
+        for app in site.apps:
+            app.script("leave", "#!/bin/sh\nenv >/tmp/left\n")
+        # One that never serves stays where it is.
+        dead = site.net.host("dead")
+        app1.script("launch", f"#!/bin/sh\necho {dead.address} 80\n")
+        done = site.scale_up(app1)
+        assert done.returncode == 69 and f"{dead.address}: not healthy within boot_timeout" in done.stderr, done
+        assert not any(app.path("/tmp/left").exists() for app in site.apps)
+        # One that nobody launched leaves, with the INI's credentials.
+        wait_until(lambda: len(loads(lb)) == 2, 10, "the master knows both loads")
+        app2.run(["autoscaler", "scale-down"])
+        site.haproxies["lb1"].wait_servers(1)
+        assert lb.run(["autoscaler", "list-hosts"]).stdout == f"app1 {app1.address} 80 -\n"
+        given = dict(line.split("=", 1) for line in app2.path("/tmp/left").read_text().splitlines())
+        assert given["INSTANCE_ADDRESS"] == app2.address
+        assert (given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"]) == (site.ec2.access_key, site.ec2.secret_key)
+        # The last one does not.
+        done = app1.run(["autoscaler", "scale-down"], check=False)
+        assert done.returncode == 75 and not app1.path("/tmp/left").exists(), done
+        assert site.ec2.requests == []
+
+
 def test_nobody_leaves_whose_load_the_others_could_not_take(tmp_path, binary):
     site, new = grown(tmp_path, binary)
     with site:
