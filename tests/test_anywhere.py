@@ -1,9 +1,11 @@
 """App servers with next to nothing on them: busybox, Dropbear, and the binary."""
 
+import re
 import shutil
 import subprocess
 
 import pytest
+from conftest import ROOT as PROJECT
 from lab import Ec2Endpoint, missing, wait_until
 from site_lab import Site
 
@@ -12,8 +14,10 @@ needs = missing("sshd", "haproxy", "dropbear", "busybox", "strace")
 pytestmark = [pytest.mark.skipif(needs is not None, reason=str(needs)), pytest.mark.native]
 
 ROOT = "/var/lib/tiny"
+DOCUMENT = (PROJECT / "docs/busybox.md").read_text()
+[HOST_KEY] = re.findall(r"^dropbearkey .*$", DOCUMENT, re.M)
 # The master may open its tunnel and nothing else; Dropbear can't be told on which port.
-KEY_OPTIONS = 'no-pty,no-agent-forwarding,no-X11-forwarding,permitopen="127.0.0.1:1",command="cat"'
+[KEY_OPTIONS] = re.findall(r"^(no-pty,.*) ssh-ed25519 ", DOCUMENT, re.M)
 # System calls that came with Linux 3.3 and later, as far as a program of std's may make them. rseq and the like of
 # glibc are no affair of musl's.
 LATER_THAN_3_2 = ("process_vm_readv,kcmp,finit_module,sched_setattr,renameat2,seccomp,getrandom,memfd_create,bpf,execveat,"
@@ -65,7 +69,7 @@ class TinySite(Site):
         shutil.copy(key, root / "root/.ssh/id_openssh")
         host.run(["mount", "-t", "proc", "proc", f"{ROOT}/proc"])
         self.inside(host, "dropbearconvert", "openssh", "dropbear", "/root/.ssh/id_openssh", "/root/.ssh/id_dropbear")
-        self.inside(host, "dropbearkey", "-t", "ed25519", "-f", "/etc/dropbear/dropbear_ed25519_host_key")
+        self.inside(host, *HOST_KEY.split())
         host.popen(["/usr/sbin/chroot", ROOT, "/bin/dropbear", "-F", "-E", "-r", "/etc/dropbear/dropbear_ed25519_host_key"],
                    log="dropbear.log")
         host.wait_port(22)
