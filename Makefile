@@ -56,7 +56,7 @@ deb: static
 reproduce: dist deb
 	@packaging/reproduce $(TARGET) $(DIST)
 
-# Debian's haproxy and openssh, and a Python with moto, pytest and the AWS CLI under target/.
+# The Debian packages that the demo and the tests need, and a Python with moto, pytest and the AWS CLI under target/.
 setup:
 	@tests/setup
 

@@ -198,7 +198,7 @@ def main(binary):
             shutil.rmtree(scratch)
     if status == 0:
         screen.title("It works. What to do next")
-        screen.line("  README.md, \"Set it up on AWS\": the same with an account of your own\n"
+        screen.line("  README.md, \"On AWS, in ten steps\": the same with an account of your own\n"
                     "  make test: every test\n"
                     f"  {binary}\n    is the program: one file, to copy anywhere")
     return status

@@ -139,6 +139,11 @@ def test_links_and_files_exist():
         assert (ROOT / path).exists(), path
 
 
+def test_what_the_demo_says_to_read_next_is_there():
+    [heading] = re.findall(r'README\.md, \\"([^"\\]+)', (ROOT / "tests/demo.py").read_text())
+    assert f"\n## {heading}\n" in README
+
+
 def test_each_claim_about_security_has_its_test():
     claims = re.findall(r"\[((?:test_\w+(?:, )?)+)\]", (ROOT / "docs/security.md").read_text())
     assert len(claims) > 10
@@ -231,6 +236,14 @@ def test_iam_policies_allow_what_is_used():
     of_ec2 = {action for action in used if action.startswith("ec2:")}
     assert actions("iam-policy.json") == of_ec2 | {"ec2:CreateTags", "iam:PassRole"}
     assert actions("iam-policy-group.json") == used - {"ec2:RunInstances"}
+
+
+def test_the_silence_that_ends_a_connection_is_told():
+    heartbeats = re.search(r"SILENCE: .*from_secs\((\d) \* HEARTBEAT", (ROOT / "src/system/lines.rs").read_text())[1]
+    heartbeat = re.search(r"HEARTBEAT: .*from_secs\((\d+)\)", (ROOT / "src/core/node/masters.rs").read_text())[1]
+    silence = int(heartbeats) * int(heartbeat)
+    assert re.search(rf"at least every\s+{silence} s, ", README)
+    assert f"silent for {silence} seconds" in MAN
 
 
 def test_the_session_by_nc(tmp_path, binary):
