@@ -147,8 +147,9 @@ Takes the same lease and the same steps as the daemon, whatever the load is.
         arguments: "",
         summary: "On an app server: drain and terminate this machine by hand",
         details: "\
-Takes the same lease and the same steps as the daemon, whatever the load is. Only a
-machine that autoscaler launched leaves, and never one of the last min_hosts.
+Takes the same lease and the same steps as the daemon, whatever the load is. On EC2,
+only a machine that autoscaler launched leaves; where scale_down_command is a shell
+command, any machine does. Never one of the last min_hosts.
 
       --dry-run    print the request that it would send, and change nothing
 ",

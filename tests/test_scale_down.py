@@ -1,7 +1,8 @@
 """A machine leaves: drained in every HAProxy, terminated by itself, and nobody notices."""
 
 import pytest
-from lab import missing, wait_until
+from lab import ProcStat, missing, wait_until
+from loopback import Loopback
 from site_lab import Site, loads
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
@@ -152,3 +153,20 @@ def test_what_dies_half_way_is_finished_by_the_next_holder(tmp_path, binary):
         site.load["app1"].load = 90
         wait_until(lambda: not site.net.hosts[new].alive, 40, f"{new} is terminated by the next holder")
         wait_until(lambda: len(site.ec2.running) == 1, 20, "another machine is launched in its place")
+
+
+def test_a_machine_that_was_entered_by_hand_with_another_port_is_drained_as_well(tmp_path, binary):
+    gone = tmp_path / "gone"
+    settings = {"machine": {"scale_up_command": "echo 127.0.0.8", "scale_down_command": f"touch {gone}",
+                            "address": "127.0.0.9"}}
+    with Loopback(binary, tmp_path, settings=settings) as site, ProcStat(tmp_path / "proc", load=0):
+        for port in (8001, 8002):
+            (site.master.hosts / f"app{port}").write_text(f"127.0.0.9 {port} -\n")
+        site.cli("add-host", "127.0.0.9", 8001)
+        # The last one stays, and the reason is told. The master has to have seen its entries before.
+        done = wait_until(lambda: (done := site.cli.call("scale-down")).returncode != 75 and done, 20, "it may leave")
+        assert done.returncode == 69 and "no HAProxy could be told to drain this machine: " in done.stderr, done
+        assert "is the only entry" in done.stderr and not gone.exists()
+        site.cli("add-host", "127.0.0.8", 8002)
+        assert site.cli.call("scale-down").returncode == 0 and gone.exists()
+        assert [line.split()[1] for line in site.cli("list-hosts").splitlines()] == ["127.0.0.8"]

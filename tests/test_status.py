@@ -176,7 +176,7 @@ def test_metrics(start):
     metrics = watched.metrics()
     assert metrics["autoscaler_node_cpu_ratio"] == {(("node", "app1"),): 0.25, (("node", 'o"\\dd'),): 0.07}
     assert metrics["autoscaler_lease_held"] == {(): 0} and 90 < metrics["autoscaler_cooldown_seconds"][()] <= 100
-    assert metrics["autoscaler_grants_total"] == {(): 1}
+    assert metrics["autoscaler_epoch"] == {(): 1}
     decided = metrics["autoscaler_decisions_total"]
     assert decided[("outcome", "ok"), ("request", "SCALE")] == decided[("outcome", "refused"), ("request", "SCALE")] == 1
     assert metrics["autoscaler_scaling_allowed"][("request", "SCALE"),] == 0

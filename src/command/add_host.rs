@@ -1,10 +1,11 @@
 //! `add-host`: one more entry in `hosts.d`.
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::system::hosts_dir::HostsDir;
+use crate::system::hosts_dir::{Added, HostsDir};
+use crate::system::log::Log;
 
 pub fn run(
     config: &Config,
@@ -12,8 +13,15 @@ pub fn run(
     port: u16,
     name: Option<&str>,
     instance: Option<&str>,
+    log: Log,
 ) -> Result<(), Error> {
-    HostsDir::new(config.dir()).add(resolve(host)?, port, name, instance)
+    let address = resolve(host)?;
+    let hosts = HostsDir::new(config.dir());
+    log.event(&match hosts.add(address, port, name, instance)? {
+        Added::Now(name) => format!("{name}: entered, {}", SocketAddr::new(address, port)),
+        Added::Before(name) => format!("{name}: has this address and port already"),
+    });
+    Ok(())
 }
 
 /// The address of `host`, which may be one itself.

@@ -207,12 +207,12 @@ fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> 
         Some(0) => Ok(()),
         Some(126 | 127) => Err(Error::io("check_command", done.complaint())),
         _ => {
-            let complaint =
-                complaint(&done).replace(&*candidate.to_string_lossy(), &target.to_string_lossy());
+            // Its lines are the result's, and not the template's.
+            let complaint = complaint(&done).replace(&*candidate.to_string_lossy(), "line");
             Err(Error::config(
                 template_path(config).display(),
                 format!(
-                    "refused by `{command}`, {} is left as it is: {complaint}",
+                    "refused by `{command}`, {} is left as it is: {complaint}; for the lines see autoscaler generate --stdout",
                     target.display()
                 ),
             ))
@@ -220,13 +220,22 @@ fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> 
     }
 }
 
-/// All that HAProxy complains of, in one line.
+/// All that HAProxy complains of, in one line, without what it says each time.
 fn complaint(done: &Finished) -> String {
+    let idle = [
+        "[NOTICE]",
+        "Error(s) found in configuration file",
+        "Fatal errors found in configuration",
+    ];
+    let wanted = |l: &&str| !l.is_empty() && !idle.iter().any(|words| l.contains(words));
+    // Before that: its level and its process.
+    let heart = |l| str::split_once(l, " : config : ").map_or(l, |(_, heart)| heart);
     let lines: Vec<&str> = done
         .stderr
         .lines()
         .map(str::trim)
-        .filter(|l| !l.is_empty())
+        .filter(wanted)
+        .map(heart)
         .collect();
     if lines.is_empty() {
         done.complaint()

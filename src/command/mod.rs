@@ -48,7 +48,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
             apply,
         } => {
             let config = load(&path)?;
-            add_host::run(&config, &host, port, name.as_deref(), instance.as_deref())?;
+            add_host::run(&config, &host, port, name.as_deref(), instance.as_deref(), log)?;
             if apply {
                 generate::apply(&config, log)
             } else {
@@ -131,7 +131,14 @@ fn print(text: &str) -> Result<(), Error> {
 
 /// The template beside the INI.
 fn template(config: &Config) -> Result<String, Error> {
-    files::read(&template_path(config))
+    let path = template_path(config);
+    match path.try_exists() {
+        Ok(false) => Err(Error::io(
+            path.display(),
+            "not found; `autoscaler init` makes an example",
+        )),
+        _ => files::read(&path),
+    }
 }
 
 fn template_path(config: &Config) -> std::path::PathBuf {

@@ -22,10 +22,15 @@ pub fn run(config: Config, wish: Wish, dry_run: bool, log: Log) -> Result<(), Er
     let config = Arc::new(config);
     if dry_run {
         let worker = Worker::new(config, log)?;
-        return print(&match wish {
+        print(&match wish {
             Wish::Grow => worker.describe_up()?,
             Wish::Shrink => worker.describe_down()?,
-        });
+        })?;
+        // It is what the INI says, whether or not it would be done.
+        if let Err(error) = worker.check_ready() {
+            log.warning(&format!("it would be refused: {error}"));
+        }
+        return Ok(());
     }
     let mut body = Body::start(Arc::clone(&config), log)?;
     let patience = Instant::now() + PATIENCE;

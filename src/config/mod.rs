@@ -45,8 +45,11 @@ pub struct Aws {
 #[derive(Debug)]
 pub struct Machine {
     pub scale_up_command: String,
+    /// Where it stands, for complaints.
+    pub scale_up_at: String,
     /// Empty: this instance is terminated.
     pub scale_down_command: String,
+    pub scale_down_at: String,
     /// Empty: it is found out.
     pub address: Option<IpAddr>,
     pub port: u16,
@@ -152,7 +155,9 @@ impl Config {
             },
             machine: Machine {
                 scale_up_command: v.text("machine", "scale_up_command"),
+                scale_up_at: v.place("machine", "scale_up_command"),
                 scale_down_command: v.text("machine", "scale_down_command"),
+                scale_down_at: v.place("machine", "scale_down_command"),
                 address: v.parsed("machine", "address", address)?,
                 port: v.parsed("machine", "port", port)?,
                 health_check: v.parsed("machine", "health_check", health_check)?,
@@ -328,7 +333,13 @@ fn cluster_name(text: &str) -> Result<String, String> {
 fn servers(text: &str) -> Result<Vec<String>, String> {
     text.split([',', ' ', '\t', '\n'])
         .filter(|host| !host.is_empty())
-        .map(|host| check_host(host).map(|()| host.to_string()))
+        .map(|host| match check_host(host) {
+            Ok(()) => Ok(host.to_string()),
+            Err(cause) if host.contains(':') => {
+                Err(format!("{cause}; ssh's port goes into ssh_params, as -p"))
+            }
+            Err(cause) => Err(cause),
+        })
         .collect()
 }
 

@@ -104,13 +104,20 @@ impl Values {
 
     /// An error about one key, with its line if the file has it.
     pub fn error(&self, section: &str, key: &str, cause: &str) -> Error {
-        let path = self.path.display();
         match self.item(section, key) {
             Some(item) if item.line == COMMAND_LINE => {
                 Error::usage(format!("--{}", key.replace('_', "-")), cause)
             }
-            Some(item) => Error::config(format!("{path}:{}", item.line), format!("{key}: {cause}")),
-            None => Error::config(path, format!("{key}: {cause}")),
+            _ => Error::config(self.place(section, key), format!("{key}: {cause}")),
+        }
+    }
+
+    /// `<file>:<line>`, or the file alone where the key is not in it.
+    pub fn place(&self, section: &str, key: &str) -> String {
+        let path = self.path.display();
+        match self.item(section, key) {
+            Some(item) => format!("{path}:{}", item.line),
+            None => path.to_string(),
         }
     }
 }

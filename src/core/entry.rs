@@ -162,7 +162,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// A text that says so.
 pub fn check_host(host: &str) -> Result<(), String> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
-    match !host.is_empty() && host.bytes().all(ok) && !host.starts_with('-') {
+    // What has a colon, or no letter, can be nothing but an address.
+    let is_named = !host.contains(':') && host.bytes().any(|b| b.is_ascii_alphabetic());
+    let is_host = is_named || host.parse::<IpAddr>().is_ok();
+    match is_host && host.bytes().all(ok) && !host.starts_with('-') {
         true => Ok(()),
         false => Err(format!(
             "`{}` is not a host name or address",

@@ -11,6 +11,13 @@ use super::files::{self, Place};
 use crate::core::entry::{self, Entry, Form};
 use crate::error::Error;
 
+/// The name of the entry for an address and a port.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Added {
+    Now(String),
+    Before(String),
+}
+
 /// The directory of the INI, with its `hosts.d`.
 #[derive(Debug, Clone)]
 pub struct HostsDir {
@@ -57,7 +64,10 @@ impl HostsDir {
                 })
                 .collect::<io::Result<_>>()
         });
-        listed.map_err(|e| Error::io(path.display(), e))
+        listed.map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::io(path.display(), "not found; `autoscaler init` makes it"),
+            _ => Error::io(path.display(), e),
+        })
     }
 
     /// One entry.
@@ -88,12 +98,12 @@ impl HostsDir {
         port: u16,
         name: Option<&str>,
         instance: Option<&str>,
-    ) -> Result<(), Error> {
+    ) -> Result<Added, Error> {
         let _lock = self.lock()?;
         let entries = self.entries()?;
         let same = |e: &Entry| e.address() == address.to_string() && e.port() == Some(port);
-        if entries.iter().any(same) {
-            return Ok(());
+        if let Some(there) = entries.iter().find(|e| same(e)) {
+            return Ok(Added::Before(there.name.clone()));
         }
         let taken = |name: &str| entries.iter().any(|e| e.name == name);
         let name = match (name, instance) {
@@ -126,7 +136,8 @@ impl HostsDir {
             },
         };
         let path = self.path().join(&entry.name);
-        files::write(&path, &entry.text(), 0o644, Place::New).map_err(|e| Error::io(path.display(), e))
+        files::write(&path, &entry.text(), 0o644, Place::New).map_err(|e| Error::io(path.display(), e))?;
+        Ok(Added::Now(entry.name))
     }
 
     /// The highest number of a server called `app<n>` that there has been. Its name is not given

@@ -29,11 +29,12 @@ pub enum ScaleCommand {
 
 /// Reads `scale_up_command`; `None` where it is not set.
 pub fn scale_up(config: &Config) -> Result<Option<ScaleCommand>, Error> {
-    let command = read(config, "scale_up_command", &config.machine.scale_up_command)?;
+    let place = &config.machine.scale_up_at;
+    let command = read(place, "scale_up_command", &config.machine.scale_up_command)?;
     let Some(ScaleCommand::Native(mut request)) = command else {
         return Ok(command);
     };
-    let wrong = |cause| Error::config(config.path.display(), format!("scale_up_command: {cause}"));
+    let wrong = |cause| Error::config(place, format!("scale_up_command: {cause}"));
     match request.action {
         "RunInstances" => request.add_instance_tag(CLUSTER_TAG, &config.cluster.name),
         SET_DESIRED_CAPACITY if request.get("DesiredCapacity") == Some(UNKNOWN) => {
@@ -55,9 +56,9 @@ pub fn scale_up(config: &Config) -> Result<Option<ScaleCommand>, Error> {
 
 /// Reads `scale_down_command`; `None` where it is not set. [`INSTANCE_ID`] stays in it.
 pub fn scale_down(config: &Config) -> Result<Option<ScaleCommand>, Error> {
-    let text = &config.machine.scale_down_command;
-    let command = read(config, "scale_down_command", &text.replace(INSTANCE_ID, "i-0"))?;
-    let wrong = |cause: &str| Error::config(config.path.display(), format!("scale_down_command: {cause}"));
+    let (place, text) = (&config.machine.scale_down_at, &config.machine.scale_down_command);
+    let command = read(place, "scale_down_command", &text.replace(INSTANCE_ID, "i-0"))?;
+    let wrong = |cause: &str| Error::config(place, format!("scale_down_command: {cause}"));
     match native_request(&command).map(|request| request.action) {
         Some("RunInstances") => Err(wrong("RunInstances is no way to leave")),
         Some(SET_DESIRED_CAPACITY) => Err(wrong(
@@ -85,15 +86,14 @@ fn parse(text: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<
     aws_cli::parse(&text.replace(DESIRED, UNKNOWN), read)
 }
 
-fn read(config: &Config, key: &str, text: &str) -> Result<Option<ScaleCommand>, Error> {
+fn read(place: &str, key: &str, text: &str) -> Result<Option<ScaleCommand>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
     if !aws_cli::is_native(text) {
         return Ok(Some(ScaleCommand::Shell(text.into())));
     }
-    let request = parse(text, &read_file)
-        .map_err(|cause| Error::config(config.path.display(), format!("{key}: {cause}")))?;
+    let request = parse(text, &read_file).map_err(|cause| Error::config(place, format!("{key}: {cause}")))?;
     Ok(Some(ScaleCommand::Native(Box::new(request))))
 }
 
@@ -154,7 +154,8 @@ impl Worker {
     /// The request of `scale_down_command` for the instance `id`.
     pub(super) fn request_to_leave(&self, id: &str) -> Result<Request, Error> {
         let text = self.config.machine.scale_down_command.replace(INSTANCE_ID, id);
-        let wrong = |cause| Error::config(self.config.path.display(), format!("scale_down_command: {cause}"));
+        let place = &self.config.machine.scale_down_at;
+        let wrong = |cause| Error::config(place, format!("scale_down_command: {cause}"));
         let request = aws_cli::parse(&text, &read_file).map_err(wrong)?;
         let others = |(name, value): &&(String, String)| name.starts_with("InstanceId") && value != id;
         match request.params.iter().find(others) {

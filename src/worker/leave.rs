@@ -40,7 +40,7 @@ impl Worker {
             Err(none) if none.transient => return Err(Error::unavailable("instance metadata", none.cause)),
             Err(none) => {
                 return Err(stays(format!(
-                    "is no EC2 instance that can be told: {}",
+                    "can't tell which EC2 instance it is ({})",
                     none.cause
                 )));
             }

@@ -61,6 +61,7 @@ impl Worker {
     /// # Errors
     /// Config.
     pub fn check_ready(&self) -> Result<(), Error> {
+        let machine = &self.config.machine;
         let wrong = |cause| Err(Error::config(self.config.path.display(), cause));
         if self.config.haproxy.servers.is_empty() {
             return wrong("[haproxy] servers is not set: it says which HAProxy hosts to tell");
@@ -70,19 +71,21 @@ impl Worker {
             _ => down.get("ShouldDecrementDesiredCapacity") == Some("false"),
         });
         if replaced {
-            return wrong(
+            return Err(Error::config(
+                &machine.scale_down_at,
                 "scale_down_command: the group would replace the machine; leave it empty, or use aws autoscaling \
                  terminate-instance-in-auto-scaling-group --should-decrement-desired-capacity",
-            );
+            ));
         }
         match &self.up {
             None => wrong("[machine] scale_up_command is not set: it says what to launch"),
             Some(ScaleCommand::Native(request)) if !matches!(request.count(), (1, 1) | (0, 0)) => {
-                wrong("scale_up_command: --count: a scale-up is one machine, so it must be 1")
+                let cause = "scale_up_command: --count: a scale-up is one machine, so it must be 1";
+                Err(Error::config(&machine.scale_up_at, cause))
             }
             Some(ScaleCommand::Native(request))
                 if request.get("Placement.AvailabilityZone").is_some()
-                    && !self.config.machine.fallback_subnet_ids.is_empty() =>
+                    && !machine.fallback_subnet_ids.is_empty() =>
             {
                 wrong(
                     "fallback_subnet_ids: each is in a zone of its own; take AvailabilityZone out of scale_up_command",

@@ -30,29 +30,38 @@ impl Remote {
     }
 
     /// Drains `machine` and removes it on each of `servers`. Where it is not listed (any more),
-    /// that is done.
+    /// that is done; where it is listed with other ports, as by hand, those entries go.
     pub fn drain(&self, machine: &Machine, servers: Vec<String>, drain_timeout: Duration) -> Told {
-        let host = match machine.host.contains(':') {
+        let order = |port: u16| match machine.host.contains(':') {
             // In quotes: the shell over there takes brackets for a pattern.
-            true => format!("'[{}]:{}'", machine.host, machine.port),
-            false => format!("{}:{}", machine.host, machine.port),
+            true => format!("remove-host '[{}]:{port}' --apply", machine.host),
+            false => format!("remove-host {}:{port} --apply", machine.host),
         };
-        let order = format!("remove-host {host} --apply");
         let time = drain_timeout + TIME;
         without_output(side_by_side(servers, |server| {
-            match self.run(server, &order, time) {
+            let failed = match self.run(server, &order(machine.port), time) {
+                Err(error) => error,
+                done => return done,
+            };
+            match self.ports_of(server, &machine.host) {
                 // Removed before, perhaps by a call whose answer was lost.
-                Err(_) if self.lists(server, machine) == Ok(false) => Ok(String::new()),
-                result => result,
+                Ok(ports) if !ports.contains(&machine.port) => ports
+                    .into_iter()
+                    .try_for_each(|port| self.run(server, &order(port), time).map(drop))
+                    .map(|()| String::new()),
+                _ => Err(failed),
             }
         }))
     }
 
-    /// Does this host list `machine`?
-    fn lists(&self, server: &str, machine: &Machine) -> Result<bool, Error> {
+    /// The ports at which this HAProxy host lists `host`.
+    fn ports_of(&self, server: &str, host: &str) -> Result<Vec<u16>, Error> {
         let listing = self.on(server, "list-hosts")?;
-        let here = |l: Listed| l.address == machine.host && l.port == Some(machine.port);
-        Ok(listing.lines().filter_map(Listed::parse).any(here))
+        let entries = listing.lines().filter_map(Listed::parse);
+        Ok(entries
+            .filter(|l| l.address == host)
+            .filter_map(|l| l.port)
+            .collect())
     }
 
     /// Runs autoscaler on each host, side by side: what it printed, or why not.

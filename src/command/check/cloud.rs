@@ -100,9 +100,10 @@ pub fn compare(check: &Check, listings: &[(String, Vec<Listed>)]) -> Vec<Finding
                 let differences = differences(cloud, listing, now, check.config.machine.boot_timeout);
                 found.append(&mut membership(place, listing.len(), &differences));
             }
-            Err(_) => found.push(Finding::Skip(format!(
-                "{place}: not compared with EC2, for want of an answer"
-            ))),
+            Err(_) => found.push(Finding::Skip(match by_shell(check) {
+                true => format!("{place}: not compared with EC2, as a shell command makes the machines"),
+                false => format!("{place}: not compared with EC2, for want of an answer"),
+            })),
         }
     }
     found

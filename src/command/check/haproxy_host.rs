@@ -40,9 +40,7 @@ fn configuration(check: &Check) -> Vec<Finding> {
         Ok(rendered) => rendered,
         Err(error) => {
             let error = match error.kind() {
-                Kind::Io => error.advise(
-                    "is HAProxy installed, and the template beside the INI? autoscaler init makes one",
-                ),
+                Kind::Io => error.advise("is HAProxy installed?"),
                 _ => error,
             };
             found.push(error.into());
@@ -64,9 +62,7 @@ fn configuration(check: &Check) -> Vec<Finding> {
 
 /// All entries, or what is wrong with each that can't be read.
 fn entries(hosts: &HostsDir) -> Result<Vec<Entry>, Vec<Error>> {
-    let names = hosts
-        .names()
-        .map_err(|e| vec![e.advise("autoscaler init makes it")])?;
+    let names = hosts.names().map_err(|e| vec![e])?;
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for name in names {
         match hosts.entry(&name) {

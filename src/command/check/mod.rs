@@ -99,7 +99,7 @@ impl Sides {
         let scales = scales(config);
         let haproxy_host = config.haproxy.config.as_ref().is_some_and(|file| {
             // `init` on an app server leaves a template there, too.
-            file.exists() || template_path(config).exists() && !(scales && names.is_empty())
+            file.exists() || !names.is_empty() || template_path(config).exists() && !scales
         });
         let is_entered = || {
             let entries = names.iter().filter_map(|name| hosts.entry(name).ok());

@@ -129,6 +129,10 @@ impl Node {
 
     /// The first step, with every grant in hand.
     pub(super) fn begin(&mut self, wish: Wish) {
+        if self.refused_before(wish) {
+            // What was not said again at every question.
+            self.say(format!("granted by every master: {}", self.need.why));
+        }
         self.refused = None;
         let retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         self.phase = Phase::Working {
@@ -226,7 +230,7 @@ fn explain(wish: Wish, reason: Reason, secs: u64) -> String {
         (Reason::Cooldown, _) => format!("cooldown, {secs} s left"),
         (Reason::Starting, _) => format!("it has just started, {secs} s until it grants"),
         (Reason::Full, Wish::Grow) => {
-            format!("max_hosts or max_launches_per_day is reached, asking again in {secs} s")
+            "max_hosts or max_launches_per_day is reached; `autoscaler status` says which".into()
         }
         (Reason::Full, Wish::Shrink) => {
             "no more than min_hosts, or the others could not take the load".into()

@@ -27,7 +27,9 @@ impl Node {
         self.untidy = false;
         let wait = self.backoff.failed();
         let next = format!("next try in {} s at the earliest", seconds(wait));
-        self.say(format!("scaling failed, {next}"));
+        if self.wanted.is_none() {
+            self.say(format!("scaling failed, {next}"));
+        }
         let text = match self.did().starts_with(LAUNCHED) {
             true => format!("{LAUNCHED}, but {error}"),
             false => error.to_string(),

@@ -103,10 +103,10 @@ impl Node {
             self.notify("retired", Some(machine.clone()), self.need.why.clone());
             self.work(Wish::Shrink, Step::Depart { machine }, now);
         } else {
-            self.failed(
-                Error::unavailable("scale-down", "no HAProxy could be told to drain this machine"),
-                now,
-            );
+            let why = told.iter().find_map(|(_, result)| result.as_ref().err());
+            let why = why.map_or(String::new(), |error| format!(": {error}"));
+            let cause = format!("no HAProxy could be told to drain this machine{why}");
+            self.failed(Error::unavailable("scale-down", cause), now);
         }
     }
 

@@ -32,7 +32,7 @@ const REQUEST: (&str, &str) = ("request", "request");
 const METRICS: [Metric; 19] = [
     gauge("autoscaler_master_info", "The master's version.", "MASTER", One, &[("version", "version")]),
     gauge("autoscaler_master_uptime_seconds", "Time since the master's start.", "MASTER", Number("uptime_seconds"), &[]),
-    counter("autoscaler_grants_total", "Leases granted, over restarts too.", "MASTER", Number("epoch"), &[]),
+    gauge("autoscaler_epoch", "The newest lease's epoch; it leaps when a master starts.", "MASTER", Number("epoch"), &[]),
     counter("autoscaler_decisions_total", "Decisions by outcome, since the master's start.", "COUNT", Number("count"),
         &[REQUEST, ("outcome", "outcome")]),
     gauge("autoscaler_node_cpu_ratio", "CPU in use, mean over the node's window.", "NODE", Percent("cpu_percent"), &[NODE]),
