@@ -12,7 +12,7 @@ from cli import run
 from conftest import ROOT
 from lab import Network, missing
 from readme import sshd_settings
-from test_packaging import TARGET, VERSION, pack
+from test_packaging import TARGET, VERSION, deb, make, pack  # deb: the fixture
 
 pytestmark = pytest.mark.native
 USER_DATA = ROOT / "packaging/cloud-init/app-server.yaml"
@@ -78,6 +78,41 @@ def test_with_runit_the_service_is_runits(tmp_path, tarball, site):
     assert prepare(tarball[1], tmp_path / "root", site).returncode == 0
     assert os.readlink(tmp_path / "root/etc/service/autoscaler-daemon") == "/etc/sv/autoscaler-daemon"
     assert os.access(tmp_path / "root/etc/sv/autoscaler-daemon/run", os.X_OK)
+
+
+@pytest.mark.parametrize("runit", [False, True])
+def test_from_where_it_is_installed(tmp_path, binary, site, runit):
+    """With what is there already, and in no other root."""
+    root = tmp_path / "root"
+    make(root, "install", binary)
+    from_where_it_is(root, root / "usr/local", site, runit)
+    other = tmp_path / "other"
+    done = prepare(root / "usr/local/share/doc/autoscaler", other, site)
+    assert done.returncode == 74 and not other.exists()
+    assert done.stderr == (f"prepare: {other}/usr/local/bin/autoscaler is missing: "
+                           "run packaging/ami/prepare of the unpacked tarball\n")
+
+
+@pytest.mark.parametrize("runit", [False, True])
+def test_from_the_debian_package(tmp_path, deb, site, runit):
+    subprocess.run(["dpkg-deb", "--extract", deb, tmp_path / "root"], check=True)
+    from_where_it_is(tmp_path / "root", tmp_path / "root/usr", site, runit)
+
+
+def from_where_it_is(root, prefix, site, runit):
+    """Sets up `root`, where autoscaler is installed under `prefix`, by its own copy of the script."""
+    if runit:
+        (root / "etc/runit").mkdir(parents=True)
+    for _ in range(2):
+        done = prepare(prefix / "share/doc/autoscaler", root, site)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (root / "etc/autoscaler/id_ed25519").read_text() == SITE["id_ed25519"]
+    if runit:
+        service = root / "etc/sv/autoscaler-daemon"
+        assert sorted(path.name for path in service.iterdir()) == ["finish", "log", "run"]
+    else:
+        unit = root / os.readlink(root / "etc/systemd/system/multi-user.target.wants/autoscaler-daemon.service").lstrip("/")
+        assert f"ExecStart=/{prefix.relative_to(root)}/bin/autoscaler daemon\n" in unit.read_text()
 
 
 def test_what_is_not_right_is_said(tmp_path, tarball, site):

@@ -27,30 +27,55 @@ def pack(form, binary, out, **environment):
     return made
 
 
+def anchors(page):
+    """What a link to one of the page's headings has after its #, as GitHub makes it."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.M)}
+
+
+def dead_links(directory):
+    """[(page, target)] of the links between the README, docs/ and what is beside them that lead nowhere."""
+    pages = [directory / "README.md", *sorted((directory / "docs").glob("*.md"))]
+    assert re.match("# autoscaler\n", pages[0].read_text()) and len(pages) > 10
+    links = [(page, *re.fullmatch("(.*?)(?:#(.*))?", target).groups()) for page in pages
+             for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text())]
+    assert len(links) > 30
+    return [(page.name, path, anchor) for page, path, anchor in links
+            for target in [page.parent / path if path else page]
+            if not target.exists() or anchor and anchor not in anchors(target)]
+
+
+def make(root, target, binary, prefix="/usr/local"):
+    """make `target` (install, uninstall), as in the system under `root`."""
+    subprocess.run(["make", "-s", "-C", ROOT, f"BINARY={binary}", f"DESTDIR={root}", f"PREFIX={prefix}", target],
+                   check=True, umask=0o077)
+
+
 def test_install_and_uninstall(tmp_path, binary):
     root = tmp_path / "root"
-    call = ["make", "-s", "-C", ROOT, f"BINARY={binary}", f"DESTDIR={root}", "PREFIX=/opt/autoscaler"]
-    subprocess.run([*call, "install"], check=True, umask=0o077)
+    make(root, "install", binary, "/opt/autoscaler")
     prefix = root / "opt/autoscaler"
     found = files(prefix)
     assert files(root).keys() == {f"opt/autoscaler/{name}" for name in found}
     assert found.pop("bin/autoscaler") == "0o755"
     for name in ("share/man/man1/autoscaler.1", "share/bash-completion/completions/autoscaler", "share/doc/autoscaler/LICENSE",
                  "share/zsh/site-functions/_autoscaler", "share/fish/vendor_completions.d/autoscaler.fish",
-                 "lib/systemd/system/autoscaler-daemon.service", "share/autoscaler/iam-policy.json"):
+                 "lib/systemd/system/autoscaler-daemon.service", "share/doc/autoscaler/packaging/iam-policy.json"):
         assert found[name] == "0o644", name
-    assert found["share/autoscaler/runit/master/run"] == found["share/autoscaler/openrc/autoscaler-daemon"] == "0o755"
+    for name in ("runit/master/run", "openrc/autoscaler-daemon", "ami/prepare"):
+        assert found[f"share/doc/autoscaler/packaging/{name}"] == "0o755", name
+    assert dead_links(prefix / "share/doc/autoscaler") == []
     assert set(found.values()) == {"0o644", "0o755"}
     # Everything finds the binary where it is.
     texts = {name: (prefix / name).read_text() for name in found}
-    assert not [name for name, text in texts.items() if "/usr/local/bin/autoscaler" in text]
+    assert not [name for name, text in texts.items() if re.search("/usr/local/(bin|lib|share)/", text)]
     assert "ExecStart=/opt/autoscaler/bin/autoscaler daemon" in texts["lib/systemd/system/autoscaler-daemon.service"]
 
     # The neighbours stay.
     (prefix / "bin/other").write_text("")
-    (prefix / "share/autoscaler/mine").write_text("")
-    subprocess.run([*call, "uninstall"], check=True)
-    assert files(root).keys() == {"opt/autoscaler/bin/other", "opt/autoscaler/share/autoscaler/mine"}
+    (prefix / "share/doc/autoscaler/mine").write_text("")
+    make(root, "uninstall", binary, "/opt/autoscaler")
+    assert files(root).keys() == {"opt/autoscaler/bin/other", "opt/autoscaler/share/doc/autoscaler/mine"}
 
 
 def test_install_without_a_binary(tmp_path):
@@ -70,6 +95,7 @@ def test_the_tarball_installs_itself(tmp_path, binary):
     licences = (tree / "LICENSES-of-crates").read_text()
     for crate in ("ureq", "rustls", "ring", "hmac", "sha2", "time", "lexopt", "webpki-roots"):
         assert re.search(rf"^{crate} \d", licences, re.M), crate
+    assert dead_links(tree) == []
     # Where there is neither make nor cargo.
     subprocess.run([tree / "packaging/install"], check=True, env={"PATH": "/usr/bin:/bin", "DESTDIR": f"{tmp_path}/root"})
     said = subprocess.run([tmp_path / "root/usr/local/bin/autoscaler", "--version"], check=True, capture_output=True)
@@ -98,6 +124,15 @@ def deb(binary, tmp_path_factory):
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not installed")
     return pack("deb", binary, tmp_path_factory.mktemp("deb"))
+
+
+def test_the_package_has_all_that_its_texts_name(tmp_path, deb):
+    subprocess.run(["dpkg-deb", "--extract", deb, tmp_path], check=True)
+    doc = tmp_path / "usr/share/doc/autoscaler"
+    assert dead_links(doc) == []
+    # The line for authorized_keys is one to copy.
+    for name in ("README.md", "docs/without-root.md", "docs/install.md", "packaging/ssh/sudoers"):
+        assert set(re.findall(r"[\w/]+(?= ssh-gate\b)", (doc / name).read_text())) == {"/usr/bin/autoscaler"}, name
 
 
 def dpkg(root, *arguments):
