@@ -188,7 +188,8 @@ In the place of the INI's [scaling], one value or, to compare, several (40,50,60
         arguments: "",
         summary: "On a HAProxy host: the forced command of the app servers' key",
         details: "\
-Stands in authorized_keys, before the public key of the app servers:
+Stands in authorized_keys, before the public key of the app servers, with the path of
+autoscaler on this host (/usr/bin/autoscaler with the Debian package):
 
   restrict,command=\"/usr/local/bin/autoscaler ssh-gate\" ssh-ed25519 ...
 
