@@ -135,6 +135,7 @@ def test_make_targets_exist():
 def test_links_and_files_exist():
     for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / link.partition("#")[0]).exists(), link
+        assert re.match("docs/|packaging/|LICENSE|CHANGELOG", link), f"{link}: is not installed with the README"
     for path in re.findall(r"\bpackaging/[\w./-]+\w", README):
         assert (ROOT / path).exists(), path
 
