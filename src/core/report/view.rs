@@ -134,8 +134,7 @@ impl Page<'_> {
     fn nodes(&mut self, report: &Report, seen: Option<&Seen>) {
         let width = self.look.width;
         let nodes: Vec<&Fact> = report.all("NODE").collect();
-        let names = nodes.iter().map(|n| n.get("name").chars().count());
-        let column = names.max().unwrap_or(0).min(width / 3);
+        let column = column(&nodes, "name").min(width / 3);
         let threshold = self.look.threshold;
         let over = nodes
             .iter()
@@ -234,6 +233,7 @@ impl Page<'_> {
         }
         let up = tunnels.iter().filter(|t| t.get("state") == "up").count();
         self.line(format!("  tunnels     {up} of {} up", tunnels.len()));
+        let (names, addresses) = (column(&tunnels, "name"), column(&tunnels, "address"));
         for tunnel in tunnels {
             let (state, error) = (tunnel.get("state"), tunnel.get("error"));
             let port = match state {
@@ -247,7 +247,7 @@ impl Page<'_> {
             };
             let since = span(tunnel.number("seconds"));
             let text = format!(
-                "    {}  {}  {state} for {since}{port}{error}",
+                "    {:<names$}  {:<addresses$}  {state} for {since}{port}{error}",
                 tunnel.get("name"),
                 tunnel.get("address")
             );
@@ -266,7 +266,9 @@ impl Page<'_> {
             haproxy.get("backend")
         );
         self.paint(if state == "up" { "" } else { RED }, text);
-        for server in report.all("SERVER") {
+        let servers: Vec<&Fact> = report.all("SERVER").collect();
+        let (names, addresses) = (column(&servers, "name"), column(&servers, "address"));
+        for server in servers {
             let state = server.get("state");
             let (colour, state) = match state {
                 "missing" => (RED, "missing; run: autoscaler generate"),
@@ -274,10 +276,20 @@ impl Page<'_> {
                 _ if state.starts_with("DOWN") => (RED, state),
                 _ => ("", state),
             };
-            let text = format!("    {}  {}  {state}", server.get("name"), server.get("address"));
+            let (name, address) = (server.get("name"), server.get("address"));
+            let text = format!("    {name:<names$}  {address:<addresses$}  {state}");
             self.paint(colour, text);
         }
     }
+}
+
+/// The width of what the facts say of `key`.
+fn column(facts: &[&Fact], key: &str) -> usize {
+    facts
+        .iter()
+        .map(|f| f.get(key).chars().count())
+        .max()
+        .unwrap_or(0)
 }
 
 /// Would the request be granted, and if not, why not?
