@@ -164,7 +164,7 @@ when it would have scaled, machine-hours, and the time over the threshold. A tra
 (time,percent; or time and a column per machine), or what `sar -u`, `sadf` or `sadf -d`
 print; - is the standard input. It needs no master, no EC2 and no network.
 
-      --hosts N      the trace is the mean of N machines (1)
+      --hosts N      the trace is the mean of N machines (what it says, or 1)
       --start N      machines at the beginning (as many as the trace is of)
       --boot-time T  from the launch until a machine serves (1m)
       --spread P     the busiest machine is P percent over the mean (0)

@@ -204,14 +204,15 @@ def test_settings_come_from_the_ini_and_from_options(cli):
     (["--window", "10ms"], "--window"), (["--scale-down-threshold", "60"], "--scale-down-threshold"),
     (["--hosts", "0"], "--hosts"), (["--start", "many"], "--start"), (["--spread", "200"], "--spread"),
     (["--boot-time", "1 day"], "--boot-time"), (["--boot-time", "10m"], "--boot-time"),
-    (["--threshold", "1,2,3,4", "--window", "1s,2s,3s,4s"], "--window"),
+    (["--threshold", "1,2,3,4", "--window", "1s,2s,3s,4s"], "--window"), (["--start", "20"], "simulate"),
+    (["--hosts", "6", "--max-hosts", "9,5"], "simulate"),
 ], ids=str)
 def test_usage(cli, arguments, named):
     assert cli.refused(64, "simulate", trace(cli, [(0, 5), (60, 5)]), *arguments).startswith(f"{named}: ")
 
 
 @pytest.mark.parametrize("text, line, named", [
-    ("", "", "fewer|neither"), ("hello\n", "", "neither CSV"), ("time,percent\n0,5\n60,nan\n", ":3", "nan"),
+    ("", "", "is empty$"), ("# a comment\n", "", "is empty$"), ("hello\n", "", "neither CSV"), ("time,percent\n0,5\n60,nan\n", ":3", "nan"),
     ("0,5\n60,101\n", ":2", "101"), ("0,5\n60,5\n30,5\n", ":3", "not after"), ("0,5\n60,5,6\n", ":2", "fields"),
     ("0,5\n12 o'clock,5\n", ":2", "o'clock|o\\\\'clock"),
 ], ids=repr)
@@ -299,4 +300,8 @@ def test_the_shipped_traces_are_what_their_pattern_makes(tmp_path, cli):
     assert made == ["day.csv", "flash-crowd.csv", "slow-leak.csv"]
     for name in made:
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
-        assert events(cli("simulate", SHIPPED / name, "--hosts", 3)), name
+        machines = re.search(r"(\d) machines", (SHIPPED / name).read_text().splitlines()[0])[1]
+        report = cli("simulate", SHIPPED / name)
+        assert events(report) and f", {machines} machines at " in report, name
+        assert report == cli("simulate", SHIPPED / name, "--hosts", machines)
+        assert ", 1 machine at " in cli("simulate", SHIPPED / name, "--hosts", 1)

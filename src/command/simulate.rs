@@ -36,6 +36,15 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
         boot: asked.boot,
         spread: asked.spread,
     };
+    for most in policies.iter().map(|p| p.master.max_hosts) {
+        if model.machines > most {
+            let cause = format!(
+                "{} machines at the beginning are more than max_hosts, {most}: set one of them with --start or --max-hosts",
+                model.machines
+            );
+            return Err(Error::usage("simulate", cause));
+        }
+    }
     let start = Instant::now();
     let runs: Vec<_> = policies
         .iter()

@@ -15,10 +15,9 @@ pub fn rows(text: &str, hosts: Option<usize>, clock: &mut Clock) -> Rows {
             .filter(|(_, l)| !l.trim().is_empty())
     };
     let said = |line: &str| !line.starts_with('#') || line.starts_with(SADF_HEADER);
-    let first = lines()
-        .map(|(_, line)| line)
-        .find(|line| said(line))
-        .unwrap_or_default();
+    let Some(first) = lines().map(|(_, line)| line).find(|line| said(line)) else {
+        return Err((0, "is empty".into()));
+    };
     let tabs: Vec<&str> = first.split('\t').collect();
     let mut rows = if first.starts_with(SADF_HEADER) {
         sadf_d(lines(), clock)?
@@ -238,7 +237,7 @@ fn csv<'a>(lines: impl Iterator<Item = (usize, &'a str)>, hosts: Option<usize>, 
                 && ["machines", "hosts"]
                     .iter()
                     .any(|name| words[2].eq_ignore_ascii_case(name));
-            if hosts.is_some() && fields > 2 {
+            if hosts.is_some() && fields > 2 && !counted {
                 return Err((
                     line,
                     "says how many machines there are itself; leave --hosts out".into(),
@@ -253,8 +252,8 @@ fn csv<'a>(lines: impl Iterator<Item = (usize, &'a str)>, hosts: Option<usize>, 
         }
         let begin = time(line, clock, words[0])?;
         let (percent, machines) = if counted {
-            let machines = words[2].parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));
-            let machines = machines.ok_or_else(|| {
+            let written = words[2].parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));
+            let machines = hosts.or(written).ok_or_else(|| {
                 (
                     line,
                     format!("`{}` is not a number of machines", words[2].escape_default()),

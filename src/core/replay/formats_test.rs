@@ -45,13 +45,13 @@ fn columns_of_several_machines() {
     .unwrap();
     let sums: Vec<_> = rows.iter().map(|r| (r.percent, r.machines)).collect();
     assert_eq!(sums, [(60.0, 3), (100.0, 3)]);
-    let counted = super::rows(
-        "time,percent,machines\n0,10,4\n60,10,5\n",
-        None,
-        &mut Clock::default(),
-    );
-    let sums: Vec<_> = counted.unwrap().iter().map(|r| (r.percent, r.machines)).collect();
-    assert_eq!(sums, [(40.0, 4), (50.0, 5)]);
+    let counted = |hosts| {
+        let text = "time,percent,machines\n0,10,4\n60,10,5\n";
+        let rows = super::rows(text, hosts, &mut Clock::default()).unwrap();
+        rows.iter().map(|r| (r.percent, r.machines)).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(None), [(40.0, 4), (50.0, 5)]);
+    assert_eq!(counted(Some(2)), [(20.0, 2), (20.0, 2)]);
     assert!(
         parse("0,10,20\n60,10,20\n", Some(2))
             .unwrap_err()
@@ -113,7 +113,8 @@ vm\t-1\t90\tLINUX-RESTART\t(2 CPU)\nvm\t60\t180\tall\t%iowait\t5.00\nvm\t60\t180
 #[test]
 fn complaints_name_their_line() {
     for (text, line, named) in [
-        ("", 0, "neither CSV"),
+        ("", 0, "is empty"),
+        ("# 4 machines\n\n", 0, "is empty"),
         ("hello\nworld\n", 0, "neither CSV"),
         ("time,percent\n", 0, "fewer than two rows"),
         ("0,5\n", 0, "fewer than two rows"),

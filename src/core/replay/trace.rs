@@ -47,8 +47,8 @@ pub struct Trace {
     pub notes: Vec<String>,
 }
 
-/// Reads CSV, `sar -u`, `sadf` or `sadf -d`. `hosts`: how many machines a lone column is the
-/// mean of; one if it is not said.
+/// Reads CSV, `sar -u`, `sadf` or `sadf -d`. `hosts`: how many machines the CPU is the
+/// mean of; one if neither it nor the text says so.
 ///
 /// # Errors
 /// The line, from 1, or 0 for the whole text, and what is wrong with it.
