@@ -160,9 +160,10 @@ command, any machine does. Never one of the last min_hosts.
         summary: "Replay a CPU trace: when would it scale, and at what cost",
         details: "\
 Replays a trace through the code that decides, with the settings of the INI, and prints
-when it would have scaled, machine-hours, and the time over the threshold. A trace is CSV
-(time,percent; or time and a column per machine), or what `sar -u`, `sadf` or `sadf -d`
-print; - is the standard input. It needs no master, no EC2 and no network.
+when it would have scaled, and a table to compare by: machine-hours, time over the first
+threshold, with and without scaling. A trace is CSV (time,percent; the same and machines;
+or time and a column per machine), or what `sar -u`, `sadf` or `sadf -d` print; - is the
+standard input. It needs no master, no EC2 and no network.
 
       --hosts N      the trace is the mean of N machines (what it says, or 1)
       --start N      machines at the beginning (as many as the trace is of)

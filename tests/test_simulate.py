@@ -178,6 +178,30 @@ def test_by_hand(cli):
     [row] = re.findall(r"^threshold 50%  .*", report, re.M)
     # 2 machines for 1100 s, one more from 109 s on; over the threshold from 100 s until it serves at 169 s.
     assert row.split()[2:] == ["1", "0", "0.89", "1.1", "min", "0.0", "min", "60%", "3"]
+    # To compare with: the two machines alone, at 60% from 100 s on.
+    assert re.search(r"^ +up +down .* over 50% .*\nwithout scaling +0 +0 +0.61 +16.7 min +0.0 min +60% +2\nthreshold 50% ",
+                     report, re.M), report
+
+
+def test_rows_are_comparable(cli):
+    """The time over a threshold is that over the first row's, in every row."""
+    path = trace(cli, [(minute * 60, minute) for minute in range(0, 100)])
+    first, *others = cli("simulate", path, "--threshold", "40,60,80").splitlines()[-3:]
+    minutes = [float(row.split()[5]) for row in (first, *others)]
+    assert minutes == sorted(minutes) and minutes[2] > minutes[0] + 30, minutes
+    alone = cli("simulate", path, "--threshold", "40").splitlines()[-1]
+    assert alone.split() == first.split()
+
+
+def test_a_setting_that_flaps_is_named(cli):
+    """Half of the time busy, half idle, in periods of ten minutes: what scales down at once turns each time."""
+    path = trace(cli, [(minute * 60, 60 if minute // 10 % 2 else 5) for minute in range(240)])
+    report = cli("simulate", path, "--hosts", 2, "--scale-down-threshold", 30, "--scale-down-window", "2m,45m",
+                 "--scale-down-cooldown", "1m")
+    [line] = re.findall(r"^note: .* flaps: .*", report, re.M)
+    assert report.endswith(line + "\n") and line.startswith("note: threshold 50%, scale_down_window 2m flaps: ")
+    turns = int(re.search(r"(\d+) changes of direction", line)[1])
+    assert 5 <= turns <= 7, report
 
 
 def test_a_constant_load_under_the_threshold_changes_nothing(cli):

@@ -35,6 +35,7 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
         machines: asked.start.unwrap_or(trace.machines),
         boot: asked.boot,
         spread: asked.spread,
+        yardstick: policies[0].node.threshold,
     };
     for most in policies.iter().map(|p| p.master.max_hosts) {
         if model.machines > most {
@@ -55,7 +56,8 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
         let picture = replay::svg(title, &trace, &model, &runs);
         write(path, &picture).map_err(|e| Error::io(path.display(), e))?;
     }
-    print(&replay::text(title, &trace, &model, &runs))
+    let without = replay::run(&trace, &model, &policies[0].without_scaling(), start);
+    print(&replay::text(title, &trace, &model, &without, &runs))
 }
 
 /// In one step, but into a pipe or a device as it is: it must not be replaced by a file.
@@ -94,30 +96,33 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
         }
     }
     Ok(Policy {
+        details: details(&config.scaling, &title),
         title,
-        details: details(&config.scaling),
         node,
         master: master::rules(&config),
     })
 }
 
-fn details(scaling: &Scaling) -> String {
-    let seconds = |time: Duration| time.as_secs_f64();
-    let down = match scaling.scale_down_threshold {
-        0.0 => "no scale-down".into(),
-        percent => format!(
-            "down at {percent}% over {} s, cooldown {} s",
-            seconds(scaling.scale_down_window),
-            seconds(scaling.scale_down_cooldown)
-        ),
+/// The other settings, without those that `title` has.
+fn details(scaling: &Scaling, title: &str) -> String {
+    let time = |label: &str, key: &str, time: Duration| match title.contains(&format!(", {key} ")) {
+        true => String::new(),
+        false => format!("{label} {} s, ", time.as_secs_f64()),
     };
-    format!(
-        "window {} s, cooldown {} s, {} to {} machines, {down}",
-        seconds(scaling.window),
-        seconds(scaling.cooldown),
-        scaling.min_hosts,
-        scaling.max_hosts
-    )
+    let mut text = time("window", "window", scaling.window) + &time("cooldown", "cooldown", scaling.cooldown);
+    text += &format!("{} to {} machines, ", scaling.min_hosts, scaling.max_hosts);
+    if scaling.scale_down_threshold == 0.0 {
+        return text + "no scale-down";
+    }
+    text += &format!("down at {}%, ", scaling.scale_down_threshold);
+    text += &time("down window", "scale_down_window", scaling.scale_down_window);
+    text += &time(
+        "down cooldown",
+        "scale_down_cooldown",
+        scaling.scale_down_cooldown,
+    );
+    text.truncate(text.len() - 2);
+    text
 }
 
 /// The trace, and what to call it.

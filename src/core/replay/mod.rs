@@ -36,6 +36,8 @@ pub struct Model {
     pub boot: Duration,
     /// Percent by which the busiest machine is over the mean, and the idlest under it.
     pub spread: f64,
+    /// Percent: how long the busiest machine was at it or over it is counted for all runs alike.
+    pub yardstick: f64,
 }
 
 /// The settings of one run.
@@ -47,6 +49,17 @@ pub struct Policy {
     pub details: String,
     pub node: Settings,
     pub master: lease::Rules,
+}
+
+impl Policy {
+    /// What to compare with: nothing ever changes.
+    pub fn without_scaling(&self) -> Policy {
+        let mut policy = self.clone();
+        policy.title = "without scaling".into();
+        policy.node.threshold = f64::INFINITY;
+        policy.node.scale_down_threshold = 0.0;
+        policy
+    }
 }
 
 /// Something that happened, at a time since the beginning.
@@ -75,6 +88,8 @@ pub struct Run {
     pub boots: Vec<(Duration, Duration, usize)>,
     /// When the busiest machine was at the threshold or over it.
     pub over: Vec<(Duration, Duration)>,
+    /// How long it was at [`Model::yardstick`] or over it.
+    pub over_yardstick: Duration,
     /// When it had as much to do as it could, or more.
     pub full: Vec<(Duration, Duration)>,
     /// Its highest load, in percent, over 100 where it had more to do than it could; and when.
@@ -92,6 +107,7 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         now: Duration::ZERO,
         boot: model.boot,
         spread: model.spread / 100.0,
+        yardstick: model.yardstick,
         policy,
         master: Master::new(MASTER.into(), String::new(), Arbiter::new(rules, None, start)),
         machines: Vec::new(),
@@ -109,6 +125,7 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
             spread: model.spread / 100.0,
             boots: Vec::new(),
             over: Vec::new(),
+            over_yardstick: Duration::ZERO,
             full: Vec::new(),
             worst: (0.0, Duration::ZERO),
             peak: 0,
@@ -146,6 +163,7 @@ struct World<'a> {
     now: Duration,
     boot: Duration,
     spread: f64,
+    yardstick: f64,
     policy: &'a Policy,
     master: Master,
     /// Those that serve, the oldest first, so by their numbers.
@@ -234,6 +252,9 @@ impl World<'_> {
         let busiest = mean * (1.0 + uneven);
         if busiest >= self.policy.node.threshold {
             mark(&mut self.run.over, self.now, next);
+        }
+        if busiest >= self.yardstick {
+            self.run.over_yardstick += passed;
         }
         if busiest >= 100.0 {
             mark(&mut self.run.full, self.now, next);

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use super::{Model, Run, Trace};
 
-/// The report. `name` is the trace's.
-pub fn text(name: &str, trace: &Trace, model: &Model, runs: &[Run]) -> String {
+/// So many turns within an hour are flapping: up, down, up and down again.
+const FLAPS: usize = 3;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The report. `name` is the trace's; `without` any scaling is what `runs` are compared with.
+pub fn text(name: &str, trace: &Trace, model: &Model, without: &Run, runs: &[Run]) -> String {
     let mut out = format!(
         "{name}: {} to {}, {}\n{}\n",
         trace.face.text(Duration::ZERO),
@@ -35,17 +39,18 @@ pub fn text(name: &str, trace: &Trace, model: &Model, runs: &[Run]) -> String {
         }
     }
     out.push('\n');
+    let over = format!("over {}%", model.yardstick);
     let head = [
         "",
         "up",
         "down",
         "machine-hours",
-        "over threshold",
+        &over,
         "at 100%",
         "worst load",
         "most machines",
     ];
-    let mut rows = vec![head.map(String::from)];
+    let mut rows = vec![head.map(String::from), row(without)];
     rows.extend(runs.iter().map(row));
     let widths: Vec<usize> = (0..head.len())
         .map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0))
@@ -58,7 +63,43 @@ pub fn text(name: &str, trace: &Trace, model: &Model, runs: &[Run]) -> String {
         out += line.trim_end();
         out.push('\n');
     }
+    for run in runs {
+        let (most, begin) = turns(run);
+        if most >= FLAPS {
+            let _ = writeln!(
+                out,
+                "note: {} flaps: {most} changes of direction in the hour from {} on; a longer scale_down_window or a \
+                 lower scale_down_threshold calms it",
+                run.title,
+                trace.face.text(begin),
+            );
+        }
+    }
     out
+}
+
+/// How often, at most, a change within one hour went the other way than the change before it,
+/// and from when on.
+fn turns(run: &Run) -> (usize, Duration) {
+    let changes: Vec<_> = run
+        .events
+        .iter()
+        .filter(|e| e.from != e.to)
+        .map(|e| (e.at, e.to > e.from))
+        .collect();
+    let turns: Vec<Duration> = changes
+        .windows(2)
+        .filter(|pair| pair[0].1 != pair[1].1)
+        .map(|pair| pair[1].0)
+        .collect();
+    let mut most = (0, Duration::ZERO);
+    for (i, begin) in turns.iter().enumerate() {
+        let count = turns.partition_point(|at| *at < *begin + HOUR) - i;
+        if count > most.0 {
+            most = (count, *begin);
+        }
+    }
+    most
 }
 
 fn row(run: &Run) -> [String; 8] {
@@ -74,8 +115,8 @@ fn row(run: &Run) -> [String; 8] {
         changes(true),
         changes(false),
         hours(run),
-        minutes(&run.over),
-        minutes(&run.full),
+        minutes(run.over_yardstick),
+        minutes(sum(&run.full)),
         format!("{:.0}%", run.worst.0),
         run.peak.to_string(),
     ]
@@ -88,10 +129,11 @@ fn hours(run: &Run) -> String {
 
 /// What a run comes to, in one line.
 pub fn numbers(run: &Run) -> String {
-    let [_, up, down, hours, over, full, worst, peak] = row(run);
+    let [_, up, down, hours, _, full, worst, peak] = row(run);
+    let (over, threshold) = (minutes(sum(&run.over)), run.threshold);
     let machines = if peak == "1" { "machine" } else { "machines" };
     format!(
-        "{hours} machine-hours · {over} over the threshold, {full} at 100% · worst load {worst} · \
+        "{hours} machine-hours · {over} over {threshold}%, {full} at 100% · worst load {worst} · \
          at most {peak} {machines} · {up} up, {down} down"
     )
 }
@@ -120,8 +162,10 @@ fn machines(count: usize) -> String {
     format!("{count} machine{}", if count == 1 { "" } else { "s" })
 }
 
-/// The sum of the times.
-fn minutes(times: &[(Duration, Duration)]) -> String {
-    let sum: Duration = times.iter().map(|(begin, end)| *end - *begin).sum();
-    format!("{:.1} min", sum.as_secs_f64() / 60.0)
+fn sum(times: &[(Duration, Duration)]) -> Duration {
+    times.iter().map(|(begin, end)| *end - *begin).sum()
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{:.1} min", time.as_secs_f64() / 60.0)
 }

@@ -45,6 +45,7 @@ fn replay(csv: &str, machines: usize, policy: &Policy) -> Run {
         machines,
         boot: 60 * SECOND,
         spread: 0.0,
+        yardstick: 50.0,
     };
     run(&trace, &model, policy, Instant::now())
 }
@@ -80,6 +81,23 @@ fn a_tiny_trace_by_hand() {
 }
 
 #[test]
+fn the_time_over_one_yardstick_is_the_same_measure_for_all() {
+    let (csv, mut late) = ("0,0\n100,60\n600,60\n", policy());
+    late.node.threshold = 60.0;
+    let run = replay(csv, 2, &late);
+    // A full window of ten samples at 60.
+    assert_eq!(run.over, [(100 * SECOND, 170 * SECOND)]);
+    assert_eq!(run.over_yardstick, 70 * SECOND);
+    assert_eq!(replay(csv, 2, &policy()).over_yardstick, 69 * SECOND);
+    let without = replay(csv, 2, &late.without_scaling());
+    assert_eq!((changes(&without), without.peak), (vec![], 2));
+    assert_eq!(
+        (without.over_yardstick, without.machine_time),
+        (1000 * SECOND, 2200 * SECOND)
+    );
+}
+
+#[test]
 fn each_launch_waits_for_the_cooldown_of_the_one_before() {
     let run = replay("0,100\n600,100\n", 1, &policy());
     let at: Vec<u64> = run.events.iter().map(|e| e.at.as_secs()).collect();
@@ -97,6 +115,7 @@ fn overload_is_what_the_machines_are_short_of() {
         machines: 2,
         boot: 60 * SECOND,
         spread: 0.0,
+        yardstick: 50.0,
     };
     let trace = parse("0,100\n60,100\n", Some(4)).unwrap();
     assert_eq!(
@@ -140,6 +159,7 @@ fn the_busiest_machine_decides() {
         machines: 3,
         boot: 60 * SECOND,
         spread,
+        yardstick: 50.0,
     };
     let even = run(&trace, &model(0.0), &policy(), Instant::now());
     let uneven = run(&trace, &model(20.0), &policy(), Instant::now());
@@ -156,6 +176,7 @@ fn the_picture_escapes_what_a_name_may_hold() {
         machines: 1,
         boot: 60 * SECOND,
         spread: 0.0,
+        yardstick: 50.0,
     };
     let runs = [run(&trace, &model, &policy(), Instant::now())];
     let picture = svg("a<b>&\u{1b}\"c", &trace, &model, &runs);
