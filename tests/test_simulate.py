@@ -285,12 +285,24 @@ def test_the_picture(cli):
     space = "{http://www.w3.org/2000/svg}"
     words = [each.text for each in tree.iter(f"{space}text")]
     for wanted in ("flash-crowd.csv: load and machines", "threshold 40%", "threshold 60%", "machines", "time, h:min",
-                   "window 10 s, cooldown 120 s, 1 to 10 machines, no scale-down", "machines serving", "booting", "time over the threshold", "01:30"):
+                   "window 10 s, cooldown 120 s, 1 to 10 machines, no scale-down", "machines serving", "booting", "time over the threshold (paler: less of it)", "01:30"):
         assert wanted in words, wanted
     # As many boots as the report has changes upwards, and the numbers of its table.
     boots = [each for each in tree.iter(f"{space}rect") if each.get("class") == "boot"]
     ups = [change for change in events(report) if change[2] > change[1]]
     assert ups and len(boots) == len(ups) + 1, "one is in the legend"
+    assert all(float(each.get("width")) >= 4 for each in boots), "a short boot can be seen"
+    # Each panel: the label of the worst load stands over the highest line, in its middle column.
+    paths = [each for each in tree.iter(f"{space}path") if each.get("class") == "serving" and "H940" in each.get("d")]
+    labels = [each for each in tree.iter(f"{space}text") if (each.text or "").startswith("worst ")]
+    circles = list(tree.iter(f"{space}circle"))
+    assert len(paths) == len(labels) == len(circles) == 2
+    for line, label, circle in zip(paths, labels, circles):
+        highest = min(map(float, re.findall(r"(?:V|M60 )([\d.]+)", line.get("d"))))
+        assert float(label.get("y")) + 3 < min(highest, float(circle.get("cy")))
+        assert abs(float(label.get("x")) - float(circle.get("cx"))) <= 36
+    # The legend has the stripe as well as its foot.
+    assert [each.get("class") for each in tree.iter(f"{space}rect")][1:4] == ["boot", "mark veil", "mark"]
     for row in re.findall(r"^threshold \d+%  .*", report, re.M):
         hours = row.split()[4]
         assert any(each.startswith(f"{hours} machine-hours") for each in words), row
@@ -298,6 +310,12 @@ def test_the_picture(cli):
     for each in tree.iter(f"{space}text"):
         if each.get("x") and "e" not in (each.get("class") or "").split():
             assert float(each.get("x")) + 6.3 * len(each.text) < 960 or "m" in each.get("class"), each.text
+
+
+def test_a_setting_that_is_compared_stands_in_the_title_alone(cli):
+    cli("simulate", SHIPPED / "day.csv", "--window", "10s,1m", "--svg", cli.dir / "x.svg")
+    text = (cli.dir / "x.svg").read_text()
+    assert ">threshold 50%, window 1m<" in text and text.count(">cooldown 120 s, 1 to 10 machines, no scale-down<") == 2
 
 
 def test_a_name_cannot_leave_its_place_in_the_picture(cli):

@@ -15,7 +15,7 @@ const HEAD: f64 = 44.0;
 /// Under it, for the time axis.
 const FOOT: f64 = 26.0;
 /// So that a short boot can be seen.
-const THIN: f64 = 1.5;
+const THIN: f64 = 4.0;
 const LONGEST_NAME: usize = 60;
 /// The plot is looked at in columns of a pixel.
 const COLUMNS: u32 = 880;
@@ -25,8 +25,8 @@ font-weight:bold}.g{fill:#666}.n{fill:#b01818}.w{fill:#b01818;stroke:#fff;stroke
 .e{text-anchor:end}.m{text-anchor:middle}.grid{stroke:#ccd;fill:none;opacity:.6}.axis{stroke:#888;fill:none}\
 .cap{fill:#dfe8f5}.serving{stroke:#1f4e9c;stroke-width:2;fill:none}\
 .limit{stroke:#1f4e9c;stroke-dasharray:4 3;fill:none}.load{stroke:#d96a00;stroke-width:1.6;fill:none}\
-.band{fill:#f0a050;opacity:.45}.boot{fill:#a98bd6}.mark{fill:#e02020}.veil{opacity:.2}\
-.worst{fill:#fff;stroke:#b01818;stroke-width:1.5}";
+.band{fill:#f0a050;opacity:.45}.boot{fill:#8a5fd0}.mark{fill:#e02020}.veil{opacity:.2}\
+.worst{fill:#fff;stroke:#b01818;stroke-width:1.5}.lead{stroke:#b01818;stroke-dasharray:1 2}";
 
 /// Draws `runs` of the trace called `name`. The same input makes the same bytes.
 pub fn svg(name: &str, trace: &Trace, model: &Model, runs: &[Run]) -> String {
@@ -159,11 +159,15 @@ impl Chart<'_> {
             ("load", "load, in machines at 100% CPU"),
             ("serving", "machines serving"),
             ("boot", "booting"),
-            ("limit", "load that reaches the threshold"),
-            ("mark", "time over the threshold"),
+            ("limit", "load at the threshold"),
+            ("mark", "time over the threshold (paler: less of it)"),
         ] {
             match class {
-                "boot" | "mark" => self.rect(x, y - 10.0, 16.0, 10.0, class),
+                "boot" => self.rect(x, y - 10.0, 16.0, 10.0, class),
+                "mark" => {
+                    self.rect(x, y - 12.0, 16.0, 14.0, "mark veil");
+                    self.rect(x, y - 3.0, 16.0, 5.0, class);
+                }
                 _ => self.path(class, &format!("M{x} {}h16", y - 4.0)),
             }
             self.text(x + 21.0, y, "", label);
@@ -182,9 +186,11 @@ impl Chart<'_> {
         self.path("cap", &(capacity.clone() + &close));
         self.over(top, bottom, run);
         for (begin, end, serving) in &run.boots {
-            let (x, width) = self.span(*begin, *end);
+            // To the left of the step that ends it, whose line would cover it.
+            let end = self.x(*end);
+            let x = self.x(*begin).min(end - THIN).max(LEFT);
             let y = self.y(bottom, *serving as f64 + 1.0);
-            self.rect(x, y, width, self.unit, "boot");
+            self.rect(x, y, end - x, self.unit, "boot");
         }
         self.axes(top, bottom);
         let limit = self.steps(bottom, run, |machines| {
@@ -194,14 +200,8 @@ impl Chart<'_> {
         self.path("limit", &limit);
         let _ = writeln!(self.out, "<use href=\"#load\" y=\"{}\"/>", short(bottom));
         self.path("serving", &capacity);
-        self.worst(bottom, run);
+        self.worst(top, bottom, run);
         self.top = bottom + FOOT;
-    }
-
-    /// Where a time begins, and how wide it is.
-    fn span(&self, begin: Duration, end: Duration) -> (f64, f64) {
-        let x = self.x(begin);
-        (x, (self.x(end) - x).max(THIN))
     }
 
     /// The line of something that follows from how many machines serve.
@@ -342,7 +342,8 @@ impl Chart<'_> {
         step.unwrap_or(30 * 86_400_000)
     }
 
-    fn worst(&mut self, bottom: f64, run: &Run) {
+    /// Its label stands above every line.
+    fn worst(&mut self, top: f64, bottom: f64, run: &Run) {
         let (load, at) = run.worst;
         let load_then = self
             .trace
@@ -354,18 +355,14 @@ impl Chart<'_> {
             self.x(at),
             self.y(bottom, load_then.map_or(0.0, |(_, load)| load / 100.0)),
         );
+        let [x, y] = [x, y].map(short);
+        self.path("lead", &format!("M{x} {}V{y}", short(top + 15.0)));
         let _ = writeln!(
             self.out,
-            "<circle cx=\"{}\" cy=\"{}\" r=\"3.5\" class=\"worst\"/>",
-            short(x),
-            short(y)
+            "<circle cx=\"{x}\" cy=\"{y}\" r=\"3.5\" class=\"worst\"/>"
         );
-        let (x, class) = if x > WIDTH - 120.0 {
-            (x - 7.0, "e w")
-        } else {
-            (x + 7.0, "w")
-        };
-        self.text(x, y - 6.0, class, &format!("worst {load:.0}%"));
+        let x = self.x(at).clamp(LEFT + 36.0, LEFT + PLOT - 36.0);
+        self.text(x, top + 12.0, "m w", &format!("worst {load:.0}%"));
     }
 }
 
