@@ -312,6 +312,14 @@ def test_the_picture(cli):
             assert float(each.get("x")) + 6.3 * len(each.text) < 960 or "m" in each.get("class"), each.text
 
 
+def test_long_settings_do_not_run_into_each_other(cli):
+    cli("simulate", SHIPPED / "flash-crowd.csv", "--scale-down-threshold", "10,20", "--scale-down-window", "5m,15m",
+        "--svg", cli.dir / "x.svg")
+    texts = list(ElementTree.parse(cli.dir / "x.svg").iter("{http://www.w3.org/2000/svg}text"))
+    heads = [each for each in texts if re.match(r"threshold|window \d|\d.* machine-hours", each.text or "")]
+    assert len(heads) == 4 * 3 and len({each.get("y") for each in heads}) == len(heads)
+
+
 def test_a_setting_that_is_compared_stands_in_the_title_alone(cli):
     cli("simulate", SHIPPED / "day.csv", "--window", "10s,1m", "--svg", cli.dir / "x.svg")
     text = (cli.dir / "x.svg").read_text()

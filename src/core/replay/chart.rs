@@ -10,8 +10,8 @@ const WIDTH: f64 = 960.0;
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 20.0;
 const PLOT: f64 = WIDTH - LEFT - RIGHT;
-/// Above a panel's plot, for its title and its numbers.
-const HEAD: f64 = 44.0;
+/// Above a panel's plot, for its title, its settings and its numbers.
+const HEAD: f64 = 58.0;
 /// Under it, for the time axis.
 const FOOT: f64 = 26.0;
 /// So that a short boot can be seen.
@@ -178,8 +178,8 @@ impl Chart<'_> {
     fn panel(&mut self, run: &Run) {
         self.down(HEAD);
         let (top, bottom) = (self.top, self.top + self.height);
-        self.text(LEFT, top - 24.0, "t", &run.title);
-        self.text(LEFT + PLOT, top - 24.0, "e g", &run.details);
+        self.text(LEFT, top - 40.0, "t", &run.title);
+        self.text(LEFT, top - 24.0, "g", &run.details);
         self.text(LEFT, top - 8.0, "g", &report::numbers(run));
         let capacity = self.steps(bottom, run, |machines| machines);
         let close = format!("V{}H{LEFT}z", short(bottom));
