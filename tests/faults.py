@@ -144,16 +144,22 @@ def _no_processes(site):
     else:
         (root / "cgroup.subtree_control").write_text("+pids")
     group = root / f"autoscaler-faults-{os.getpid()}"
-    group.mkdir()
+    group.mkdir(exist_ok=True)  # an earlier row may have ended amid it
+    (group / "pids.max").write_text("max")
+
+    def move(pid, where):
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            (where / "cgroup.procs").write_text(str(pid))
+
     for host in (_lb1(site), _app1(site)):
         for pid, argv in host.commands().items():
             if argv[0].startswith("autoscaler"):
-                (group / "cgroup.procs").write_text(str(pid))
+                move(pid, group)
     (group / "pids.max").write_text("0")
 
     def undo():
         for pid in (group / "cgroup.procs").read_text().split():
-            (root / "cgroup.procs").write_text(pid)
+            move(pid, root)
         group.rmdir()
     return undo
 

@@ -38,7 +38,8 @@ defaults
     timeout client 30s
     timeout server 30s
     default-server inter 100ms
-frontend web
+# HAProxy lets it have the backend's name.
+frontend servers
     bind :80
     default_backend servers
 backend servers

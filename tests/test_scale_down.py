@@ -162,9 +162,15 @@ def test_a_machine_that_was_entered_by_hand_with_another_port_is_drained_as_well
     with Loopback(binary, tmp_path, settings=settings) as site, ProcStat(tmp_path / "proc", load=0):
         for port in (8001, 8002):
             (site.master.hosts / f"app{port}").write_text(f"127.0.0.9 {port} -\n")
-        site.cli("add-host", "127.0.0.9", 8001)
-        # The last one stays, and the reason is told. The master has to have seen its entries before.
+        for port in (8001, 8002):
+            site.cli("add-host", "127.0.0.9", port)
+        # Without an instance, they may be those of others. The master has to have seen its entries before.
         done = wait_until(lambda: (done := site.cli.call("scale-down")).returncode != 75 and done, 20, "it may leave")
+        assert done.returncode == 69 and "127.0.0.9 is there with other ports, and [machine] port is" in done.stderr, done
+        assert len(site.cli("list-hosts").splitlines()) == 2 and not gone.exists()
+        # An instance's address is its own; the last one stays, and the reason is told.
+        site.ec2.imds.default_instance = site.ec2.seed("127.0.0.9", {})
+        done = site.cli.call("scale-down")
         assert done.returncode == 69 and "no HAProxy could be told to drain this machine: " in done.stderr, done
         assert "is the only entry" in done.stderr and not gone.exists()
         site.cli("add-host", "127.0.0.8", 8002)

@@ -129,7 +129,9 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     };
     // HAProxy is asked while `check_command` has its look.
     let (candidate, plan) = thread::scope(|scope| {
-        let plan = scope.spawn(|| haproxy::plan(config, change(), &due));
+        let plan = thread::Builder::new()
+            .spawn_scoped(scope, || haproxy::plan(config, change(), &due))
+            .map_err(|e| Error::io("a thread", e))?;
         let candidate =
             changed.then(|| candidate(config, target, &rendered, before.as_ref().map(|(_, m)| m)));
         Ok((candidate.transpose()?, plan.join().expect("it does not panic")))
@@ -202,10 +204,11 @@ fn keep_owner(path: &Path, before: &Metadata) -> io::Result<()> {
 /// Has `check_command` look at `candidate`.
 fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> {
     let command = &config.haproxy.check_command;
-    let done = haproxy::shell(command, candidate).map_err(|e| Error::io("check_command", e))?;
+    let failed = |cause: String| Error::io("check_command", cause).advise("is HAProxy installed?");
+    let done = haproxy::shell(command, candidate).map_err(failed)?;
     match done.status.code() {
         Some(0) => Ok(()),
-        Some(126 | 127) => Err(Error::io("check_command", done.complaint())),
+        Some(126 | 127) => Err(failed(done.complaint())),
         _ => {
             // Its lines are the result's, and not the template's.
             let complaint = complaint(&done).replace(&*candidate.to_string_lossy(), "line");

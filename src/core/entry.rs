@@ -162,9 +162,9 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// A text that says so.
 pub fn check_host(host: &str) -> Result<(), String> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
-    // What has a colon, or no letter, can be nothing but an address.
-    let is_named = !host.contains(':') && host.bytes().any(|b| b.is_ascii_alphabetic());
-    let is_host = is_named || host.parse::<IpAddr>().is_ok();
+    // What has a colon, or is digits and dots, can be nothing but an address.
+    let dotted = host.contains('.') && host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_host = !host.contains(':') && !dotted || host.parse::<IpAddr>().is_ok();
     match is_host && host.bytes().all(ok) && !host.starts_with('-') {
         true => Ok(()),
         false => Err(format!(

@@ -65,9 +65,10 @@ impl HaproxySocket {
         Ok(rows.first().map(|r| r.sessions))
     }
 
-    /// `show stat` of the servers (that is 4) of `backend`: of all or of one.
+    /// `show stat` of the servers (that is 4) of `backend`: of all or of one. By its name HAProxy
+    /// would take the frontend where one has the same.
     fn stat(&self, backend: &str, id: &str) -> Result<Vec<Row>, String> {
-        replies::stat(&self.answer(&format!("show stat {backend} 4 {id}"))?, backend)
+        replies::stat(&self.answer(&format!("show stat -1 4 {id}"))?, backend)
     }
 
     /// Sends commands that are answered by `expected` alone, blanks and line ends aside.

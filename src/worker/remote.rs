@@ -30,7 +30,8 @@ impl Remote {
     }
 
     /// Drains `machine` and removes it on each of `servers`. Where it is not listed (any more),
-    /// that is done; where it is listed with other ports, as by hand, those entries go.
+    /// that is done. Where it is listed with other ports, as by hand, an instance's go, for its
+    /// address is its own; without one, they may be those of others.
     pub fn drain(&self, machine: &Machine, servers: Vec<String>, drain_timeout: Duration) -> Told {
         let order = |port: u16| match machine.host.contains(':') {
             // In quotes: the shell over there takes brackets for a pattern.
@@ -45,10 +46,15 @@ impl Remote {
             };
             match self.ports_of(server, &machine.host) {
                 // Removed before, perhaps by a call whose answer was lost.
-                Ok(ports) if !ports.contains(&machine.port) => ports
+                Ok(ports) if ports.is_empty() => Ok(String::new()),
+                Ok(ports) if machine.instance.is_some() && !ports.contains(&machine.port) => ports
                     .into_iter()
                     .try_for_each(|port| self.run(server, &order(port), time).map(drop))
                     .map(|()| String::new()),
+                Ok(ports) if !ports.contains(&machine.port) => Err(failed.advise(&format!(
+                    "{} is there with other ports, and [machine] port is {}",
+                    machine.host, machine.port
+                ))),
                 _ => Err(failed),
             }
         }))

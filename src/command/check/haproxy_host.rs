@@ -7,7 +7,7 @@ use crate::core::entry::Entry;
 use crate::core::fleet::Listed;
 use crate::core::protocol::FromMaster;
 use crate::core::runtime::{self, text};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::hosts_dir::HostsDir;
@@ -39,10 +39,6 @@ fn configuration(check: &Check) -> Vec<Finding> {
     let rendered = match generate::rehearse(config) {
         Ok(rendered) => rendered,
         Err(error) => {
-            let error = match error.kind() {
-                Kind::Io => error.advise("is HAProxy installed?"),
-                _ => error,
-            };
             found.push(error.into());
             return found;
         }
