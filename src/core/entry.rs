@@ -165,7 +165,7 @@ pub fn check_host(host: &str) -> Result<(), String> {
     // What has a colon, or is digits and dots, can be nothing but an address.
     let dotted = host.contains('.') && host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let is_host = !host.contains(':') && !dotted || host.parse::<IpAddr>().is_ok();
-    match is_host && host.bytes().all(ok) && !host.starts_with('-') {
+    match is_host && !host.is_empty() && host.bytes().all(ok) && !host.starts_with('-') {
         true => Ok(()),
         false => Err(format!(
             "`{}` is not a host name or address",
