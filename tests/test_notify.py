@@ -2,12 +2,14 @@
 
 import http.server
 import json
+import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from lab import missing, wait_until
+from lab.ec2_http import Server
 from lab.support import make_certificate
 from loopback import Loopback
 from site_lab import Site
@@ -181,15 +183,9 @@ def https(context):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield f"https://127.0.0.1:{server.server_port}", bodies
-        finally:
-            server.shutdown()
-            serving.join()
+    with closing(Server(socket.create_server(("127.0.0.1", 0)), Handler, context)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"https://127.0.0.1:{server.socket.getsockname()[1]}", bodies
 
 
 def test_a_webhook_by_tls(tmp_path, binary):

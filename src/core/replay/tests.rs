@@ -38,15 +38,20 @@ fn policy() -> Policy {
     }
 }
 
-/// Replays CSV on `machines`, with a boot of a minute.
-fn replay(csv: &str, machines: usize, policy: &Policy) -> Run {
-    let trace = parse(csv, Some(machines)).unwrap();
-    let model = Model {
+/// So many machines, with a boot of a minute.
+fn model(machines: usize) -> Model {
+    Model {
         machines,
         boot: 60 * SECOND,
         spread: 0.0,
         yardstick: 50.0,
-    };
+    }
+}
+
+/// Replays CSV on `machines`, with a boot of a minute.
+fn replay(csv: &str, machines: usize, policy: &Policy) -> Run {
+    let trace = parse(csv, Some(machines)).unwrap();
+    let model = model(machines);
     run(&trace, &model, policy, Instant::now())
 }
 
@@ -111,12 +116,7 @@ fn each_launch_waits_for_the_cooldown_of_the_one_before() {
 fn overload_is_what_the_machines_are_short_of() {
     let run = replay("0,100\n60,100\n", 4, &policy());
     assert_eq!(run.worst, (100.0, Duration::ZERO));
-    let model = Model {
-        machines: 2,
-        boot: 60 * SECOND,
-        spread: 0.0,
-        yardstick: 50.0,
-    };
+    let model = model(2);
     let trace = parse("0,100\n60,100\n", Some(4)).unwrap();
     assert_eq!(
         super::run(&trace, &model, &policy(), Instant::now()).worst.0,
@@ -155,14 +155,9 @@ fn so_is_what_the_limit_of_a_day_forbids() {
 #[test]
 fn the_busiest_machine_decides() {
     let trace = parse("0,45\n600,45\n", Some(3)).unwrap();
-    let model = |spread| Model {
-        machines: 3,
-        boot: 60 * SECOND,
-        spread,
-        yardstick: 50.0,
-    };
-    let even = run(&trace, &model(0.0), &policy(), Instant::now());
-    let uneven = run(&trace, &model(20.0), &policy(), Instant::now());
+    let spread = |spread| Model { spread, ..model(3) };
+    let even = run(&trace, &spread(0.0), &policy(), Instant::now());
+    let uneven = run(&trace, &spread(20.0), &policy(), Instant::now());
     assert_eq!(changes(&even), []);
     assert_eq!(changes(&uneven), [(10, 3, 4)]);
     assert_eq!(uneven.events[0].why, "CPU at 54% over 10 s");
@@ -172,12 +167,7 @@ fn the_busiest_machine_decides() {
 #[test]
 fn the_picture_escapes_what_a_name_may_hold() {
     let trace = parse("0,0\n100,60\n600,60\n", None).unwrap();
-    let model = Model {
-        machines: 1,
-        boot: 60 * SECOND,
-        spread: 0.0,
-        yardstick: 50.0,
-    };
+    let model = model(1);
     let runs = [run(&trace, &model, &policy(), Instant::now())];
     let picture = svg("a<b>&\u{1b}\"c", &trace, &model, &runs);
     assert!(picture.contains("a&lt;b&gt;&amp; \"c"));

@@ -33,10 +33,7 @@ fn a_master_that_comes_after_the_grants_is_asked_before_the_launch() {
 
 #[test]
 fn a_grant_whose_time_is_over_launches_nothing() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.sample(&[90.0; 3]);
-    assert_eq!(b.hear(1, "GRANT 1-a 30 1"), ["Survey"]);
+    let mut b = Bench::surveying();
     b.after(31 * SECOND);
     assert_eq!(b.finish(Outcome::Surveyed(Ok(empty()))), ["1 SCALE"]);
 }
@@ -145,6 +142,7 @@ fn the_same_refusal_is_said_once() {
     assert_eq!(said.len(), 2, "that it asks, and why not: {said:?}");
 }
 
+/// A master that was restarted with a larger limit need not be waited for to the end of the day.
 #[test]
 fn a_master_that_comes_back_is_asked_again() {
     let mut b = Bench::new(&["lb1"]);
@@ -178,10 +176,7 @@ fn with_no_master_it_waits_and_says_so_once() {
 
 #[test]
 fn the_load_fell_while_asking() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.sample(&[90.0; 3]);
-    b.hear(1, "GRANT 1-a 30 1");
+    let mut b = Bench::surveying();
     b.sample(&[1.0; 3]);
     let end = b.finish(Outcome::Surveyed(Ok(empty())));
     assert_eq!(

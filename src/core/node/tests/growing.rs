@@ -39,7 +39,6 @@ fn failures_back_off_doubling() {
 }
 
 /// Two that are split must begin with the same request, or their tokens differ.
-
 #[test]
 fn what_had_no_capacity_is_tried_last_but_only_while_nobody_else_can_launch() {
     let place = Place {
@@ -90,13 +89,9 @@ fn an_unhealthy_machine_is_terminated() {
 }
 
 /// `adopted`, since a machine counts as one launch however many nodes bring it to its end.
-
 #[test]
 fn the_end_of_a_lease_says_what_was_launched_under_it() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.sample(&[90.0; 3]);
-    b.hear(1, "GRANT 1-a 30 1");
+    let mut b = Bench::surveying();
     let orphan = Instance {
         id: "i-1".into(),
         live: true,
@@ -129,8 +124,6 @@ fn the_end_of_a_lease_says_what_was_launched_under_it() {
         ]
     );
 }
-
-/// A master that was restarted with a larger limit need not be waited for to the end of the day.
 
 #[test]
 fn an_unhealthy_machine_is_left_to_the_next_holder_without_a_grant() {

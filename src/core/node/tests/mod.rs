@@ -104,12 +104,18 @@ impl Bench {
         b
     }
 
-    /// Up to a running `Launch`, with one master.
-    fn launching() -> Bench {
+    /// Up to a running `Survey`, for a scale-up, with one master.
+    fn surveying() -> Bench {
         let mut b = Bench::new(&["lb1"]);
         b.connect(1, "lb1");
         assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"]);
         assert_eq!(b.hear(1, "GRANT 1-a 30 1"), ["Survey"]);
+        b
+    }
+
+    /// Up to a running `Launch`, with one master.
+    fn launching() -> Bench {
+        let mut b = Bench::surveying();
         assert_eq!(b.finish(Outcome::Surveyed(Ok(empty()))), ["Launch"]);
         b
     }
