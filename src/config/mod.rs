@@ -14,6 +14,7 @@ use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
+pub use values::Place;
 use values::{Values, url};
 
 /// All settings. Every key has a value: its own or the default.
@@ -45,11 +46,10 @@ pub struct Aws {
 #[derive(Debug)]
 pub struct Machine {
     pub scale_up_command: String,
-    /// Where it stands, for complaints.
-    pub scale_up_at: String,
+    pub scale_up_at: Place,
     /// Empty: this instance is terminated.
     pub scale_down_command: String,
-    pub scale_down_at: String,
+    pub scale_down_at: Place,
     /// Empty: it is found out.
     pub address: Option<IpAddr>,
     pub port: u16,

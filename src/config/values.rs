@@ -108,17 +108,35 @@ impl Values {
             Some(item) if item.line == COMMAND_LINE => {
                 Error::usage(format!("--{}", key.replace('_', "-")), cause)
             }
-            _ => Error::config(self.place(section, key), format!("{key}: {cause}")),
+            _ => self.place(section, key).error(cause),
         }
     }
 
-    /// `<file>:<line>`, or the file alone where the key is not in it.
-    pub fn place(&self, section: &str, key: &str) -> String {
+    /// Where a key stands.
+    pub fn place(&self, section: &str, key: &str) -> Place {
         let path = self.path.display();
-        match self.item(section, key) {
-            Some(item) => format!("{path}:{}", item.line),
-            None => path.to_string(),
+        Place {
+            at: match self.item(section, key) {
+                Some(item) => format!("{path}:{}", item.line),
+                None => path.to_string(),
+            },
+            key: key.into(),
         }
+    }
+}
+
+/// Where a key stands, for what can be said of its value only later.
+#[derive(Debug)]
+pub struct Place {
+    /// `<file>:<line>`, or the file alone where the key is not in it.
+    at: String,
+    key: String,
+}
+
+impl Place {
+    /// A config error about the key's value.
+    pub fn error(&self, cause: &str) -> Error {
+        Error::config(&self.at, format!("{}: {cause}", self.key))
     }
 }
 

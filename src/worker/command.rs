@@ -7,7 +7,7 @@ use std::process::Command;
 use super::group::SET_DESIRED_CAPACITY;
 use super::{CLUSTER_TAG, EC2_TIME, Worker};
 use crate::aws_cli::{self, Request};
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::ec2;
 use crate::error::Error;
 use crate::system::child::{self, Finished};
@@ -30,23 +30,22 @@ pub enum ScaleCommand {
 /// Reads `scale_up_command`; `None` where it is not set.
 pub fn scale_up(config: &Config) -> Result<Option<ScaleCommand>, Error> {
     let place = &config.machine.scale_up_at;
-    let command = read(place, "scale_up_command", &config.machine.scale_up_command)?;
+    let command = read(place, &config.machine.scale_up_command)?;
     let Some(ScaleCommand::Native(mut request)) = command else {
         return Ok(command);
     };
-    let wrong = |cause| Error::config(place, format!("scale_up_command: {cause}"));
     match request.action {
         "RunInstances" => request.add_instance_tag(CLUSTER_TAG, &config.cluster.name),
         SET_DESIRED_CAPACITY if request.get("DesiredCapacity") == Some(UNKNOWN) => {
             request.set_desired_capacity(DESIRED);
         }
         SET_DESIRED_CAPACITY => {
-            return Err(wrong(format!(
+            return Err(place.error(&format!(
                 "--desired-capacity: a scale-up is one machine more, so write {DESIRED} for the number"
             )));
         }
         action => {
-            return Err(wrong(format!(
+            return Err(place.error(&format!(
                 "{action} launches no machine; use aws ec2 run-instances or aws autoscaling set-desired-capacity"
             )));
         }
@@ -57,11 +56,10 @@ pub fn scale_up(config: &Config) -> Result<Option<ScaleCommand>, Error> {
 /// Reads `scale_down_command`; `None` where it is not set. [`INSTANCE_ID`] stays in it.
 pub fn scale_down(config: &Config) -> Result<Option<ScaleCommand>, Error> {
     let (place, text) = (&config.machine.scale_down_at, &config.machine.scale_down_command);
-    let command = read(place, "scale_down_command", &text.replace(INSTANCE_ID, "i-0"))?;
-    let wrong = |cause: &str| Error::config(place, format!("scale_down_command: {cause}"));
+    let command = read(place, &text.replace(INSTANCE_ID, "i-0"))?;
     match native_request(&command).map(|request| request.action) {
-        Some("RunInstances") => Err(wrong("RunInstances is no way to leave")),
-        Some(SET_DESIRED_CAPACITY) => Err(wrong(
+        Some("RunInstances") => Err(place.error("RunInstances is no way to leave")),
+        Some(SET_DESIRED_CAPACITY) => Err(place.error(
             "SetDesiredCapacity lets the group choose who leaves; use aws autoscaling \
              terminate-instance-in-auto-scaling-group --should-decrement-desired-capacity",
         )),
@@ -86,14 +84,14 @@ fn parse(text: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> Result<
     aws_cli::parse(&text.replace(DESIRED, UNKNOWN), read)
 }
 
-fn read(place: &str, key: &str, text: &str) -> Result<Option<ScaleCommand>, Error> {
+fn read(place: &Place, text: &str) -> Result<Option<ScaleCommand>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
     if !aws_cli::is_native(text) {
         return Ok(Some(ScaleCommand::Shell(text.into())));
     }
-    let request = parse(text, &read_file).map_err(|cause| Error::config(place, format!("{key}: {cause}")))?;
+    let request = parse(text, &read_file).map_err(|cause| place.error(&cause))?;
     Ok(Some(ScaleCommand::Native(Box::new(request))))
 }
 
@@ -155,11 +153,10 @@ impl Worker {
     pub(super) fn request_to_leave(&self, id: &str) -> Result<Request, Error> {
         let text = self.config.machine.scale_down_command.replace(INSTANCE_ID, id);
         let place = &self.config.machine.scale_down_at;
-        let wrong = |cause| Error::config(place, format!("scale_down_command: {cause}"));
-        let request = aws_cli::parse(&text, &read_file).map_err(wrong)?;
+        let request = aws_cli::parse(&text, &read_file).map_err(|cause| place.error(&cause))?;
         let others = |(name, value): &&(String, String)| name.starts_with("InstanceId") && value != id;
         match request.params.iter().find(others) {
-            Some((_, other)) => Err(wrong(format!(
+            Some((_, other)) => Err(place.error(&format!(
                 "names {other}, and this is {id}; write {INSTANCE_ID} in its place"
             ))),
             None => Ok(request),

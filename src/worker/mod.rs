@@ -71,17 +71,16 @@ impl Worker {
             _ => down.get("ShouldDecrementDesiredCapacity") == Some("false"),
         });
         if replaced {
-            return Err(Error::config(
-                &machine.scale_down_at,
-                "scale_down_command: the group would replace the machine; leave it empty, or use aws autoscaling \
+            return Err(machine.scale_down_at.error(
+                "the group would replace the machine; leave it empty, or use aws autoscaling \
                  terminate-instance-in-auto-scaling-group --should-decrement-desired-capacity",
             ));
         }
         match &self.up {
             None => wrong("[machine] scale_up_command is not set: it says what to launch"),
             Some(ScaleCommand::Native(request)) if !matches!(request.count(), (1, 1) | (0, 0)) => {
-                let cause = "scale_up_command: --count: a scale-up is one machine, so it must be 1";
-                Err(Error::config(&machine.scale_up_at, cause))
+                let cause = "--count: a scale-up is one machine, so it must be 1";
+                Err(machine.scale_up_at.error(cause))
             }
             Some(ScaleCommand::Native(request))
                 if request.get("Placement.AvailabilityZone").is_some()
