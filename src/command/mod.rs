@@ -132,13 +132,7 @@ fn print(text: &str) -> Result<(), Error> {
 /// The template beside the INI.
 fn template(config: &Config) -> Result<String, Error> {
     let path = template_path(config);
-    match path.try_exists() {
-        Ok(false) => Err(Error::io(
-            path.display(),
-            "not found; `autoscaler init` makes an example",
-        )),
-        _ => files::read(&path),
-    }
+    fs::read_to_string(&path).map_err(|e| files::unread(&path, &e, "`autoscaler init` makes an example"))
 }
 
 fn template_path(config: &Config) -> std::path::PathBuf {

@@ -37,14 +37,13 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
         spread: asked.spread,
         yardstick: policies[0].node.threshold,
     };
-    for most in policies.iter().map(|p| p.master.max_hosts) {
-        if model.machines > most {
-            let cause = format!(
-                "{} machines at the beginning are more than max_hosts, {most}: set one of them with --start or --max-hosts",
-                model.machines
-            );
-            return Err(Error::usage("simulate", cause));
-        }
+    let mut most = policies.iter().map(|p| p.master.max_hosts);
+    if let Some(most) = most.find(|most| model.machines > *most) {
+        let cause = format!(
+            "{} machines at the beginning are more than max_hosts, {most}: set one of them with --start or --max-hosts",
+            model.machines
+        );
+        return Err(Error::usage("simulate", cause));
     }
     let start = Instant::now();
     let runs: Vec<_> = policies
@@ -83,46 +82,49 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
     }
     let mut node = daemon::settings(&config, true, false, Duration::ZERO);
     node.servers = vec!["lb1".into()];
+    // Those with several values are what tells the runs apart.
+    let mut compared = given;
+    compared.retain(|(key, value)| {
+        let differs = |s: &Vec<(String, String)>| s.iter().any(|(k, v)| k == key && v != value);
+        *key != "threshold" && asked.settings.iter().any(differs)
+    });
     let mut title = format!("threshold {}%", config.scaling.threshold);
-    for (key, value) in given {
-        // Those with several values are what tells the runs apart.
-        if key != "threshold"
-            && asked
-                .settings
-                .iter()
-                .any(|s| s.iter().any(|(k, v)| k == key && v != value))
-        {
-            title += &format!(", {key} {value}");
-        }
+    for (key, value) in &compared {
+        title += &format!(", {key} {value}");
     }
     Ok(Policy {
-        details: details(&config.scaling, &title),
+        details: details(&config.scaling, &compared),
         title,
         node,
         master: master::rules(&config),
     })
 }
 
-/// The other settings, without those that `title` has.
-fn details(scaling: &Scaling, title: &str) -> String {
-    let time = |label: &str, key: &str, time: Duration| match title.contains(&format!(", {key} ")) {
-        true => String::new(),
-        false => format!("{label} {} s, ", time.as_secs_f64()),
+/// The settings that are not `compared`, as those stand in the title.
+fn details(scaling: &Scaling, compared: &[(&str, &str)]) -> String {
+    let time = |label: &str, key: &str, time: Duration| {
+        let titled = compared.iter().any(|(k, _)| *k == key);
+        (!titled).then(|| format!("{label} {} s", time.as_secs_f64()))
     };
-    let mut text = time("window", "window", scaling.window) + &time("cooldown", "cooldown", scaling.cooldown);
-    text += &format!("{} to {} machines, ", scaling.min_hosts, scaling.max_hosts);
-    if scaling.scale_down_threshold == 0.0 {
-        return text + "no scale-down";
+    let machines = format!("{} to {} machines", scaling.min_hosts, scaling.max_hosts);
+    let mut parts = vec![
+        time("window", "window", scaling.window),
+        time("cooldown", "cooldown", scaling.cooldown),
+        Some(machines),
+    ];
+    match scaling.scale_down_threshold {
+        0.0 => parts.push(Some("no scale-down".into())),
+        percent => parts.extend([
+            Some(format!("down at {percent}%")),
+            time("down window", "scale_down_window", scaling.scale_down_window),
+            time(
+                "down cooldown",
+                "scale_down_cooldown",
+                scaling.scale_down_cooldown,
+            ),
+        ]),
     }
-    text += &format!("down at {}%, ", scaling.scale_down_threshold);
-    text += &time("down window", "scale_down_window", scaling.scale_down_window);
-    text += &time(
-        "down cooldown",
-        "scale_down_cooldown",
-        scaling.scale_down_cooldown,
-    );
-    text.truncate(text.len() - 2);
-    text
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The trace, and what to call it.

@@ -1,7 +1,7 @@
 //! Files: read with their name in the error, replaced atomically, locked against each other.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,14 @@ use crate::error::Error;
 /// I/O, named after the file; text that is not UTF-8 is one.
 pub fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))
+}
+
+/// The failure `e` to read `path`, with the `step` that makes it where it is missing.
+pub fn unread(path: &Path, e: &io::Error, step: &str) -> Error {
+    match e.kind() {
+        ErrorKind::NotFound => Error::io(path.display(), format!("not found; {step}")),
+        _ => Error::io(path.display(), e),
+    }
 }
 
 /// How a new file is put in its place.

@@ -64,10 +64,7 @@ impl HostsDir {
                 })
                 .collect::<io::Result<_>>()
         });
-        listed.map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Error::io(path.display(), "not found; `autoscaler init` makes it"),
-            _ => Error::io(path.display(), e),
-        })
+        listed.map_err(|e| files::unread(&path, &e, "`autoscaler init` makes it"))
     }
 
     /// One entry.

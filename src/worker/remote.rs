@@ -45,17 +45,17 @@ impl Remote {
                 done => return done,
             };
             match self.ports_of(server, &machine.host) {
-                // Removed before, perhaps by a call whose answer was lost.
-                Ok(ports) if ports.is_empty() => Ok(String::new()),
-                Ok(ports) if machine.instance.is_some() && !ports.contains(&machine.port) => ports
+                Err(_) => Err(failed),
+                Ok(ports) if ports.contains(&machine.port) => Err(failed),
+                // None: removed before, perhaps by a call whose answer was lost.
+                Ok(ports) if ports.is_empty() || machine.instance.is_some() => ports
                     .into_iter()
                     .try_for_each(|port| self.run(server, &order(port), time).map(drop))
                     .map(|()| String::new()),
-                Ok(ports) if !ports.contains(&machine.port) => Err(failed.advise(&format!(
+                Ok(_) => Err(failed.advise(&format!(
                     "{} is there with other ports, and [machine] port is {}",
                     machine.host, machine.port
                 ))),
-                _ => Err(failed),
             }
         }))
     }
