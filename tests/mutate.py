@@ -23,7 +23,7 @@ MUTATIONS = {
     ),
     "no cooldown after ok": ("lease.rs", "self.grow_after = now + self.rules.cooldown;", ""),
     "cooldown not read from disk": ("lease.rs", "grow_after: now + saved.grow_cooldown.min(rules.cooldown),", "grow_after: now,"),
-    "lease not read from disk": ("lease/saved.rs", '["lease", id, node, "SCALE"] => saved.held = Some((id.into(), node.into(), Wish::Grow)),', ""),
+    "lease not read from disk": ("lease/saved.rs", '["lease", id, node, "SCALE"] => saved.held = lease(id, node, Wish::Grow),', ""),
     "no `starting`": ("lease.rs", "if saved.is_some() { now + rules.lease } else { now }", "now"),
     "epoch does not grow": ("lease.rs", "self.epoch += 1 + std::mem::take(&mut self.gap);", ""),
     "FINISH from anyone": ("lease.rs", "self.lease.take_if(|lease| lease.id == id && lease.node == node)?", "self.lease.take()?"),

@@ -72,6 +72,8 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     master.history.recall(&decisions.unwrap_or_default(), now);
     master.limit(most_connections());
     let random = Random::open()?;
+    // For the next line, and for that one alone: drawn beforehand, so that no answer waits for it.
+    let mut nonce = random.nonce()?;
     let (send, events) = mpsc::sync_channel(EVENTS);
     let mut reporter = Reporter::new(Arc::clone(config), send.clone(), now);
     let to_net = send.clone();
@@ -121,9 +123,10 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
                     // Cut off, and this was still on its way.
                     continue;
                 }
-                let out = master.line(peer, &line, tunnels.hosts, &random.nonce()?, now);
+                let out = master.line(peer, &line, tunnels.hosts, &nonce, now);
                 let (reports, out) = out.into_iter().partition(|o| matches!(o, Output::Report(_)));
                 carry_out(out, &master, &mut writers, &mut saver, now);
+                nonce = random.nonce()?;
                 for report in reports {
                     if let Output::Report(peer) = report {
                         let epoch = master.arbiter.save(now).epoch;
@@ -171,9 +174,7 @@ fn carry_out(out: Vec<Output>, master: &Master, writers: &mut Writers, saver: &m
                 }
             }
             Output::Save => saver.save(master, now),
-            Output::Note => saver
-                .state
-                .note(&master.arbiter.save(now), &master.history.lines(now)),
+            Output::Note => saver.state.note(&master.arbiter.save(now)),
             Output::Say(text) => saver.log.event(&text),
             Output::Report(_) => {}
         }

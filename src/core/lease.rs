@@ -31,6 +31,11 @@ pub fn is_launch(wish: Wish, ok: bool, text: &str) -> bool {
         }
 }
 
+/// What the name of a lease begins with; 0 where that is no epoch.
+fn epoch_of(id: &str) -> u64 {
+    id.split('-').next().and_then(|e| e.parse().ok()).unwrap_or(0)
+}
+
 /// One connection to this master, numbered by whoever accepted it.
 pub type PeerId = u64;
 
@@ -261,7 +266,7 @@ impl Arbiter {
     /// else has one, a lease with a later epoch than any known stands.
     pub fn hold(&mut self, id: &str, node: &str, peer: PeerId, now: Instant) -> Result<&Lease, Refusal> {
         let known = matches!(&self.lease, Some(lease) if lease.id == id && lease.node == node);
-        let epoch = id.split('-').next().and_then(|e| e.parse().ok()).unwrap_or(0);
+        let epoch = epoch_of(id);
         let unsaved =
             now < self.starting_until && (self.epoch + 1..=self.epoch + MOST_UNSAVED).contains(&epoch);
         if !known && self.lease.is_none() && unsaved {

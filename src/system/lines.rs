@@ -41,6 +41,8 @@ pub struct Lines {
     buffer: [u8; LONGEST_LINE],
     filled: usize,
     silence: Duration,
+    /// The socket's timeout, once set.
+    timeout: Option<Duration>,
 }
 
 impl Lines {
@@ -50,6 +52,7 @@ impl Lines {
             buffer: [0; LONGEST_LINE],
             filled: 0,
             silence,
+            timeout: None,
         }
     }
 
@@ -79,13 +82,20 @@ impl Lines {
             if self.filled == self.buffer.len() {
                 return Err(End::TooLong);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            // The whole of it with nothing begun, and most often the same as last time: then the
+            // socket need not be told again.
+            let left = match self.filled {
+                0 => self.silence,
+                _ => deadline.saturating_duration_since(Instant::now()),
+            };
             if left.is_zero() {
                 return Err(End::Silent);
             }
-            self.stream
-                .set_read_timeout(Some(left))
-                .map_err(|_| End::Closed)?;
+            if self.timeout.replace(left) != Some(left) {
+                self.stream
+                    .set_read_timeout(Some(left))
+                    .map_err(|_| End::Closed)?;
+            }
             match (&*self.stream).read(&mut self.buffer[self.filled..]) {
                 Ok(0) => return Err(End::Closed),
                 Ok(n) => self.filled += n,

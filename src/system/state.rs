@@ -40,8 +40,7 @@ impl StateFile {
         match fs::read(&self.path) {
             Ok(bytes) => {
                 let (text, now) = (String::from_utf8_lossy(&bytes), wall_clock());
-                let text = latest(&text);
-                Ok(Some((Saved::parse(text, now), parse_decisions(text, now))))
+                Ok(Some((Saved::parse(&text, now), parse_decisions(&text, now))))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(self.path.display(), e)),
@@ -53,34 +52,24 @@ impl StateFile {
     /// # Errors
     /// I/O.
     pub fn save(&mut self, saved: &Saved, decisions: &Decisions) -> Result<(), Error> {
-        let text = text(saved, decisions);
+        let now = wall_clock();
+        let mut text = saved.text(now);
+        for (age, line) in decisions {
+            text += &format!("decision {} {line}\n", now.saturating_sub(*age).as_millis());
+        }
         files::write(&self.path, &text, 0o644, Place::Replace)
             .and_then(|()| OpenOptions::new().append(true).open(&self.path))
             .map(|file| self.notes = Some(file))
             .map_err(|e| Error::io(self.path.display(), e))
     }
 
-    /// Appends it to what was saved last: at once, and safe from the end of this process, though not
-    /// from a power cut.
-    pub fn note(&mut self, saved: &Saved, decisions: &Decisions) {
+    /// Appends a lease that has just been granted to what was saved last: at once, and safe from the
+    /// end of this process, though not from a power cut.
+    pub fn note(&mut self, saved: &Saved) {
         if let Some(file) = &mut self.notes {
-            let _ = file.write_all(format!("\n{}", text(saved, decisions)).as_bytes());
+            let _ = file.write_all(saved.lease_line().as_bytes());
         }
     }
-}
-
-fn text(saved: &Saved, decisions: &Decisions) -> String {
-    let now = wall_clock();
-    let mut text = saved.text(now);
-    for (age, line) in decisions {
-        text += &format!("decision {} {line}\n", now.saturating_sub(*age).as_millis());
-    }
-    text
-}
-
-/// What was saved, or the last note behind it.
-fn latest(text: &str) -> &str {
-    text.rfind("\nepoch ").map_or(text, |at| &text[at + 1..])
 }
 
 /// A history's lines, each with its age.
@@ -110,12 +99,5 @@ mod tests {
         let text = "epoch 7\ndecision 990000 app1 SCALE - 1 ok 3 in\ndecision x\ndecision 5\n";
         let decision = (10 * second, "app1 SCALE - 1 ok 3 in".to_string());
         assert_eq!(parse_decisions(text, 1000 * second), [decision]);
-    }
-
-    #[test]
-    fn the_last_note_counts() {
-        assert_eq!(latest("epoch 7\nlaunch 5\n"), "epoch 7\nlaunch 5\n");
-        let notes = "epoch 7\nlaunch 5\n\nepoch 8\nlease 8-a app1 SCALE\n\nepoch 9\n";
-        assert_eq!(latest(notes), "epoch 9\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Saved, Wish};
+use super::{Saved, Wish, epoch_of};
 
 impl Saved {
     /// As it is written at `now`, the time since 1970: a cooldown stands there as its end, a launch as the time
@@ -20,30 +20,37 @@ impl Saved {
         for left in self.launches.iter().filter(|left| !left.is_zero()) {
             text += &format!("launch {}\n", (now + *left).as_millis());
         }
-        if let Some((id, node, wish)) = &self.held {
-            let wish = match wish {
-                Wish::Grow => "SCALE",
-                Wish::Shrink => "RETIRE",
-            };
-            text += &format!("lease {id} {node} {wish}\n");
+        text + &self.lease_line()
+    }
+
+    /// The line of the lease, empty where none is held. Put behind a text that was written before it
+    /// was granted, it makes up for what has changed since.
+    pub fn lease_line(&self) -> String {
+        match &self.held {
+            Some((id, node, Wish::Grow)) => format!("lease {id} {node} SCALE\n"),
+            Some((id, node, Wish::Shrink)) => format!("lease {id} {node} RETIRE\n"),
+            None => String::new(),
         }
-        text
     }
 
     /// Reads it at `now`. What can't be made out counts as not there.
     pub fn parse(text: &str, now: Duration) -> Saved {
         let mut saved = Saved::default();
         let left = |until: &str| Duration::from_millis(until.parse().unwrap_or(0)).saturating_sub(now);
+        let lease = |id: &str, node: &str, wish| Some((id.to_string(), node.to_string(), wish));
         for line in text.lines() {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["epoch", epoch] => saved.epoch = epoch.parse().unwrap_or(0),
                 ["cooldown", until] => saved.grow_cooldown = left(until),
                 ["scale_down_cooldown", until] => saved.shrink_cooldown = left(until),
                 ["launch", until] => saved.launches.push(left(until)),
-                ["lease", id, node, "SCALE"] => saved.held = Some((id.into(), node.into(), Wish::Grow)),
-                ["lease", id, node, "RETIRE"] => saved.held = Some((id.into(), node.into(), Wish::Shrink)),
+                ["lease", id, node, "SCALE"] => saved.held = lease(id, node, Wish::Grow),
+                ["lease", id, node, "RETIRE"] => saved.held = lease(id, node, Wish::Shrink),
                 _ => {}
             }
+        }
+        if let Some((id, ..)) = &saved.held {
+            saved.epoch = saved.epoch.max(epoch_of(id));
         }
         saved
     }
@@ -69,6 +76,9 @@ mod tests {
             "epoch 7\ncooldown 1050000\nlaunch 1009000\nlaunch 4600000\nlease 7-ab app1 SCALE\n"
         );
         assert_eq!(Saved::parse(&text, 1000 * second), saved);
+        let noted = Saved::parse(&(text.clone() + "lease 9-cd app2 RETIRE\n"), 1000 * second);
+        assert_eq!(noted.held, Some(("9-cd".into(), "app2".into(), Wish::Shrink)));
+        assert_eq!((noted.epoch, noted.grow_cooldown), (9, saved.grow_cooldown));
         let later = Saved::parse(&text, 1020 * second);
         assert_eq!(later.grow_cooldown, 30 * second);
         assert_eq!(later.launches, [Duration::ZERO, 3580 * second]);

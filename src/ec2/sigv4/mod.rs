@@ -10,6 +10,7 @@ mod signature;
 mod string_to_sign;
 
 use super::clock;
+use crate::core::auth::hex;
 use sha2::{Digest, Sha256};
 
 pub use canonical::{canonical_request, encode, signed_headers};
@@ -72,15 +73,6 @@ pub fn sign(
 /// SHA-256 of `bytes` in lower-case hex.
 fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
-        .map(char::from)
-        .collect()
 }
 
 #[cfg(test)]
