@@ -58,14 +58,15 @@ CHECK = "check inter 10s rise 1 fastinter 2ms downinter 2ms"
 
 
 class Front:
-    """A HAProxy before `servers` app servers, which the apps' HAProxy on `apps` plays all of."""
+    """A HAProxy before `servers` app servers, which the apps' HAProxy on `apps` plays all of. Each has the words of
+    `check` in its line: a reloaded HAProxy sends requests to servers that it has not checked, a running one does not."""
 
-    def __init__(self, bench, name, servers, apps):
+    def __init__(self, bench, name, servers, apps, check=""):
         self.binary, self.directory, self.apps = bench.binary, bench.scratch / name, apps
         self.port = free_ports(1)
         self.config, self.entry = self.directory / "installed.cfg", self.directory / f"hosts.d/{NEW}"
         self.entry.parent.mkdir(parents=True)
-        (self.directory / "autoscaler.ini").write_text(INI.format(directory=self.directory, check=CHECK))
+        (self.directory / "autoscaler.ini").write_text(INI.format(directory=self.directory, check=check))
         (self.directory / "haproxy.cfg").write_text(FRONT.format(directory=self.directory, port=self.port))
         for number in range(servers):
             (self.directory / f"hosts.d/app{number:05}").write_text(
@@ -176,13 +177,14 @@ def membership(bench, rounds=10):
             ours, theirs = (Front(bench, f"{name}{servers}", servers, apps) for name in ("ours", "theirs"))
             with ours.start(), theirs.start():
                 yield from _changes(bench, servers, ours, theirs, rounds)
-                if servers == 10:
-                    yield from _under_load(bench, ours, theirs)
+        ours, theirs = (Front(bench, f"{name}-checked", 10, apps, CHECK) for name in ("ours", "theirs"))
+        with ours.start(), theirs.start():
+            yield from _under_load(bench, ours, theirs)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _changes(bench, servers, ours, theirs, rounds):
-    changed, whole, reloads, bare, checks = [], [], [], [], []
+    changed, whole, reloads, bare, checks, cats = [], [], [], [], [], []
     without = theirs.rendered()
     theirs.enter()
     both = theirs.rendered()
@@ -199,8 +201,7 @@ def _changes(bench, servers, ours, theirs, rounds):
         ours.wait_answer(dynamic, False)
 
         server = f"servers/{NEW}"
-        began = theirs.ask(f"add server {server} {NEW_IP}:{theirs.apps} {CHECK}; enable health {server}; "
-                           f"set server {server} state ready; set server {server} health down")
+        began = theirs.ask(f"add server {server} {NEW_IP}:{theirs.apps}; set server {server} state ready")
         bare.append(theirs.wait_answer(dynamic, True) - began)
         theirs.ask(f"set server {server} state maint; del server {server}")
         with theirs.reload(both) as began:
@@ -208,12 +209,14 @@ def _changes(bench, servers, ours, theirs, rounds):
         with theirs.reload(without):
             theirs.wait_answer(filed, False)
         checks.append(run(["haproxy", "-c", "-q", "-f", str(theirs.config)]).wall)
-    for values in (changed, whole, reloads, bare, checks):
+        cats.append(run(["/bin/sh", "-c", f"cat {theirs.entry.parent}/*"]).wall)
+    for values in (changed, whole, reloads, bare, checks, cats):
         del values[:1]  # the first round warms the caches
     yield Group(f"{servers:,} servers and one more: from the installed file to its first answer", "s",
                 Figure("generate", changed), [Figure("reload", reloads, 1 / 20), Figure("bare commands by socat", bare)])
     yield Group(f"{servers:,} servers and one less: the whole command", "s", Figure("generate", whole),
-                [Figure("haproxy -c", checks), Figure("haproxy -c and 10 ms", [each + 0.01 for each in checks], 1)])
+                [Figure("haproxy -c", checks), Figure("haproxy -c and 10 ms", [each + 0.01 for each in checks], 1),
+                 Figure("haproxy -c, and cat hosts.d/*", [sum(both) for both in zip(checks, cats)])])
 
 
 def _keys(ours, theirs, without, both):
