@@ -141,12 +141,16 @@ class Bench:
         yield Group("The same, from the command's start", "s",
                     Figure("autoscaler scale-up", wire["ours"]), others(wire, None, None))
 
+    def at_rest(self):
+        """Daemons with nothing to do: one that finds a master, and one where nobody listens."""
+        command, alone = (self.configure(name, threshold=100, window="1h") for name in ("rest", "alone"))
+        ini = Path(alone[-1])
+        ini.write_text(ini.read_text().replace(f"= {self.ports}-", f"= {self.ports + 1}-"))
+        return command, alone
+
     def rest(self):
         """The daemon with nothing to do, a sample every second."""
-        command = self.configure("rest", threshold=100, window="1h")
-        alone = self.configure("alone", threshold=100, window="1h")
-        ini = Path(alone[-1])
-        ini.write_text(ini.read_text().replace(f"= {self.ports}-", f"= {self.ports + 1}-"))  # where nobody listens
+        command, alone = self.at_rest()
         loop = compile_with("gcc", self.scratch / "loop.c", C_LOOP, "-O2", "-static")
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.master(command))

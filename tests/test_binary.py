@@ -10,8 +10,8 @@ from cli import TEMPLATE, environment, run
 from lab import ProcStat, missing, wait_until
 
 LARGEST = 2_500_000
-# KiB and descriptors of a daemon at rest.
-MEMORY, FILES = 3 * 1024, 16
+# Bytes and descriptors of a daemon at rest.
+MEMORY, FILES = 1_500_000, 16
 
 
 @pytest.mark.native
@@ -89,7 +89,8 @@ def status_of(process, field):
 
 @pytest.mark.native
 def test_the_daemon_at_rest_is_small(daemon):
-    assert status_of(daemon, "VmRSS") < MEMORY
+    # More, and functions lie far apart: `make order` finds out which ones are needed at rest.
+    assert status_of(daemon, "VmRSS") * 1024 < MEMORY
     assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= FILES
     with open(f"/proc/{daemon.pid}/maps") as maps:
         mapped = {line.split()[5] for line in maps if len(line.split()) > 5 and line.split()[5].startswith("/")}
