@@ -127,15 +127,26 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         Some((old, _)) => runtime::change(&rendered.template, old, &rendered.text, &config.haproxy.backend),
         None => Err("there was no configuration before".into()),
     };
-    // HAProxy is asked while `check_command` has its look.
-    let (candidate, plan) = thread::scope(|scope| {
-        let plan = thread::Builder::new()
-            .spawn_scoped(scope, || haproxy::plan(config, change(), &due))
-            .map_err(|e| Error::io("a thread", e))?;
-        let candidate =
-            changed.then(|| candidate(config, target, &rendered, before.as_ref().map(|(_, m)| m)));
-        Ok((candidate.transpose()?, plan.join().expect("it does not panic")))
+    let io = |e| Error::io(target.display(), e);
+    let metadata = before.as_ref().map(|(_, metadata)| metadata);
+    let candidate = changed
+        .then(|| candidate(config, target, &rendered, metadata))
+        .transpose()?;
+    // While `check_command` has its look, the disk is waited for and HAProxy asked.
+    let (checked, synced, plan) = thread::scope(|scope| {
+        let meanwhile = thread::Builder::new().spawn_scoped(scope, || {
+            let synced = candidate.as_ref().map_or(Ok(()), Temporary::sync);
+            (synced, haproxy::plan(config, change(), &due))
+        });
+        let meanwhile = meanwhile.map_err(|e| Error::io("a thread", e))?;
+        let checked = candidate
+            .as_ref()
+            .map_or(Ok(()), |file| check(config, target, &file.path));
+        let (synced, plan) = meanwhile.join().expect("it does not panic");
+        Ok((checked, synced, plan))
     })?;
+    checked?;
+    synced.map_err(io)?;
     // On file before the change: what this process doesn't live to see is made up for by the next
     // one.
     match &plan {
@@ -144,8 +155,8 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     }
     due_file.save(&due)?;
     if let Some(candidate) = candidate {
-        keep_first(target).map_err(|e| Error::io(target.display(), e))?;
-        fs::rename(&candidate.path, target).map_err(|e| Error::io(target.display(), e))?;
+        keep_first(target).map_err(io)?;
+        fs::rename(&candidate.path, target).map_err(io)?;
         log.event(&format!(
             "{}: installed with {} servers",
             target.display(),
@@ -155,7 +166,7 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     haproxy::bring(config, &rendered.text, plan, due, &due_file, log)
 }
 
-/// The new configuration in a file beside `target`, checked, with the mode and owner of the one
+/// The new configuration in a file beside `target`, unchecked, with the mode and owner of the one
 /// `before`.
 fn candidate(
     config: &Config,
@@ -178,7 +189,6 @@ fn candidate(
     if let Some(metadata) = before {
         keep_owner(&candidate.path, metadata).map_err(io)?;
     }
-    check(config, target, &candidate.path)?;
     Ok(candidate)
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Place};
+use super::files::Temporary;
 use crate::error::Error;
 
 /// What is due.
@@ -43,10 +43,14 @@ impl DueFile {
         }
     }
 
+    /// Survives the end of this process. A power cut ends HAProxy as well, which then starts with
+    /// what is installed.
+    ///
     /// # Errors
     /// I/O.
     pub fn save(&self, due: &Due) -> Result<(), Error> {
-        files::write(&self.path, &format(due), 0o644, Place::Replace)
+        Temporary::create(&self.path, &format(due), 0o644)
+            .and_then(|file| fs::rename(&file.path, &self.path))
             .map_err(|e| Error::io(self.path.display(), e))
     }
 

@@ -39,6 +39,7 @@ pub enum Place {
 /// I/O; [`io::ErrorKind::AlreadyExists`] for [`Place::New`]. Nothing is left behind.
 pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()> {
     let temporary = Temporary::create(path, text, mode)?;
+    temporary.sync()?;
     match place {
         Place::New => fs::hard_link(&temporary.path, path)?,
         Place::Replace => fs::rename(&temporary.path, path)?,
@@ -50,31 +51,38 @@ pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()>
 /// A file that goes away when it is not put in place.
 pub struct Temporary {
     pub path: PathBuf,
+    file: File,
 }
 
 impl Temporary {
-    /// Writes `text` to `.<name>.<process id>` beside `path`, on disk when this returns.
+    /// Writes `text` to `.<name>.<process id>` beside `path`.
     ///
     /// # Errors
     /// I/O.
     pub fn create(path: &Path, text: &str, mode: u32) -> io::Result<Temporary> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = Temporary {
-            path: path.with_file_name(format!(".{name}.{}", std::process::id())),
-        };
+        let hidden = path.with_file_name(format!(".{name}.{}", std::process::id()));
         // One left by a process that was killed, whose id has come round again.
-        let _ = fs::remove_file(&temporary.path);
-        let mut file = OpenOptions::new()
+        let _ = fs::remove_file(&hidden);
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(mode)
-            .open(&temporary.path)?;
-        give_to_owner_of_dir(&file, path);
-        file.write_all(text.as_bytes())?;
+            .open(&hidden)?;
+        let mut temporary = Temporary { path: hidden, file };
+        give_to_owner_of_dir(&temporary.file, path);
+        temporary.file.write_all(text.as_bytes())?;
         // The mode as asked for, whatever the umask.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
+        temporary.file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(temporary)
+    }
+
+    /// Its text is safe from a power cut when this returns.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 }
 

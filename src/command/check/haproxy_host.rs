@@ -1,5 +1,7 @@
 //! The side of a HAProxy host.
 
+use std::collections::BTreeSet;
+
 use super::{Check, Part, cloud};
 use crate::command::{generate, master, status};
 use crate::core::check::Finding;
@@ -87,19 +89,17 @@ fn installed(check: &Check, rendered: &str) -> Finding {
     }
 }
 
+/// The names of the servers of `backend`, as far as they can be known.
+fn names<'a>(text: &'a str, backend: &'a str) -> BTreeSet<&'a str> {
+    let read = text::read(text, backend).unwrap_or_default();
+    read.servers.iter().map(|s| s.name).collect()
+}
+
 /// How the servers of `old` differ from those of `new`.
 fn differs(old: &str, new: &str, backend: &str) -> String {
-    let names = |text: &str| -> Vec<String> {
-        let servers = text::read(text, backend).map(|b| b.servers).unwrap_or_default();
-        servers.into_iter().map(|s| s.name).collect()
-    };
-    let (old, new) = (names(old), names(new));
-    let only = |these: &[String], those: &[String]| {
-        let missing: Vec<&str> = these
-            .iter()
-            .filter(|n| !those.contains(n))
-            .map(String::as_str)
-            .collect();
+    let (old, new) = (names(old, backend), names(new, backend));
+    let only = |these: &BTreeSet<&str>, those| {
+        let missing: Vec<&str> = these.difference(those).copied().collect();
         missing.join(", ")
     };
     match (only(&new, &old).as_str(), only(&old, &new).as_str()) {

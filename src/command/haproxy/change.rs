@@ -26,9 +26,9 @@ pub struct Done {
 }
 
 /// What is to be done to a running HAProxy by commands.
-pub struct Plan {
+pub struct Plan<'a> {
     version: (u32, u32),
-    backend: Backend,
+    backend: Backend<'a>,
     commands: Commands,
 }
 
@@ -36,12 +36,12 @@ pub struct Plan {
 ///
 /// # Errors
 /// Why it has to be a reload.
-pub fn plan(socket: &HaproxySocket, change: Change, due: &Due) -> Result<Plan, String> {
+pub fn plan<'a>(socket: &HaproxySocket, change: Change<'a>, due: &Due) -> Result<Plan<'a>, String> {
     if due.reload {
         return Err("one is due from before".into());
     }
     let version = socket.process()?.version;
-    let running = socket.servers(&change.backend.name)?;
+    let running = socket.servers(change.backend.name)?;
     Ok(Plan {
         version,
         commands: runtime::plan(&change, &running, version, &due.aside)?,
@@ -49,7 +49,7 @@ pub fn plan(socket: &HaproxySocket, change: Change, due: &Due) -> Result<Plan, S
     })
 }
 
-impl Plan {
+impl Plan<'_> {
     /// The servers that are half in or half out when it is not carried out to its end.
     pub fn touched(&self) -> impl Iterator<Item = &String> {
         let commands = &self.commands;
@@ -71,12 +71,12 @@ pub fn carry_out(socket: &HaproxySocket, plan: &Plan) -> Result<Done, String> {
     let admin = Admin {
         socket,
         preamble: runtime::preamble(plan.version),
-        backend: &backend.name,
+        backend: backend.name,
     };
     admin.add(commands)?;
     admin.remove(&commands.remove, &mut done)?;
     let leaving: Vec<String> = done.left.iter().cloned().collect();
-    let running = socket.servers(&backend.name)?;
+    let running = socket.servers(backend.name)?;
     if let Some(difference) = runtime::difference(backend, &running, &leaving) {
         return Err(format!("HAProxy {difference} after the commands"));
     }
@@ -163,7 +163,8 @@ impl Admin<'_> {
         Ok(())
     }
 
-    /// Those that replace the leaving ones have to pass their checks first. Returns all of them.
+    /// Those that replace the leaving ones have to pass their checks first. Returns all of them, as
+    /// they are now and not as they were before `check_command` had its look, which may take long.
     fn wait_for_somebody(&self, leaving: &[String]) -> Result<Vec<Running>, String> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {

@@ -36,7 +36,7 @@ const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 ///
 /// # Errors
 /// Why it has to be a reload.
-pub fn plan(config: &Config, change: Result<Change, String>, due: &Due) -> Result<Plan, String> {
+pub fn plan<'a>(config: &Config, change: Result<Change<'a>, String>, due: &Due) -> Result<Plan<'a>, String> {
     change::plan(&HaproxySocket::new(&config.haproxy.socket), change?, due)
 }
 

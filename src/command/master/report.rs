@@ -114,8 +114,9 @@ impl Reporter {
 fn servers(config: &Config) -> Vec<String> {
     let backend = &config.haproxy.backend;
     let socket = HaproxySocket::new(&config.haproxy.socket);
-    let wanted = generate::rendered(config).map_err(|e| e.to_string());
-    let wanted = wanted.and_then(|text| text::read(&text, backend));
+    let rendered = generate::rendered(config).map_err(|e| e.to_string());
+    let wanted = rendered.as_ref().map_err(String::clone);
+    let wanted = wanted.and_then(|text| text::read(text, backend));
     let running = socket
         .rows(backend)
         .and_then(|rows| Ok((rows, socket.servers(backend)?)));
@@ -133,7 +134,7 @@ fn servers(config: &Config) -> Vec<String> {
     let mut servers: Vec<[String; 3]> = Vec::new();
     for server in wanted.iter().flat_map(|w| &w.servers) {
         let state = if running.is_ok() { "missing" } else { "-" };
-        servers.push([server.name.clone(), server.target.clone(), state.into()]);
+        servers.push([server.name.into(), server.target.into(), state.into()]);
     }
     if let Ok((rows, states)) = running {
         for row in rows {

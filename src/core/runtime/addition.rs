@@ -51,13 +51,13 @@ const FOR_NAMES: [&str; 3] = ["init-addr", "resolvers", "resolve-prefer"];
 /// # Errors
 /// Why a dynamic server would not be the same.
 pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<Addition, String> {
-    let name = &server.name;
+    let name = server.name;
     let arguments = without_names(&server.arguments);
     let refused = |what: &str| Err(format!("server `{name}` can't be added at run time: {what}"));
     if server.address().is_none() {
         return refused("its address is not a number and a port");
     }
-    let words = || [name, &server.target].into_iter().chain(&arguments);
+    let words = || [name, server.target].into_iter().chain(arguments.iter().copied());
     // What would be a command of its own, or none at all, on the socket.
     if words().any(|w| w.contains([';', '<', '!'])) {
         return refused("its line has a character that the socket reads otherwise");
@@ -71,7 +71,7 @@ pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<A
     }
     // Without these, 2.6 lets it reuse no connection.
     for (word, value) in [("pool-purge-delay", "5s"), ("pool-max-conn", "-1")] {
-        if !arguments.iter().any(|a| a == word) {
+        if !arguments.contains(&word) {
             add += &format!(" {word} {value}");
         }
     }
@@ -87,30 +87,30 @@ pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<A
         format!("set server {id} state ready")
     };
     Ok(Addition {
-        name: name.clone(),
+        name: name.into(),
         add,
         start,
     })
 }
 
 /// `arguments` less those that do nothing for a server with a numeric address.
-fn without_names(arguments: &[String]) -> Vec<String> {
+fn without_names<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     let mut kept = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        match FOR_NAMES.contains(&word.as_str()) {
+        match FOR_NAMES.contains(word) {
             true => drop(words.next()),
-            false => kept.push(word.clone()),
+            false => kept.push(*word),
         }
     }
     kept
 }
 
 /// The first of `arguments` that may mean something else for a dynamic server.
-fn unsafe_word(arguments: &[String], version: (u32, u32)) -> Option<&str> {
-    let mut words = arguments.iter();
+fn unsafe_word<'a>(arguments: &[&'a str], version: (u32, u32)) -> Option<&'a str> {
+    let mut words = arguments.iter().copied();
     while let Some(word) = words.next() {
-        match SAFE.iter().find(|(safe, _)| safe == word) {
+        match SAFE.iter().find(|(safe, _)| *safe == word) {
             Some((_, true)) => drop(words.next()),
             Some((_, false)) => {}
             None if word == "cookie" && version >= COOKIES => drop(words.next()),

@@ -30,11 +30,11 @@ impl Commands {
 
 /// A change of the file that is one of servers alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct Change<'a> {
     /// As the new file has it.
-    pub backend: Backend,
+    pub backend: Backend<'a>,
     /// The servers that the old file did not have.
-    pub arrived: BTreeSet<String>,
+    pub arrived: BTreeSet<&'a str>,
 }
 
 /// Older ones can't delete a server.
@@ -47,7 +47,7 @@ const NO_EXPERIMENT: (u32, u32) = (2, 6);
 ///
 /// # Errors
 /// Why the change needs a reload: it is more than servers of `backend` that came or went.
-pub fn change(template: &str, old: &str, new: &str, backend: &str) -> Result<Change, String> {
+pub fn change<'a>(template: &str, old: &str, new: &'a str, backend: &'a str) -> Result<Change<'a>, String> {
     placed_alone(template, backend)?;
     let (old, new) = (text::read(old, backend)?, text::read(new, backend)?);
     if let Some(unclear) = new.unclear.as_ref().or(old.unclear.as_ref()) {
@@ -58,17 +58,17 @@ pub fn change(template: &str, old: &str, new: &str, backend: &str) -> Result<Cha
     }
     takes_dynamic_servers(&new)?;
     let mut arrived = BTreeSet::new();
-    let before: BTreeMap<&str, &Server> = old.servers.iter().rev().map(|s| (&*s.name, s)).collect();
+    let before: BTreeMap<&str, &Server> = old.servers.iter().rev().map(|s| (s.name, s)).collect();
     let mut seen = BTreeSet::new();
     for server in &new.servers {
-        if !seen.insert(&server.name) {
+        if !seen.insert(server.name) {
             return Err(format!("two servers are called `{}`", server.name));
         }
-        match before.get(&*server.name) {
+        match before.get(server.name) {
             Some(before) if before.same_as(server) => {}
             Some(_) => return Err(format!("the line of server `{}` changed", server.name)),
             None => {
-                arrived.insert(server.name.clone());
+                arrived.insert(server.name);
             }
         }
     }
@@ -81,10 +81,8 @@ pub fn change(template: &str, old: &str, new: &str, backend: &str) -> Result<Cha
 /// Does the template's placeholder stand once, and in `backend`?
 fn placed_alone(template: &str, backend: &str) -> Result<(), String> {
     // In the place of a server it is read as one.
-    let read = text::read(
-        &template.replace(PLACEHOLDER, &format!("server {PLACEHOLDER}")),
-        backend,
-    )?;
+    let template = template.replace(PLACEHOLDER, &format!("server {PLACEHOLDER}"));
+    let read = text::read(&template, backend)?;
     let inside = read.servers.iter().filter(|s| s.name == PLACEHOLDER).count();
     let outside = read
         .others
@@ -100,10 +98,10 @@ fn placed_alone(template: &str, backend: &str) -> Result<(), String> {
 
 /// Takes this backend servers at run time?
 fn takes_dynamic_servers(backend: &Backend) -> Result<(), String> {
-    let balance = backend.balance.first().map_or("", String::as_str);
+    let balance = backend.balance.first().copied().unwrap_or_default();
     // `random(2)` and `hdr(host)` carry their argument.
     let algorithm = balance.split('(').next().unwrap_or_default();
-    let consistent = backend.hash_type.first().is_some_and(|h| h == "consistent");
+    let consistent = backend.hash_type.first().is_some_and(|h| *h == "consistent");
     match algorithm {
         "" | "roundrobin" | "leastconn" | "random" => Ok(()),
         "source" | "uri" | "url_param" | "hdr" | "hash" | "rdp-cookie" if consistent => Ok(()),
@@ -132,10 +130,10 @@ pub fn plan(
     let mut commands = Commands::default();
     let mut others = by_name(running);
     for server in &backend.servers {
-        match others.remove(&*server.name) {
-            None => commands.add.push(addition(server, &backend.name, version)?),
+        match others.remove(server.name) {
+            None => commands.add.push(addition(server, backend.name, version)?),
             Some(found) => {
-                let name = &server.name;
+                let name = server.name;
                 if server.address().is_some_and(|a| found.address != Some(a)) {
                     return Err(format!("server `{name}` runs with another address"));
                 }
@@ -144,7 +142,7 @@ pub fn plan(
                     return Err(format!("server `{name}` runs from an earlier change"));
                 }
                 if ours && found.is_draining() {
-                    commands.ready.push(name.clone());
+                    commands.ready.push(name.into());
                 }
             }
         }
@@ -171,23 +169,18 @@ pub fn preamble(version: (u32, u32)) -> &'static str {
     }
 }
 
-/// Does a rule or another server refer to the server `name`?
+/// Does a rule or another server refer to the server `name`? A comment that does counts, too.
 fn is_spoken_of(name: &str, backend: &Backend) -> bool {
     let refers = |before: &str, word: &str| {
         word == name && ["use-server", "track", "force-persist"].contains(&before)
             || word.split(['(', ')', ',', '/']).skip(1).any(|part| part == name)
     };
-    let other = backend
-        .others
-        .iter()
-        .map(|l| l.split_ascii_whitespace().collect());
-    let own = backend
-        .servers
-        .iter()
-        .map(|s| s.arguments.iter().map(String::as_str).collect());
-    other.chain(own).any(|words: Vec<&str>| {
-        let before = std::iter::once("").chain(words.iter().copied());
-        before.zip(&words).any(|(before, word)| refers(before, word))
+    let own = backend.servers.iter().map(|server| server.line);
+    let lines = backend.others.iter().copied().chain(own);
+    lines.filter(|line| line.contains(name)).any(|line| {
+        let words = line.split_ascii_whitespace();
+        let before = std::iter::once("").chain(words.clone());
+        before.zip(words).any(|(before, word)| refers(before, word))
     })
 }
 
@@ -223,7 +216,7 @@ pub fn differences(backend: &Backend, running: &[Running], leaving: &[String]) -
     let mut found = Vec::new();
     let there = by_name(running);
     for server in &backend.servers {
-        match there.get(&*server.name) {
+        match there.get(server.name) {
             None => found.push(format!("has no server `{}`", server.name)),
             Some(there) if server.address().is_some_and(|a| there.address != Some(a)) => {
                 found.push(format!("has server `{}` at another address", server.name));
@@ -234,7 +227,7 @@ pub fn differences(backend: &Backend, running: &[Running], leaving: &[String]) -
     let wanted: BTreeSet<&str> = backend
         .servers
         .iter()
-        .map(|s| &*s.name)
+        .map(|s| s.name)
         .chain(leaving.iter().map(String::as_str))
         .collect();
     let more = there.into_keys().filter(|name| !wanted.contains(name));

@@ -189,7 +189,8 @@ proptest! {
         live in proptest::collection::btree_set("[a-e]", 0..5),
     ) {
         let text = |set: &BTreeSet<String>| render(TEMPLATE, &entries(set), PATTERN).unwrap();
-        let change = change(TEMPLATE, &text(&old), &text(&new), "servers").unwrap();
+        let new_text = text(&new);
+        let change = change(TEMPLATE, &text(&old), &new_text, "servers").unwrap();
         let states: Vec<(&str, u32)> = live.iter().map(|n| (n.as_str(), 0)).collect();
         let Ok(commands) = plan(&change, &running(&states), (2, 6), &BTreeSet::new()) else {
             // The only reason that is left: a newcomer runs already.

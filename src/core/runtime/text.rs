@@ -28,22 +28,22 @@ const SECTIONS: [&str; 20] = [
 
 /// One `server` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    pub name: String,
+pub struct Server<'a> {
+    pub name: &'a str,
     /// The address as it is written.
-    pub target: String,
+    pub target: &'a str,
     /// What `default-server` gives, then what the line itself does.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<&'a str>,
     /// The line as it stands.
-    line: String,
+    pub line: &'a str,
     /// How many other lines of the file stand before it.
     place: usize,
 }
 
-impl Server {
+impl Server<'_> {
     /// The address and port; `None` where they are not both numbers.
     pub fn address(&self) -> Option<SocketAddr> {
-        let target = self.target.strip_prefix("ipv4@").unwrap_or(&self.target);
+        let target = self.target.strip_prefix("ipv4@").unwrap_or(self.target);
         let target = target.strip_prefix("ipv6@").unwrap_or(target);
         let (ip, port) = target.rsplit_once(':')?;
         let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
@@ -51,36 +51,36 @@ impl Server {
     }
 
     pub fn is_checked(&self) -> bool {
-        self.arguments.iter().any(|a| a == "check")
+        self.arguments.contains(&"check")
     }
 
     /// Do both stand for the same server, whatever else changed in the file?
     pub fn same_as(&self, other: &Server) -> bool {
-        (&self.line, self.place) == (&other.line, other.place)
+        (self.line, self.place) == (other.line, other.place)
     }
 }
 
 /// One `backend` or `listen` section.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Backend {
-    pub name: String,
-    pub servers: Vec<Server>,
+pub struct Backend<'a> {
+    pub name: &'a str,
+    pub servers: Vec<Server<'a>>,
     /// The words after `balance`; empty where none is given.
-    pub balance: Vec<String>,
+    pub balance: Vec<&'a str>,
     /// The words after `hash-type`.
-    pub hash_type: Vec<String>,
+    pub hash_type: Vec<&'a str>,
     /// What keeps the servers from being known for certain.
     pub unclear: Option<String>,
     /// All lines of the file but the servers of this backend.
-    pub others: Vec<String>,
+    pub others: Vec<&'a str>,
 }
 
 /// What a section hands on to its servers.
 #[derive(Debug, Clone, Default)]
-struct Settings {
-    default_server: Vec<String>,
-    balance: Vec<String>,
-    hash_type: Vec<String>,
+struct Settings<'a> {
+    default_server: Vec<&'a str>,
+    balance: Vec<&'a str>,
+    hash_type: Vec<&'a str>,
 }
 
 /// Which section a line belongs to.
@@ -94,10 +94,10 @@ enum Section {
 ///
 /// # Errors
 /// Why it can't be read: it is missing, there are several, or the file has conditions.
-pub fn read(text: &str, backend: &str) -> Result<Backend, String> {
+pub fn read<'a>(text: &'a str, backend: &'a str) -> Result<Backend<'a>, String> {
     let mut reader = Reader {
         found: Backend {
-            name: backend.into(),
+            name: backend,
             ..Backend::default()
         },
         defaults: vec![(None, Settings::default())],
@@ -105,8 +105,11 @@ pub fn read(text: &str, backend: &str) -> Result<Backend, String> {
         section: Section::Other,
         times: 0,
     };
+    let mut words = Vec::new();
     for line in text.split('\n') {
-        reader.line(line)?;
+        words.clear();
+        words.extend(words_of(line));
+        reader.line(line, &words)?;
     }
     match reader.times {
         0 => Err(format!("the configuration has no backend `{backend}`")),
@@ -115,37 +118,36 @@ pub fn read(text: &str, backend: &str) -> Result<Backend, String> {
     }
 }
 
-struct Reader {
-    found: Backend,
+struct Reader<'a> {
+    found: Backend<'a>,
     /// The `defaults` sections so far, with their names.
-    defaults: Vec<(Option<String>, Settings)>,
+    defaults: Vec<(Option<&'a str>, Settings<'a>)>,
     /// Those of the section that is being read.
-    here: Settings,
+    here: Settings<'a>,
     section: Section,
     /// How often the backend was begun.
     times: usize,
 }
 
-impl Reader {
-    fn line(&mut self, line: &str) -> Result<(), String> {
-        let words = words(line);
+impl<'a> Reader<'a> {
+    fn line(&mut self, line: &'a str, words: &[&'a str]) -> Result<(), String> {
         let first = words.first().copied().unwrap_or_default();
         if first.starts_with('.') {
             return Err(format!("the configuration has a condition: {first}"));
         }
         if SECTIONS.contains(&first) {
-            self.begin(&words)?;
+            self.begin(words)?;
         } else if matches!(self.section, Section::Wanted) && first == "server" {
-            self.server(line, &words);
+            self.server(line, words);
             return Ok(());
         } else if !matches!(self.section, Section::Other) {
-            self.setting(line, &words);
+            self.setting(line, words);
         }
-        self.found.others.push(line.into());
+        self.found.others.push(line);
         Ok(())
     }
 
-    fn begin(&mut self, words: &[&str]) -> Result<(), String> {
+    fn begin(&mut self, words: &[&'a str]) -> Result<(), String> {
         self.section = match words {
             ["defaults", ..] => Section::Defaults,
             ["backend" | "listen", name, ..] if *name == self.found.name => Section::Wanted,
@@ -158,7 +160,7 @@ impl Reader {
         match self.section {
             Section::Other => {}
             Section::Defaults => {
-                let name = words.get(1).filter(|n| **n != "from").map(|n| (*n).to_string());
+                let name = words.get(1).copied().filter(|n| *n != "from");
                 let inherited = from.map_or(Ok(Settings::default()), |from| self.named(from))?;
                 self.defaults.push((name, inherited));
             }
@@ -175,25 +177,24 @@ impl Reader {
         Ok(())
     }
 
-    fn named(&self, wanted: &str) -> Result<Settings, String> {
+    fn named(&self, wanted: &str) -> Result<Settings<'a>, String> {
         let mut found = self.defaults.iter().rev();
         found
-            .find(|(name, _)| name.as_deref() == Some(wanted))
+            .find(|(name, _)| *name == Some(wanted))
             .map(|(_, settings)| settings.clone())
             .ok_or_else(|| format!("the configuration has no defaults `{wanted}`"))
     }
 
-    fn setting(&mut self, line: &str, words: &[&str]) {
+    fn setting(&mut self, line: &str, words: &[&'a str]) {
         let [keyword, rest @ ..] = words else { return };
-        let rest = || rest.iter().map(|w| (*w).to_string());
         let settings = match self.section {
             Section::Defaults => &mut self.defaults.last_mut().expect("one has begun").1,
             _ => &mut self.here,
         };
         match *keyword {
-            "default-server" => settings.default_server.extend(rest()),
-            "balance" => settings.balance = rest().collect(),
-            "hash-type" => settings.hash_type = rest().collect(),
+            "default-server" => settings.default_server.extend(rest),
+            "balance" => settings.balance = rest.to_vec(),
+            "hash-type" => settings.hash_type = rest.to_vec(),
             "server-template" => self.found.unclear = Some("it has a server-template".into()),
             _ => return,
         }
@@ -206,30 +207,30 @@ impl Reader {
         }
     }
 
-    fn server(&mut self, line: &str, words: &[&str]) {
+    fn server(&mut self, line: &'a str, words: &[&'a str]) {
         if is_odd(line) {
             self.found.unclear = Some("a server line has a quote, a backslash or a variable".into());
         }
-        let own = words.iter().skip(3).map(|w| (*w).to_string());
+        let own = words.iter().skip(3);
         self.found.servers.push(Server {
-            name: words.get(1).copied().unwrap_or_default().into(),
-            target: words.get(2).copied().unwrap_or_default().into(),
-            arguments: self.here.default_server.iter().cloned().chain(own).collect(),
-            line: line.into(),
+            name: words.get(1).copied().unwrap_or_default(),
+            target: words.get(2).copied().unwrap_or_default(),
+            arguments: self.here.default_server.iter().chain(own).copied().collect(),
+            line,
             place: self.found.others.len(),
         });
     }
 }
 
 /// The words of a line, without its comment.
-fn words(line: &str) -> Vec<&str> {
+fn words_of(line: &str) -> impl Iterator<Item = &str> {
     let line = line.split('#').next().unwrap_or_default();
-    line.split_ascii_whitespace().collect()
+    line.split_ascii_whitespace()
 }
 
 /// Does HAProxy read the line otherwise than as words between blanks?
 fn is_odd(line: &str) -> bool {
-    line.contains(['"', '\'', '\\', '$'])
+    line.bytes().any(|b| matches!(b, b'"' | b'\'' | b'\\' | b'$'))
 }
 
 #[cfg(test)]
@@ -280,7 +281,8 @@ ring r
             ("server \"a\" 10.0.0.1:80", "quote"),
             ("default-server inter $X", "variable"),
         ] {
-            let backend = read(&format!("{TEXT}backend b\n{line}\n"), "b").unwrap();
+            let text = format!("{TEXT}backend b\n{line}\n");
+            let backend = read(&text, "b").unwrap();
             assert!(backend.unclear.unwrap().contains(unclear));
         }
         for text in [
