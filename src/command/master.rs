@@ -174,7 +174,9 @@ fn carry_out(out: Vec<Output>, master: &Master, writers: &mut Writers, saver: &m
                 }
             }
             Output::Save => saver.save(master, now),
-            Output::Note => saver.state.note(&master.arbiter.save(now)),
+            Output::Note => saver
+                .state
+                .note(&master.arbiter.save(now), master.history.lines(now).next()),
             Output::Say(text) => saver.log.event(&text),
             Output::Report(_) => {}
         }
@@ -192,7 +194,7 @@ impl Saver {
     fn save(&mut self, master: &Master, now: Instant) {
         match self
             .state
-            .save(&master.arbiter.save(now), &master.history.lines(now))
+            .save(&master.arbiter.save(now), &master.history.lines(now).collect())
         {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {

@@ -192,9 +192,9 @@ impl History {
     }
 
     /// Each decision's age and text, the newest first.
-    pub fn lines(&self, now: Instant) -> Vec<(Duration, String)> {
-        let line = |d: &Decision| (now.saturating_duration_since(d.at), d.to_string());
-        self.decisions.iter().rev().take(KEPT).map(line).collect()
+    pub fn lines(&self, now: Instant) -> impl Iterator<Item = (Duration, String)> {
+        let line = move |d: &Decision| (now.saturating_duration_since(d.at), d.to_string());
+        self.decisions.iter().rev().take(KEPT).map(line)
     }
 
     /// What an earlier run's [`History::lines`] told.
@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn told(history: &History, now: Instant) -> Vec<String> {
-        let lines = history.lines(now).into_iter();
+        let lines = history.lines(now);
         lines
             .map(|(age, text)| format!("{} {text}", age.as_secs()))
             .collect()
@@ -268,7 +268,7 @@ mod tests {
         assert!(history.refused("b", Wish::Grow, None, "cooldown, 7 s left".into(), now));
         assert_eq!(told(&history, now).len(), 3);
         let mut again = History::default();
-        again.recall(&history.lines(now), now);
+        again.recall(&history.lines(now).collect::<Vec<_>>(), now);
         assert_eq!(told(&again, now), told(&history, now));
     }
 

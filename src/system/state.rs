@@ -54,8 +54,9 @@ impl StateFile {
     pub fn save(&mut self, saved: &Saved, decisions: &Decisions) -> Result<(), Error> {
         let now = wall_clock();
         let mut text = saved.text(now);
-        for (age, line) in decisions {
-            text += &format!("decision {} {line}\n", now.saturating_sub(*age).as_millis());
+        // The oldest first, as a note comes last.
+        for decision in decisions.iter().rev() {
+            text += &decision_line(decision, now);
         }
         files::write(&self.path, &text, 0o644, Place::Replace)
             .and_then(|()| OpenOptions::new().append(true).open(&self.path))
@@ -63,17 +64,25 @@ impl StateFile {
             .map_err(|e| Error::io(self.path.display(), e))
     }
 
-    /// Appends a lease that has just been granted to what was saved last: at once, and safe from the
-    /// end of this process, though not from a power cut.
-    pub fn note(&mut self, saved: &Saved) {
+    /// Appends a lease that has just been granted, and the decision, to what was saved last: at once,
+    /// and safe from the end of this process, though not from a power cut.
+    pub fn note(&mut self, saved: &Saved, granted: Option<Decision>) {
         if let Some(file) = &mut self.notes {
-            let _ = file.write_all(saved.lease_line().as_bytes());
+            let granted = granted.map(|decision| decision_line(&decision, wall_clock()));
+            let _ = file.write_all((saved.lease_line() + &granted.unwrap_or_default()).as_bytes());
         }
     }
 }
 
-/// A history's lines, each with its age.
-pub type Decisions = Vec<(Duration, String)>;
+/// A line of a history, with its age.
+pub type Decision = (Duration, String);
+
+/// The newest first.
+pub type Decisions = Vec<Decision>;
+
+fn decision_line((age, line): &Decision, now: Duration) -> String {
+    format!("decision {} {line}\n", now.saturating_sub(*age).as_millis())
+}
 
 /// Since 1970.
 fn wall_clock() -> Duration {
@@ -86,7 +95,7 @@ fn parse_decisions(text: &str, now: Duration) -> Decisions {
         let at = Duration::from_millis(at.parse().ok()?);
         Some((now.saturating_sub(at), line.to_string()))
     };
-    text.lines().filter_map(decision).collect()
+    text.lines().rev().filter_map(decision).collect()
 }
 
 #[cfg(test)]
@@ -96,8 +105,10 @@ mod tests {
     #[test]
     fn decisions_get_older_on_file() {
         let second = Duration::from_secs(1);
-        let text = "epoch 7\ndecision 990000 app1 SCALE - 1 ok 3 in\ndecision x\ndecision 5\n";
-        let decision = (10 * second, "app1 SCALE - 1 ok 3 in".to_string());
-        assert_eq!(parse_decisions(text, 1000 * second), [decision]);
+        let text = "epoch 7\ndecision 990000 app1 SCALE - 1 ok 3 in\ndecision x\ndecision 5\n\
+                    lease 8-a app2 SCALE\ndecision 998000 app2 SCALE 60 1 granted 0 \n";
+        let older = (10 * second, "app1 SCALE - 1 ok 3 in".to_string());
+        let noted = (2 * second, "app2 SCALE 60 1 granted 0 ".to_string());
+        assert_eq!(parse_decisions(text, 1000 * second), [noted, older]);
     }
 }
