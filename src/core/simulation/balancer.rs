@@ -136,7 +136,7 @@ impl World {
             self.balancers[number].disk
         );
         self.judge_master(number, verdict);
-        self.save(number);
+        self.save(number, true);
         self.see_entries(number);
         self.wake_master(number);
     }
@@ -239,8 +239,8 @@ impl World {
                         self.post_to_node(conn, Packet::Line(message.clone()));
                     }
                 }
-                Output::Save => self.save(number),
-                Output::Note => self.note(number),
+                Output::Save => self.save(number, true),
+                Output::Note => self.save(number, false),
                 Output::Report(_) => {}
                 Output::Say(text) => note!(self, "lb{number}: {text}"),
             }
@@ -261,33 +261,23 @@ impl World {
         }
     }
 
-    /// Survives a power cut.
-    fn save(&mut self, number: usize) {
+    /// `synced`: all of the state, safe from a power cut; else the lease alone, behind what was saved
+    /// before, and safe from the end of the process.
+    fn save(&mut self, number: usize, synced: bool) {
         let (wall, now) = (self.wall_clock(number), self.clock(Who::Master(number)));
         let host = &mut self.balancers[number];
         if self.now < host.disk_full_until {
             return;
         }
         if let (Some(master), Some(ledger)) = (&host.master, &mut host.ledger) {
-            host.disk = Some(master.arbiter.save(now).text(wall));
-            host.noted = None;
-            ledger.saved();
-        }
-    }
-
-    /// Survives the end of the process, and not a power cut.
-    fn note(&mut self, number: usize) {
-        let now = self.clock(Who::Master(number));
-        let host = &mut self.balancers[number];
-        if self.now < host.disk_full_until {
-            return;
-        }
-        if let (Some(master), Some(ledger), Some(text)) = (
-            &host.master,
-            &mut host.ledger,
-            host.noted.as_ref().or(host.disk.as_ref()),
-        ) {
-            host.noted = Some(format!("{text}{}", master.arbiter.save(now).lease_line()));
+            let saved = master.arbiter.save(now);
+            if synced {
+                (host.disk, host.noted) = (Some(saved.text(wall)), None);
+            } else if let Some(before) = host.noted.as_ref().or(host.disk.as_ref()) {
+                host.noted = Some(format!("{before}{}", saved.lease_line()));
+            } else {
+                return;
+            }
             ledger.saved();
         }
     }
