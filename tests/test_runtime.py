@@ -292,6 +292,20 @@ def test_all_servers_are_replaced_and_somebody_always_answers(site):
     site.assert_same_everywhere()
 
 
+def test_a_change_ends_at_the_file_though_somebody_else_reloads_amid_it(site):
+    site.start_app(8003, healthy=False)
+    site.add(8003, apply=False)
+    for port in (8001, 8002):
+        site.host.path(f"/etc/autoscaler/hosts.d/app{port}").unlink()
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(site.run, "generate")
+        wait_until(lambda: "app8003" in site.haproxy.servers(), 5, "the new server, whose check is waited for")
+        site.haproxy.reload()
+        assert "HAProxy: reloaded" in said.result()
+    assert site.workers() != site.worker
+    site.assert_same_everywhere()
+
+
 def test_a_hundred_additions_and_removals_under_load_lose_nothing(site):
     # Served by HAProxy itself, which keeps up with any load.
     apps = site.host.path("/etc/haproxy/apps.cfg")

@@ -1,5 +1,6 @@
 //! A server of the running HAProxy that is to finish its requests and get no new ones.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,7 @@ impl Server {
     /// can take over.
     pub fn wait_for_another(&self) {
         let deadline = Instant::now() + SERVES_WITHIN;
-        let leaving = [self.server.clone()];
+        let leaving = BTreeSet::from([self.server.clone()]);
         let alone = || {
             let running = self.socket.servers(&self.backend);
             running.is_ok_and(|r| runtime::leaves_nobody(&r, &leaving))

@@ -1,5 +1,7 @@
 //! One entry of `hosts.d`: a file named after its server.
 
+use std::array;
+use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
 /// An app server as HAProxy is told of it.
@@ -43,9 +45,9 @@ impl Entry {
         if line.chars().any(char::is_control) {
             return Err("has a control character".into());
         }
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let form = match words[..] {
-            ["server", server, target, ..] if check_name(server).is_ok() => {
+        let mut words = line.split_ascii_whitespace();
+        let form = match array::from_fn(|_| words.next()) {
+            [Some("server"), Some(server), Some(target), _] if check_name(server).is_ok() => {
                 let (address, port) = split_target(target);
                 // The tunnel's ssh is called with it.
                 check_host(address)?;
@@ -55,7 +57,7 @@ impl Entry {
                     port,
                 }
             }
-            [address, port, instance] => Form::Host {
+            [Some(address), Some(port), Some(instance), None] => Form::Host {
                 address: address
                     .parse()
                     .map_err(|_| format!("`{address}` is not an IP address"))?,
@@ -127,14 +129,25 @@ impl Entry {
             Form::Line { line, .. } => line.clone(),
             Form::Host { address, port, .. } => {
                 // Brackets keep the port apart from the last group of an IPv6 address.
-                let ip = match address {
-                    IpAddr::V4(v4) => v4.to_string(),
-                    IpAddr::V6(v6) => format!("[{v6}]"),
+                let ip: &dyn Display = match address {
+                    IpAddr::V4(v4) => v4,
+                    IpAddr::V6(v6) => &format!("[{v6}]"),
                 };
-                pattern
-                    .replace("$NAME", &self.name)
-                    .replace("$IP", &ip)
-                    .replace("$PORT", &port.to_string())
+                let values: [(_, &dyn Display); 3] = [("NAME", &self.name), ("IP", ip), ("PORT", port)];
+                let mut parts = pattern.split('$');
+                let mut made = String::with_capacity(pattern.len() + 64);
+                made += parts.next().unwrap_or_default();
+                for part in parts {
+                    let known = values
+                        .iter()
+                        .find_map(|(key, value)| Some((value, part.strip_prefix(key)?)));
+                    let written = match known {
+                        Some((value, rest)) => write!(made, "{value}{rest}"),
+                        None => write!(made, "${part}"),
+                    };
+                    written.expect("a String takes all");
+                }
+                made
             }
         }
     }

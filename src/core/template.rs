@@ -20,8 +20,9 @@ pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<St
             continue;
         }
         found = true;
+        let around: Vec<&str> = line.split(PLACEHOLDER).collect();
         for entry in &entries {
-            rendered.push_str(&line.replace(PLACEHOLDER, &entry.server_line(server_line)));
+            rendered.push_str(&around.join(&entry.server_line(server_line)));
             if !line.ends_with('\n') {
                 rendered.push('\n');
             }

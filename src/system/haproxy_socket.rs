@@ -56,13 +56,24 @@ impl HaproxySocket {
         self.stat(backend, "-1")
     }
 
-    /// The sessions of the server of `backend` that has this number; `None` where none has.
+    /// The sessions of `server` of `backend`; `None` where it is gone, even if another one has its
+    /// number by now.
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn sessions(&self, backend: &str, id: u32) -> Result<Option<u64>, String> {
-        let rows = self.stat(backend, &id.to_string())?;
-        Ok(rows.first().map(|r| r.sessions))
+    pub fn sessions(&self, backend: &str, server: &Running) -> Result<Option<u64>, String> {
+        let rows = self.stat(backend, &server.id.to_string())?;
+        let row = rows.iter().find(|r| r.name == server.name);
+        Ok(row.map(|r| r.sessions))
+    }
+
+    /// How many servers of `backend` take new requests. That is one row, however many there are:
+    /// of the backends (that is 2) alone.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub fn serving(&self, backend: &str) -> Result<usize, String> {
+        replies::serving(&self.answer("show stat -1 2 -1")?, backend)
     }
 
     /// `show stat` of the servers (that is 4) of `backend`: of all or of one. By its name HAProxy
@@ -121,33 +132,66 @@ impl HaproxySocket {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
+    /// Has `test` talk with a socket whose `answers` are given, one after the other and in pieces.
+    /// Returns what it was asked, and whatever `test` returns.
+    pub fn scripted<T>(answers: &[&str], test: impl FnOnce(&HaproxySocket) -> T) -> (Vec<String>, T) {
+        let thread = thread::current().id();
+        let path = std::env::temp_dir().join(format!("haproxy-{}-{thread:?}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let asked = thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let answered = answers.iter().map(|answer| {
+                    let (stream, _) = listener.accept().unwrap();
+                    let mut question = String::new();
+                    BufReader::new(&stream).read_line(&mut question).unwrap();
+                    for piece in answer.split_inclusive('\n') {
+                        (&stream).write_all(piece.as_bytes()).unwrap();
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    question
+                });
+                answered.collect()
+            });
+            let outcome = test(&HaproxySocket::new(&path));
+            while !server.is_finished() {
+                // Where less was asked than is answered, by this.
+                let _ = UnixStream::connect(&path);
+            }
+            (server.join().unwrap(), outcome)
+        });
+        std::fs::remove_file(&path).unwrap();
+        asked
+    }
+
     #[test]
     fn an_answer_in_pieces_is_read_to_its_end() {
-        let dir = std::env::temp_dir().join(format!("haproxy-socket-{}", std::process::id()));
-        let listener = UnixListener::bind(&dir).unwrap();
-        let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut question = [0; 10];
-            stream.read_exact(&mut question).unwrap();
-            for piece in ["one\n", "two\n"] {
-                stream.write_all(piece.as_bytes()).unwrap();
-                thread::sleep(Duration::from_millis(10));
-            }
-            question
-        });
-        let socket = HaproxySocket::new(&dir);
-        assert_eq!(socket.ask("show info").unwrap(), "one\ntwo\n");
-        assert_eq!(&server.join().unwrap(), b"show info\n");
-        // The file is there, and nobody behind it.
+        let (asked, answer) = scripted(&["one\ntwo\n"], |socket| socket.ask("show info"));
         assert_eq!(
-            socket.ask("show info").unwrap_err().kind(),
-            ErrorKind::ConnectionRefused
+            (asked, answer.unwrap()),
+            (vec!["show info\n".to_string()], "one\ntwo\n".into())
         );
-        std::fs::remove_file(&dir).unwrap();
+        let nobody = HaproxySocket::new(Path::new("/nowhere/admin.sock"));
+        assert_eq!(nobody.ask("show info").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn sessions_are_those_of_the_server_and_not_of_the_next_one_with_its_number() {
+        let state =
+            "1\n# srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port\n7 app1 10.0.0.5 2 0 80\n";
+        let servers = replies::servers_state(state).unwrap();
+        let rows =
+            ["app1", "app2"].map(|name| format!("# pxname,svname,scur,status,\nservers,{name},0,UP,\n"));
+        let answers = [rows[0].as_str(), &rows[1], "# pxname,svname,scur,status,\n"];
+        let (asked, sessions) = scripted(&answers, |socket| {
+            answers.map(|_| socket.sessions("servers", &servers[0]))
+        });
+        assert_eq!(sessions, [Ok(Some(0)), Ok(None), Ok(None)]);
+        assert_eq!(asked[0], "show stat -1 4 7\n");
     }
 }

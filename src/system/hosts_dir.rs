@@ -1,8 +1,9 @@
 //! `hosts.d`: one file per app server, beside the INI.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,6 +18,9 @@ pub enum Added {
     Now(String),
     Before(String),
 }
+
+/// More bytes than a line of HAProxy's configuration may have.
+const LONGEST: usize = 4096;
 
 /// The directory of the INI, with its `hosts.d`.
 #[derive(Debug, Clone)]
@@ -47,7 +51,16 @@ impl HostsDir {
     /// I/O, and an entry that can't be read as one, each named: to leave it out would take a
     /// server out of HAProxy without anyone having asked for it.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        self.names()?.iter().map(|name| self.entry(name)).collect()
+        let mut path = self.path();
+        let names = self.names()?.into_iter();
+        names
+            .map(|name| {
+                path.push(&name);
+                let entry = read(&path, &name);
+                path.pop();
+                entry
+            })
+            .collect()
     }
 
     /// The names of the entries, read or not.
@@ -57,7 +70,8 @@ impl HostsDir {
     pub fn names(&self) -> Result<BTreeSet<String>, Error> {
         let path = self.path();
         let listed = fs::read_dir(&path).and_then(|dir| {
-            dir.map(|file| file.map(|f| f.file_name().to_string_lossy().into_owned()))
+            let lossy = |name: OsString| name.to_string_lossy().into_owned();
+            dir.map(|file| file.map(|f| f.file_name().into_string().unwrap_or_else(lossy)))
                 .filter(|name| {
                     name.as_ref()
                         .map_or(true, |n| !n.starts_with('.') && !n.ends_with('~'))
@@ -72,8 +86,7 @@ impl HostsDir {
     /// # Errors
     /// I/O, or what is wrong with its text.
     pub fn entry(&self, name: &str) -> Result<Entry, Error> {
-        let path = self.path().join(name);
-        Entry::parse(name, &files::read(&path)?).map_err(|cause| Error::config(path.display(), cause))
+        read(&self.path().join(name), name)
     }
 
     /// When an entry last came or went.
@@ -178,6 +191,27 @@ impl HostsDir {
         let path = self.path().join(name);
         fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))
     }
+}
+
+/// Reads the entry `name` from `path`.
+fn read(path: &Path, name: &str) -> Result<Entry, Error> {
+    let io = |e| Error::io(path.display(), e);
+    let config = |cause| Error::config(path.display(), cause);
+    let mut text = [0; LONGEST];
+    let mut length = 0;
+    let mut file = File::open(path).map_err(io)?;
+    // Where the line ends so does the file: neither is its size asked for nor its end read.
+    while !text[..length].ends_with(b"\n") {
+        match file.read(&mut text[length..]).map_err(io)? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    if length == LONGEST {
+        return Err(config("is too long for an entry".into()));
+    }
+    let text = str::from_utf8(&text[..length]).map_err(|_| config("is not UTF-8".into()))?;
+    Entry::parse(name, text).map_err(config)
 }
 
 /// The number of a name like `app7`. Numbers beyond all use don't count, so that the next name

@@ -151,9 +151,8 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Finding {
             "HAProxy: backend `{backend}` can't be compared: {unclear}"
         ));
     }
-    let leaving: Vec<String> = due.aside.into_iter().collect();
     let differences = match socket.servers(backend) {
-        Ok(running) => runtime::differences(&wanted, &running, &leaving).join(", "),
+        Ok(running) => runtime::differences(&wanted, &running, &due.aside).join(", "),
         Err(why) => why,
     };
     match differences.is_empty() {

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LOOK_EVERY;
-use crate::core::runtime::text::Backend;
-use crate::core::runtime::{self, Change, Commands, replies::Running};
+use crate::core::runtime::replies::{Process, Running};
+use crate::core::runtime::{self, Change, Commands};
 use crate::system::due::Due;
 use crate::system::haproxy_socket::HaproxySocket;
 
@@ -27,8 +27,8 @@ pub struct Done {
 
 /// What is to be done to a running HAProxy by commands.
 pub struct Plan<'a> {
-    version: (u32, u32),
-    backend: Backend<'a>,
+    process: Process,
+    backend: &'a str,
     commands: Commands,
 }
 
@@ -40,12 +40,13 @@ pub fn plan<'a>(socket: &HaproxySocket, change: Change<'a>, due: &Due) -> Result
     if due.reload {
         return Err("one is due from before".into());
     }
-    let version = socket.process()?.version;
-    let running = socket.servers(change.backend.name)?;
+    let process = socket.process()?;
+    let backend = change.backend.name;
+    let running = socket.servers(backend)?;
     Ok(Plan {
-        version,
-        commands: runtime::plan(&change, &running, version, &due.aside)?,
-        backend: change.backend,
+        process,
+        backend,
+        commands: runtime::plan(&change, &running, process.version, &due.aside)?,
     })
 }
 
@@ -54,7 +55,8 @@ impl Plan<'_> {
     pub fn touched(&self) -> impl Iterator<Item = &String> {
         let commands = &self.commands;
         let added = commands.add.iter().map(|a| &a.name);
-        added.chain(&commands.ready).chain(&commands.remove)
+        let removed = commands.remove.iter().map(|r| &r.name);
+        added.chain(&commands.ready).chain(removed)
     }
 }
 
@@ -63,40 +65,35 @@ impl Plan<'_> {
 /// # Errors
 /// Why it has to be a reload after all.
 pub fn carry_out(socket: &HaproxySocket, plan: &Plan) -> Result<Done, String> {
-    let (backend, commands) = (&plan.backend, &plan.commands);
+    let commands = &plan.commands;
     let mut done = Done::default();
     if commands.is_empty() {
         return Ok(done);
     }
     let admin = Admin {
         socket,
-        preamble: runtime::preamble(plan.version),
-        backend: backend.name,
+        preamble: runtime::preamble(plan.process.version),
+        backend: plan.backend,
     };
     admin.add(commands)?;
     admin.remove(&commands.remove, &mut done)?;
-    let leaving: Vec<String> = done.left.iter().cloned().collect();
-    let running = socket.servers(backend.name)?;
-    if let Some(difference) = runtime::difference(backend, &running, &leaving) {
-        return Err(format!("HAProxy {difference} after the commands"));
-    }
-    let idle = running
-        .iter()
-        .find(|r| commands.add.iter().any(|a| a.name == r.name) && r.in_maintenance());
-    if let Some(server) = idle {
-        return Err(format!("server `{}` stays in maintenance", server.name));
+    // Each command's answer was the one looked for. What is left is somebody's reload in between:
+    // with the file from before, or between two commands.
+    if socket.process()?.is_newer_than(&plan.process) {
+        return Err("another process has taken over meanwhile".into());
     }
     done.events.insert(0, told(commands));
     Ok(done)
 }
 
 fn told(commands: &Commands) -> String {
-    let added: Vec<&str> = commands.add.iter().map(|a| a.name.as_str()).collect();
+    let added: Vec<&str> = commands.add.iter().map(|a| &*a.name).collect();
+    let removed: Vec<&str> = commands.remove.iter().map(|r| &*r.name).collect();
     let mut parts = Vec::new();
     for (verb, names) in [
         ("added", added.join(", ")),
         ("ready again", commands.ready.join(", ")),
-        ("removed", commands.remove.join(", ")),
+        ("removed", removed.join(", ")),
     ] {
         if !names.is_empty() {
             parts.push(format!("{verb} {names}"));
@@ -133,19 +130,19 @@ impl Admin<'_> {
             .try_for_each(|name| self.set_state(name, "ready"))
     }
 
-    fn remove(&self, leaving: &[String], done: &mut Done) -> Result<(), String> {
+    fn remove(&self, leaving: &[Running], done: &mut Done) -> Result<(), String> {
         if leaving.is_empty() {
             return Ok(());
         }
-        let running = self.wait_for_somebody(leaving)?;
-        for name in leaving {
-            self.set_state(name, "maint")?;
+        done.left = leaving.iter().map(|r| r.name.clone()).collect();
+        self.wait_for_somebody(&done.left)?;
+        for server in leaving {
+            self.set_state(&server.name, "maint")?;
         }
         let deadline = Instant::now() + GONE_WITHIN;
-        done.left = leaving.iter().cloned().collect();
         let mut pause = Duration::from_millis(2);
         loop {
-            for server in &running {
+            for server in leaving {
                 if done.left.contains(&server.name) && self.delete(server)? {
                     done.left.remove(&server.name);
                 }
@@ -163,14 +160,15 @@ impl Admin<'_> {
         Ok(())
     }
 
-    /// Those that replace the leaving ones have to pass their checks first. Returns all of them, as
-    /// they are now and not as they were before `check_command` had its look, which may take long.
-    fn wait_for_somebody(&self, leaving: &[String]) -> Result<Vec<Running>, String> {
+    /// Those that replace the leaving ones have to pass their checks first. Where more serve than
+    /// leave, somebody stays, and nobody has to list a thousand servers.
+    fn wait_for_somebody(&self, leaving: &BTreeSet<String>) -> Result<(), String> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {
-            let running = self.socket.servers(self.backend)?;
-            if !runtime::leaves_nobody(&running, leaving) {
-                return Ok(running);
+            if self.socket.serving(self.backend)? > leaving.len()
+                || !runtime::leaves_nobody(&self.socket.servers(self.backend)?, leaving)
+            {
+                return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err("none of the servers that stay has passed its check".into());
@@ -181,7 +179,7 @@ impl Admin<'_> {
 
     /// Deletes a server in maintenance; `false` while it has requests or connections.
     fn delete(&self, server: &Running) -> Result<bool, String> {
-        if self.socket.sessions(self.backend, server.id)? != Some(0) {
+        if self.socket.sessions(self.backend, server)? != Some(0) {
             return Ok(false);
         }
         let command = format!("del server {}/{}", self.backend, server.name);
@@ -198,5 +196,34 @@ impl Admin<'_> {
             }
             Err(why) => Err(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::runtime::replies::info;
+    use crate::system::haproxy_socket::tests::scripted;
+
+    #[test]
+    fn commands_that_went_to_two_processes_are_none() {
+        let process = |pid| format!("Version: 2.6.12\nPid: {pid}\nUptime_sec: 7\n");
+        let plan = Plan {
+            process: info(&process(1)).unwrap(),
+            backend: "servers",
+            commands: Commands {
+                ready: vec!["app1".into()],
+                ..Commands::default()
+            },
+        };
+        let carried_out = |answers: [&str; 2]| {
+            let (asked, outcome) = scripted(&answers, |socket| carry_out(socket, &plan));
+            assert_eq!(asked, ["set server servers/app1 state ready\n", "show info\n"]);
+            outcome.map(|done| done.events)
+        };
+        let told = "HAProxy: ready again app1, without a reload".to_string();
+        assert_eq!(carried_out(["\n", &process(1)]), Ok(vec![told]));
+        let taken_over = "another process has taken over meanwhile".to_string();
+        assert_eq!(carried_out(["\n", &process(2)]), Err(taken_over));
     }
 }

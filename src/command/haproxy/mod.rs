@@ -3,6 +3,7 @@
 
 mod change;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
 use std::process::Command;
@@ -149,7 +150,7 @@ fn differs(text: &str, socket: &HaproxySocket, backend: &str) -> Option<String> 
         return None;
     }
     match socket.servers(backend) {
-        Ok(running) => runtime::difference(&wanted, &running, &[]),
+        Ok(running) => runtime::difference(&wanted, &running, &BTreeSet::new()),
         Err(why) => Some(format!("can't be asked: {why}")),
     }
 }

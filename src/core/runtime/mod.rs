@@ -19,7 +19,7 @@ pub struct Commands {
     pub add: Vec<Addition>,
     /// Servers that were set to drain and stay after all.
     pub ready: Vec<String>,
-    pub remove: Vec<String>,
+    pub remove: Vec<Running>,
 }
 
 impl Commands {
@@ -147,11 +147,11 @@ pub fn plan(
             }
         }
     }
-    for gone in others.into_keys() {
-        if is_spoken_of(gone, backend) {
-            return Err(format!("the configuration speaks of server `{gone}`"));
+    for (name, gone) in others {
+        if is_spoken_of(name, backend) {
+            return Err(format!("the configuration speaks of server `{name}`"));
         }
-        commands.remove.push(gone.into());
+        commands.remove.push(gone.clone());
     }
     Ok(commands)
 }
@@ -185,7 +185,7 @@ fn is_spoken_of(name: &str, backend: &Backend) -> bool {
 }
 
 /// Would taking `leaving` out leave nobody to answer, although somebody does now?
-pub fn leaves_nobody(running: &[Running], leaving: &[String]) -> bool {
+pub fn leaves_nobody(running: &[Running], leaving: &BTreeSet<String>) -> bool {
     let (going, staying): (Vec<_>, Vec<_>) = running
         .iter()
         .filter(|r| r.serves())
@@ -207,12 +207,12 @@ pub fn drop_idle(backend: &str, server: &Running) -> Option<String> {
 
 /// How the running servers differ from those of the file; `None` when they are the same.
 /// `leaving` may still be there.
-pub fn difference(backend: &Backend, running: &[Running], leaving: &[String]) -> Option<String> {
+pub fn difference(backend: &Backend, running: &[Running], leaving: &BTreeSet<String>) -> Option<String> {
     differences(backend, running, leaving).into_iter().next()
 }
 
 /// All that `difference` tells the first of.
-pub fn differences(backend: &Backend, running: &[Running], leaving: &[String]) -> Vec<String> {
+pub fn differences(backend: &Backend, running: &[Running], leaving: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     let there = by_name(running);
     for server in &backend.servers {

@@ -94,8 +94,10 @@ pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
     let (name, id) = (column("srv_name")?, column("srv_id")?);
     let (address, port) = (column("srv_addr")?, column("srv_port")?);
     let (operational, administrative) = (column("srv_op_state")?, column("srv_admin_state")?);
-    let server = |line: &str| {
-        let fields: Vec<&str> = line.split(' ').collect();
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut server = |line| {
+        fields.clear();
+        fields.extend(str::split(line, ' '));
         let ip: Option<IpAddr> = fields.get(address)?.parse().ok();
         let port: u16 = fields.get(port)?.parse().ok()?;
         Some(Running {
@@ -141,26 +143,53 @@ impl Row {
 /// # Errors
 /// The answer as it stands, when it is another one.
 pub fn stat(answer: &str, backend: &str) -> Result<Vec<Row>, String> {
+    let rows = table(answer, backend, ["svname", "status", "scur"])?.into_iter();
+    rows.filter(|[name, ..]| !["FRONTEND", "BACKEND"].contains(&name.as_str()))
+        .map(|[name, status, sessions]| {
+            Some(Row {
+                name,
+                status,
+                sessions: sessions.parse().ok()?,
+            })
+        })
+        .map(|row| row.ok_or_else(|| unexpected("show stat", answer)))
+        .collect()
+}
+
+/// Reads how many servers of `backend` take new requests, backups among them, out of `show stat`.
+///
+/// # Errors
+/// The answer as it stands, when it is another one.
+pub fn serving(answer: &str, backend: &str) -> Result<usize, String> {
+    let rows = table(answer, backend, ["svname", "act", "bck"])?;
+    let count = |[_, active, backup]: &[String; 3]| {
+        Some(active.parse::<usize>().ok()? + backup.parse::<usize>().ok()?)
+    };
+    let row = rows.iter().find(|[name, ..]| name == "BACKEND");
+    row.and_then(count).ok_or_else(|| unexpected("show stat", answer))
+}
+
+/// These `columns` of the rows that `show stat` has of the proxy `backend`.
+fn table<const N: usize>(
+    answer: &str,
+    backend: &str,
+    columns: [&str; N],
+) -> Result<Vec<[String; N]>, String> {
     let wrong = || unexpected("show stat", answer);
     let mut records = csv(answer.strip_prefix("# ").ok_or_else(wrong)?).into_iter();
-    let columns = records.next().ok_or_else(wrong)?;
-    let column = |name: &str| columns.iter().position(|c| c == name).ok_or_else(wrong);
-    let (proxy, name) = (column("pxname")?, column("svname")?);
-    let (status, sessions) = (column("status")?, column("scur")?);
-    let row = |record: Vec<String>| {
-        Some(Row {
-            name: record.get(name)?.clone(),
-            status: record.get(status)?.clone(),
-            sessions: record.get(sessions)?.parse().ok()?,
-        })
-    };
+    let header = records.next().ok_or_else(wrong)?;
+    let place = |name: &str| header.iter().position(|c| c == name).ok_or_else(wrong);
+    let proxy = place("pxname")?;
+    let mut places = [0; N];
+    for (at, name) in places.iter_mut().zip(columns) {
+        *at = place(name)?;
+    }
     records
         .filter(|r| r.get(proxy).is_some_and(|p| p == backend))
-        .filter(|r| {
-            r.get(name)
-                .is_some_and(|n| !["FRONTEND", "BACKEND"].contains(&n.as_str()))
+        .map(|r| match places.iter().all(|at| *at < r.len()) {
+            true => Ok(places.map(|at| r[at].clone())),
+            false => Err(wrong()),
         })
-        .map(|r| row(r).ok_or_else(wrong))
         .collect()
 }
 
@@ -250,10 +279,27 @@ mod tests {
         assert!(stat("Permission denied\n", "servers").is_err());
     }
 
+    #[test]
+    fn how_many_serve() {
+        let answer = "# pxname,svname,act,bck,\nservers,FRONTEND,,,\nother,BACKEND,7,0,\n\
+            servers,BACKEND,2,1,\n\n";
+        assert_eq!(serving(answer, "servers"), Ok(3));
+        for strange in [
+            "",
+            "Permission denied\n",
+            "# pxname,svname,act,bck,\nother,BACKEND,7,0,\n",
+            "# pxname,svname,act,bck,\nservers,BACKEND\n",
+            "# pxname,svname,act,bck,\nservers,BACKEND,,,\n",
+        ] {
+            assert!(serving(strange, "servers").is_err(), "{strange:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_answer_is_too_strange(answer in "(1\n# |# )?[a-z_0-9 ,\"\n:.]{0,80}") {
-            let _ = (info(&answer), servers_state(&answer), stat(&answer, "b"));
+            let _ = (info(&answer), servers_state(&answer));
+            let _ = (stat(&answer, "b"), serving(&answer, "b"));
         }
     }
 }

@@ -49,7 +49,7 @@ fn from_a_to_b(template: &str, pattern: &str) -> Result<Commands, String> {
 #[test]
 fn one_comes_and_one_goes() {
     let commands = from_a_to_b(TEMPLATE, PATTERN).unwrap();
-    assert_eq!(commands.remove, ["a"]);
+    assert_eq!(commands.remove, running(&[("a", 0)]));
     let [addition] = &commands.add[..] else {
         panic!("{commands:?}")
     };
@@ -150,7 +150,7 @@ fn what_an_earlier_call_left_is_finished() {
     assert!(plan(&[("a", 1), ("b", 0)], &["a"]).is_err());
     assert_eq!(
         plan(&[("a", 0), ("b", 0), ("c", 1)], &["c"]).unwrap().remove,
-        ["c"]
+        running(&[("c", 1)])
     );
     let arrived = change(TEMPLATE, &file(TEMPLATE, PATTERN, &["a"]), &text, "servers").unwrap();
     assert!(super::plan(&arrived, &running(&[("a", 0), ("b", 1)]), (2, 6), &names(&[])).is_err());
@@ -159,7 +159,7 @@ fn what_an_earlier_call_left_is_finished() {
 
 #[test]
 fn somebody_has_to_stay() {
-    let leaves = |servers: &[(&str, u32)]| leaves_nobody(&running(servers), &["a".into()]);
+    let leaves = |servers: &[(&str, u32)]| leaves_nobody(&running(servers), &names(&["a"]));
     assert!(leaves(&[("a", 0)]) && leaves(&[("a", 0), ("b", 8)]));
     assert!(!leaves(&[("a", 0), ("b", 0)]) && !leaves(&[("a", 1), ("b", 1)]));
     assert_eq!(
@@ -172,7 +172,7 @@ fn somebody_has_to_stay() {
 fn the_difference_is_named() {
     let text = file(TEMPLATE, PATTERN, &["a", "b"]);
     let backend = text::read(&text, "servers").unwrap();
-    let difference = |servers: &[(&str, u32)]| difference(&backend, &running(servers), &["c".into()]);
+    let difference = |servers: &[(&str, u32)]| difference(&backend, &running(servers), &names(&["c"]));
     assert_eq!(difference(&[("a", 0), ("b", 0), ("c", 1)]), None);
     assert_eq!(difference(&[("a", 0)]).unwrap(), "has no server `b`");
     assert_eq!(
@@ -201,12 +201,12 @@ proptest! {
         for addition in &commands.add {
             prop_assert!(after.insert(addition.name.clone()));
         }
-        for name in &commands.remove {
-            prop_assert!(after.remove(name));
+        for server in &commands.remove {
+            prop_assert!(after.remove(&server.name));
         }
         prop_assert_eq!(&after, &new);
         let states: Vec<(&str, u32)> = after.iter().map(|n| (n.as_str(), 0)).collect();
-        prop_assert_eq!(difference(&change.backend, &running(&states), &[]), None);
+        prop_assert_eq!(difference(&change.backend, &running(&states), &BTreeSet::new()), None);
     }
 
     #[test]
