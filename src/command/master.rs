@@ -124,14 +124,12 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
                     continue;
                 }
                 let out = master.line(peer, &line, tunnels.hosts, &nonce, now);
-                let (reports, out) = out.into_iter().partition(|o| matches!(o, Output::Report(_)));
+                let asked = out.contains(&Output::Report(peer));
                 carry_out(out, &master, &mut writers, &mut saver, now);
                 nonce = random.nonce()?;
-                for report in reports {
-                    if let Output::Report(peer) = report {
-                        let epoch = master.arbiter.save(now).epoch;
-                        reporter.answer(peer, epoch, &tunnels, &mut writers, now);
-                    }
+                if asked {
+                    let epoch = master.arbiter.save(now).epoch;
+                    reporter.answer(peer, epoch, &tunnels, &mut writers, now);
                 }
             }
             Event::Servers(lines) => reporter.servers(&lines, &mut writers),
