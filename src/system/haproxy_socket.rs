@@ -144,7 +144,7 @@ pub mod tests {
         let thread = thread::current().id();
         let path = std::env::temp_dir().join(format!("haproxy-{}-{thread:?}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
-        let asked = thread::scope(|scope| {
+        let talk = thread::scope(|scope| {
             let server = scope.spawn(|| {
                 let answered = answers.iter().map(|answer| {
                     let (stream, _) = listener.accept().unwrap();
@@ -166,7 +166,7 @@ pub mod tests {
             (server.join().unwrap(), outcome)
         });
         std::fs::remove_file(&path).unwrap();
-        asked
+        talk
     }
 
     #[test]

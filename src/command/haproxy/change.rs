@@ -77,8 +77,8 @@ pub fn carry_out(socket: &HaproxySocket, plan: &Plan) -> Result<Done, String> {
     };
     admin.add(commands)?;
     admin.remove(&commands.remove, &mut done)?;
-    // Each command's answer was the one looked for. What is left is somebody's reload in between:
-    // with the file from before, or between two commands.
+    // Each command was answered as it should be. What no answer tells is somebody's reload amid
+    // them: the new process may have read the file from before, or have missed the first ones.
     if socket.process()?.is_newer_than(&plan.process) {
         return Err("another process has taken over meanwhile".into());
     }
