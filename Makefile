@@ -73,8 +73,9 @@ SEEDS ?= 100000
 test: setup build
 	cargo test --locked
 	SEEDS=$(SEEDS) cargo test --locked --profile simulation simulation
-	@# Once more for a test that fails: whole sites on a noisy machine miss a deadline now and then.
-	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest --reruns 1 tests
+	@# Once more for a test that fails, which says what it missed: whole sites on a noisy machine miss a deadline now
+	@# and then.
+	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest --reruns 1 --rerun-show-tracebacks tests
 
 # All but what looks into the process itself, which is qemu here. A test that fails is run again: everything is slower.
 test-aarch64: setup

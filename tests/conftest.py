@@ -1,6 +1,7 @@
 """What all tests share: the binary under test, and a whole site of hosts."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config):
+    # A shell's background job ignores Ctrl-C, and so would all that is started here, which is told to end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "native: looks into the process or the file, and so not under an emulator")
 
 

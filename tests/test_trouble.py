@@ -96,7 +96,8 @@ def test_an_old_orphan_is_terminated_only_when_every_haproxy_could_be_asked(tmp_
         lb2.run(["autoscaler", "add-host", "lb1", "8080", "--id", orphan])  # one of them lists it
         wait_until(scale_up, 20, "the next scale-up")
         assert site.ec2.calls("TerminateInstances") == [] and len(site.ec2.launched) == 2, said
-        lb2.run(["autoscaler", "remove-host", orphan])
+        for lb in site.balancers:  # a scale-up that takes its time has entered it into the other one, too
+            lb.run(["autoscaler", "remove-host", orphan], check=False)
         wait_until(scale_up, 20, "the next scale-up")
         assert site.ec2.calls("TerminateInstances"), said
         [end] = site.ec2.calls("TerminateInstances")
