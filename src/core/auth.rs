@@ -40,7 +40,7 @@ fn mac(secret: &str, claim: Claim) -> Hmac<Sha256> {
         Role::Master => "master",
     };
     let text = format!(
-        "autoscaler 1 {role} {} {} {}",
+        "autoscaler 2 {role} {} {} {}",
         claim.name, claim.node_nonce, claim.master_nonce
     );
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");

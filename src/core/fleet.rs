@@ -5,7 +5,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::auth::hex;
-use super::entry;
+pub use super::listing::Listed;
 use super::node::Machine;
 
 /// One EC2 instance that carries the cluster's tag.
@@ -20,42 +20,6 @@ pub struct Instance {
     pub address: Option<String>,
     /// Seconds since 1970, by EC2's clock.
     pub launched_at: u64,
-}
-
-/// One line of a HAProxy host's `list-hosts`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    pub name: String,
-    pub address: String,
-    /// `None` in a line of 0.0.3 that has none.
-    pub port: Option<u16>,
-    pub instance: Option<String>,
-}
-
-impl Listed {
-    /// Reads `<name> <address> <port> <instance or ->`; `None` for anything else, which the other
-    /// end may have made up.
-    pub fn parse(line: &str) -> Option<Listed> {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [name, address, port, instance] = words[..] else {
-            return None;
-        };
-        entry::check_name(name).and(entry::check_host(address)).ok()?;
-        Some(Listed {
-            name: name.into(),
-            address: address.into(),
-            port: entry::parse_port(port).ok(),
-            instance: match instance {
-                "-" => None,
-                id => Some(entry::check_instance(id).ok()?.into()),
-            },
-        })
-    }
-
-    /// Does it stand for this instance?
-    pub fn is(&self, instance: &Instance) -> bool {
-        self.instance.as_ref() == Some(&instance.id) || instance.address.as_ref() == Some(&self.address)
-    }
 }
 
 /// All that was asked before a launch.
@@ -103,6 +67,13 @@ pub enum Plan {
     Clear { ids: Vec<String> },
     /// Not now: why, and for how long.
     Wait { why: String, wait: Duration },
+}
+
+impl Listed {
+    /// Does it stand for this instance?
+    pub fn is(&self, instance: &Instance) -> bool {
+        self.instance.as_ref() == Some(&instance.id) || instance.address.as_ref() == Some(&self.address)
+    }
 }
 
 /// The live instances that no HAProxy host lists, of those that could be asked.

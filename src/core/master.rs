@@ -188,8 +188,8 @@ impl Master {
                 self.note_load(node, percent, now);
                 self.arbiter.renew(peer, now);
             }
-            FromNode::Scale => self.ask(Wish::Grow, peer, &node, hosts, nonce, now, out),
-            FromNode::Retire => self.ask(Wish::Shrink, peer, &node, hosts, nonce, now, out),
+            FromNode::Scale { .. } => self.ask(Wish::Grow, peer, &node, hosts, nonce, now, out),
+            FromNode::Retire { .. } => self.ask(Wish::Shrink, peer, &node, hosts, nonce, now, out),
             FromNode::Hold { lease } => {
                 let verdict = self.arbiter.hold(&lease, &node, peer, now).cloned();
                 if verdict.is_ok() {
@@ -198,7 +198,7 @@ impl Master {
                 }
                 self.answer(peer, verdict, out);
             }
-            FromNode::Finish { lease, ok, text } => match self.arbiter.finish(&lease, &node, ok, now) {
+            FromNode::Finish { lease, ok, text, .. } => match self.arbiter.finish(&lease, &node, ok, now) {
                 Some(lease) => {
                     if is_launch(lease.wish, ok, &text) {
                         self.arbiter.launched(now);
@@ -220,7 +220,7 @@ impl Master {
             FromNode::Hello { .. } | FromNode::Auth { .. } => {
                 send(FromMaster::Error(format!("you are welcome already, {node}")));
             }
-            FromNode::Ping | FromNode::Pong | FromNode::Error(_) => {}
+            FromNode::Failed { .. } | FromNode::Ping | FromNode::Pong | FromNode::Error(_) => {}
         }
     }
 
@@ -318,6 +318,7 @@ impl Master {
                     lease: lease.id,
                     seconds: seconds(self.arbiter.rules().lease),
                     epoch: lease.epoch,
+                    machines: 1,
                 },
                 Err(refusal) => FromMaster::Wait {
                     reason: refusal.reason,

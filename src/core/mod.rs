@@ -14,6 +14,7 @@ pub mod history;
 pub mod ini;
 pub mod json;
 pub mod lease;
+pub mod listing;
 pub mod master;
 pub mod membership;
 pub mod node;

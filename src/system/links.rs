@@ -15,7 +15,7 @@ use super::machine;
 use crate::core::auth::{self, Claim, Role};
 use crate::core::backoff::Backoff;
 use crate::core::node::{HEARTBEAT, LinkId};
-use crate::core::protocol::{FromMaster, FromNode};
+use crate::core::protocol::{self, FromMaster, FromNode};
 
 /// Where tunnels end.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -189,7 +189,7 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
     let nonce = machine::nonce().map_err(|e| e.to_string())?;
     let Identity { node, secret } = identity;
     send(FromNode::Hello {
-        version: "1".into(),
+        version: protocol::VERSION.into(),
         node: node.clone(),
         nonce: nonce.clone(),
     })?;

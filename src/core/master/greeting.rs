@@ -58,14 +58,17 @@ impl Master {
         };
         let stage = self.peers.remove(&peer).unwrap_or(Stage::New);
         let stage = match (stage, message) {
-            (stage, FromNode::Hello { version, .. }) if version != "1" => {
-                refuse("this master speaks version 1", out);
+            (stage, FromNode::Hello { version, .. }) if version != protocol::VERSION => {
+                refuse(
+                    "this master speaks version 2: upgrade autoscaler on this node",
+                    out,
+                );
                 stage
             }
             (stage, FromNode::Hello { node, nonce, .. })
                 if !protocol::is_word(&node) || !protocol::is_word(&nonce) =>
             {
-                refuse("a node and its nonce have at most 64 characters", out);
+                refuse("a node and its nonce have at most 128 characters", out);
                 stage
             }
             (_, FromNode::Hello { node, .. }) if self.secret.is_empty() => {
@@ -116,7 +119,7 @@ impl Master {
                 Stage::Welcome { node }
             }
             (stage, _) => {
-                refuse("greet first: HELLO 1 <node> <nonce>", out);
+                refuse("greet first: HELLO 2 <node> <nonce>", out);
                 stage
             }
         };

@@ -109,8 +109,11 @@ impl Node {
     pub(super) fn ask_next(&mut self, wish: Wish, now: Instant) {
         if let Some((asked, link)) = self.masters.next_to_ask() {
             let question = match wish {
-                Wish::Grow => FromNode::Scale,
-                Wish::Shrink => FromNode::Retire,
+                Wish::Grow => FromNode::Scale {
+                    machines: None,
+                    force: false,
+                },
+                Wish::Shrink => FromNode::Retire { force: false },
             };
             self.out.push(Action::Send(link, question));
             self.phase = Phase::Asking {
@@ -174,6 +177,7 @@ impl Node {
                 FromNode::Finish {
                     lease: id,
                     ok: false,
+                    launched: 0,
                     text,
                 },
             ));
@@ -193,7 +197,7 @@ impl Node {
 
     pub(super) fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
         if let Some(wish) = self.is_asking(name) {
-            let why = format!("master {name}: {}", explain(wish, reason, secs));
+            let why = format!("master {name}: {}", explain(reason, secs));
             if self.refused != Some((wish, reason)) {
                 self.say(why.clone());
             }
@@ -224,16 +228,15 @@ impl Node {
     }
 }
 
-fn explain(wish: Wish, reason: Reason, secs: u64) -> String {
-    match (reason, wish) {
-        (Reason::Holder, _) => format!("another node scales, {secs} s of its lease left"),
-        (Reason::Cooldown, _) => format!("cooldown, {secs} s left"),
-        (Reason::Starting, _) => format!("it has just started, {secs} s until it grants"),
-        (Reason::Full, Wish::Grow) => {
-            "max_hosts or max_launches_per_day is reached; `autoscaler status` says which".into()
-        }
-        (Reason::Full, Wish::Shrink) => {
-            "no more than min_hosts, or the others could not take the load".into()
-        }
+fn explain(reason: Reason, secs: u64) -> String {
+    match reason {
+        Reason::Holder => format!("another node scales, {secs} s of its lease left"),
+        Reason::Cooldown => format!("cooldown, {secs} s left"),
+        Reason::Starting => format!("it has just started, {secs} s until it grants"),
+        Reason::Booting => "what is missing is on its way".into(),
+        Reason::Full => "max_hosts or max_launches_per_day is reached".into(),
+        Reason::Few => "no more than min_hosts, or nobody else is UP".into(),
+        Reason::Loaded => "the others could not take the load".into(),
+        Reason::Failing => format!("back-off after failures, {secs} s left"),
     }
 }

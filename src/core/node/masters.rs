@@ -221,6 +221,7 @@ impl Masters {
             let finish = FromNode::Finish {
                 lease: lease.id,
                 ok,
+                launched: 0,
                 text: text.into(),
             };
             match master.link {

@@ -248,6 +248,7 @@ impl Node {
                 lease,
                 seconds,
                 epoch,
+                ..
             } => self.granted(link, &name, lease, seconds, epoch, now),
             FromMaster::Wait { reason, seconds } => self.told_to_wait(&name, reason, seconds, now),
             FromMaster::Scale { node } => {
@@ -274,6 +275,9 @@ impl Node {
             | FromMaster::Node { .. }
             | FromMaster::Lease { .. }
             | FromMaster::Cooldown { .. }
+            | FromMaster::Set(_)
+            | FromMaster::Fleet { .. }
+            | FromMaster::Look
             | FromMaster::Fact(_)
             | FromMaster::End => {}
         }

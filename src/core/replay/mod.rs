@@ -318,7 +318,7 @@ impl World<'_> {
             .master
             .line(peer, &message.to_string(), self.machines.len(), NONCE, now);
         let full = |output: &Output| matches!(output, Output::Send(to, FromMaster::Wait { reason: Reason::Full, .. }) if *to == peer);
-        if *message == FromNode::Scale && !self.held && out.iter().any(full) {
+        if matches!(message, FromNode::Scale { .. }) && !self.held && out.iter().any(full) {
             let limit = match self.master.arbiter.capped_until(now) {
                 Some(_) => "max_launches_per_day",
                 None => "max_hosts",

@@ -68,6 +68,8 @@ impl World<'_> {
         let gone = self.left.iter().filter(|(.., at)| listed_still(*at));
         let gone = gone.map(|(peer, launched_at, _)| instance(*peer, *launched_at, true));
         let listed = |server: &Server| Listed {
+            state: crate::core::listing::State::Unknown,
+            since: None,
             name: format!("app{}", server.peer),
             address: "10.0.0.1".into(),
             port: Some(80),

@@ -330,6 +330,8 @@ impl World {
             _ => format!("app{}", host.serial),
         };
         host.hosts.push(Listed {
+            state: crate::core::listing::State::Unknown,
+            since: None,
             name,
             address: address.into(),
             port: Some(port),

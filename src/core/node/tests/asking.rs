@@ -130,7 +130,7 @@ fn the_same_refusal_is_said_once() {
         b.node.sampled(5.0, b.now);
         for action in b.node.actions() {
             match action {
-                Action::Send(_, FromNode::Retire) => {
+                Action::Send(_, FromNode::Retire { force: false }) => {
                     questions += 1;
                     b.node.heard(1, FromMaster::parse("WAIT full 5").unwrap(), b.now);
                 }
