@@ -108,6 +108,13 @@ impl Member<'_> {
             .try_fold(Duration::MAX, |least, down| Some(least.min(down?)))
     }
 
+    /// Did a HAProxy that lists it see it go DOWN, or come, within this time?
+    pub fn went_down_within(&self, time: Duration) -> bool {
+        let young = |l: &&Listed| l.since.is_none_or(|since| Duration::from_secs(since) < time);
+        let mut down = self.lines.iter().flatten().filter(|l| l.state == State::Down);
+        down.any(|l| young(&l))
+    }
+
     fn is_kept(&self) -> bool {
         self.instance.is_some_and(|i| i.keep)
     }
@@ -165,11 +172,9 @@ impl Survey {
             let has_address = |m: &&mut Member| {
                 m.machine.instance.is_none() && instance.address.as_ref() == Some(&m.machine.host)
             };
-            let at = match members.iter_mut().position(|mut m| has_id(&&mut *m)) {
+            let at = match members.iter_mut().position(|m| has_id(&m)) {
                 Some(at) => Some(at),
-                None if instance.life != Life::Gone => {
-                    members.iter_mut().position(|mut m| has_address(&&mut *m))
-                }
+                None if instance.life != Life::Gone => members.iter_mut().position(|m| has_address(&m)),
                 None => None,
             };
             match at {
