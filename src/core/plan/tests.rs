@@ -76,6 +76,19 @@ fn survey(ec2: &str, hosts: &[&str]) -> Survey {
     survey
 }
 
+/// Lines of `<why> | <instances> | <hosts, separated by slashes> | <what is due>`; `-` is nothing.
+fn table(text: &str) -> impl Iterator<Item = (&str, Survey, &str)> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let hosts: Vec<&str> = cells[2]
+            .split('/')
+            .map(|host| if host.trim() == "-" { "" } else { host.trim() })
+            .collect();
+        (cells[0], survey(cells[1].trim_matches('-'), &hosts), cells[3])
+    })
+}
+
 /// The plan in words.
 fn words(survey: &Survey, rules: &Rules, memory: &Memory, me: Option<&str>) -> String {
     let me = me.map(|id| Machine {
@@ -105,254 +118,77 @@ fn words(survey: &Survey, rules: &Rules, memory: &Memory, me: Option<&str>) -> S
 
 #[test]
 fn what_follows_from_a_survey() {
-    let two = "1 live 900, 2 live 900";
-    let both = "1 UP, 2 UP";
-    for (why, ec2, hosts, due) in [
-        ("all is well", two, &[both, both][..], ""),
-        ("nothing at all", "", &[""], "lacks 1"),
-        ("it serves, and one lacks it", two, &[both, "1 UP"], "lb1 +i-2"),
-        (
-            "whatever its age",
-            "1 live 900, 2 live 9",
-            &[both, "1 UP"],
-            "lb1 +i-2, no room",
-        ),
-        (
-            "it is DOWN where it is listed",
-            two,
-            &["1 UP, 2 DOWN 9", "1 UP"],
-            "",
-        ),
-        (
-            "a HAProxy host made anew",
-            "!1 live 900, !2 live 900, !3 live 900",
-            &["1 UP"],
-            "lb0 +i-2, lb0 +i-3",
-        ),
-        (
-            "an empty listing is filled",
-            two,
-            &[both, ""],
-            "lb1 +i-1, lb1 +i-2",
-        ),
-        ("one that did not answer is left", two, &[both, "?"], ""),
-        (
-            "where none can say, entries count",
-            two,
-            &["1 -, 2 -", "1 -"],
-            "lb1 +i-2",
-        ),
-        (
-            "by hand, without an id",
-            "",
-            &["h1 UP, h2 UP", "h1 UP"],
-            "lb1 +10.0.0.2",
-        ),
-        (
-            "one listed by id, one by hand, at one address",
-            "1 live 900",
-            &["1 UP", "h1 UP"],
-            "",
-        ),
-        // What is gone.
-        (
-            "gone, however many",
-            "1 live 900, 2 gone 900, 3 gone 900",
-            &["1 UP, 2 DOWN, 3 DOWN"],
-            "lb0 -app2, lb0 -app3",
-        ),
-        (
-            "gone, and UP by a check of its new owner",
-            "1 live 900, 2 gone 900",
-            &["1 UP, 2 UP"],
-            "lb0 -app2",
-        ),
-        (
-            "one entry always stays",
-            "1 gone 900, 2 gone 900",
-            &["1 DOWN, 2 DOWN"],
-            "lb0 -app1, lacks 1",
-        ),
-        (
-            "unless another comes",
-            "1 gone 900, !2 live 900",
-            &["1 DOWN"],
-            "lb0 +i-2, lb0 -app1, lacks 1",
-        ),
-        // Addresses come again.
-        (
-            "its address has gone to another",
-            "1 gone 900, !2 live 900, 3 live 900",
-            &["1@2 UP, 3 UP"],
-            "lb0 +i-2",
-        ),
-        (
-            "which does not serve yet",
-            "1 gone 900, 2 live 9, 3 live 900",
-            &["1@2 DOWN, 3 UP"],
-            "lb0 -app1, no room",
-        ),
-        (
-            "and never does",
-            "1 gone 900, 2 live 900, 3 live 900",
-            &["1@2 DOWN, 3 UP"],
-            "lb0 -app1, end i-2",
-        ),
-        // What never served.
-        ("it boots", "1 live 900, 2 live 299", &["1 UP"], ""),
-        ("it had its time", "1 live 900, 2 live 301", &["1 UP"], "end i-2"),
-        (
-            "one at a time",
-            "1 live 900, 2 live 301, 3 live 400",
-            &["1 UP"],
-            "end i-2",
-        ),
-        ("EC2 does not say when", "1 live 900, 2 live -", &["1 UP"], ""),
-        (
-            "not all could be asked",
-            "1 live 900, 2 live 301",
-            &["1 UP", "?"],
-            "",
-        ),
-        (
-            "one has no opinion: it lists nothing",
-            "1 live 900, 2 live 301",
-            &["1 UP", ""],
-            "lb1 +i-1",
-        ),
-        (
-            "stopped ones are nobody's",
-            "1 live 900, 2 stopped 900",
-            &["1 UP"],
-            "",
-        ),
-        (
-            "nor is what a person keeps",
-            "1 live 900, !2 live 900 keep, 3 live 900 keep",
-            &["1 UP"],
-            "",
-        ),
-        (
-            "nor who stands by in a group",
-            "1 live 900, !2 live 900 standby, 3 live 900 standby",
-            &["1 UP"],
-            "",
-        ),
-        // DOWN.
-        (
-            "it may come back",
-            "1 live 900, 2 live 900",
-            &["1 UP, 2 DOWN 599"],
-            "",
-        ),
-        (
-            "DOWN for too long",
-            "1 live 900, 2 live 900, 3 live 900",
-            &["1 UP, 2 DOWN 600, 3 UP"],
-            "end i-2",
-        ),
-        ("one of two", two, &["1 UP, 2 DOWN 600"], "end i-2"),
-        (
-            "both, one of them here only",
-            two,
-            &["1 UP, 2 DOWN 600", "1 UP, 2 UP"],
-            "",
-        ),
-        (
-            "for as long as the last has it",
-            two,
-            &["1 UP, 2 DOWN 600", "1 UP, 2 DOWN 9"],
-            "",
-        ),
-        (
-            "half of four: the fault is elsewhere",
-            "1 live 900, 2 live 900, 3 live 900, 4 live 900",
-            &["1 UP, 2 UP, 3 DOWN, 4 DOWN"],
-            "amiss",
-        ),
-        (
-            "a zone is lost, the rest stays",
-            "1 live 900, 2 live 900, 3 live 900, 4 live 900",
-            &["1 UP, 2 UP, 3 DOWN, 4 DOWN 3"],
-            "amiss",
-        ),
-        (
-            "two of five are fewer than half",
-            "1 live 900, 2 live 900, 3 live 900, 4 live 900, 5 live 900",
-            &["1 UP, 2 UP, 3 UP, 4 DOWN, 5 DOWN"],
-            "end i-4",
-        ),
-        ("nobody else is UP", two, &["1 DOWN, 2 MAINT"], "lacks 1, amiss"),
-        (
-            "an operator's MAINT",
-            "1 live 900, 2 live 900",
-            &["1 UP, 2 MAINT"],
-            "",
-        ),
-        (
-            "MAINT here and DOWN there",
-            two,
-            &["1 UP, 2 MAINT", "1 UP, 2 DOWN"],
-            "",
-        ),
-        (
-            "by hand, DOWN: ended by itself only",
-            "1 live 900",
-            &["1 UP, h2 DOWN"],
-            "",
-        ),
-    ] {
-        let survey = survey(ec2, hosts);
-        assert_eq!(words(&survey, &rules(), &Memory::default(), None), due, "{why}");
+    for (why, survey, due) in table(
+        "all is well | 1 live 900, 2 live 900 | 1 UP, 2 UP / 1 UP, 2 UP | -
+         nothing at all | - | - | lacks 1
+         it serves, and one lacks it | 1 live 900, 2 live 900 | 1 UP, 2 UP / 1 UP | lb1 +i-2
+         whatever its age | 1 live 900, 2 live 9 | 1 UP, 2 UP / 1 UP | lb1 +i-2, no room
+         it is DOWN where it is listed | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 9 / 1 UP | -
+         a HAProxy host made anew | !1 live 900, !2 live 900, !3 live 900 | 1 UP | lb0 +i-2, lb0 +i-3
+         an empty listing is filled | 1 live 900, 2 live 900 | 1 UP, 2 UP / - | lb1 +i-1, lb1 +i-2
+         one that did not answer is left | 1 live 900, 2 live 900 | 1 UP, 2 UP / ? | -
+         where none can say, entries count | 1 live 900, 2 live 900 | 1 -, 2 - / 1 - | lb1 +i-2
+         by hand, without an id | - | h1 UP, h2 UP / h1 UP | lb1 +10.0.0.2
+         one listed by id, one by hand, at one address | 1 live 900 | 1 UP / h1 UP | -
+         # What is gone.
+         gone, however many | 1 live 900, 2 gone 900, 3 gone 900 | 1 UP, 2 DOWN, 3 DOWN | lb0 -app2, lb0 -app3
+         gone, and UP by a check of its new owner | 1 live 900, 2 gone 900 | 1 UP, 2 UP | lb0 -app2
+         one entry always stays | 1 gone 900, 2 gone 900 | 1 DOWN, 2 DOWN | lb0 -app1, lacks 1
+         unless another comes | 1 gone 900, !2 live 900 | 1 DOWN | lb0 +i-2, lb0 -app1, lacks 1
+         # Addresses come again.
+         its address has gone to another | 1 gone 900, !2 live 900, 3 live 900 | 1@2 UP, 3 UP | lb0 +i-2
+         which does not serve yet | 1 gone 900, 2 live 9, 3 live 900 | 1@2 DOWN, 3 UP | lb0 -app1, no room
+         and never does | 1 gone 900, 2 live 900, 3 live 900 | 1@2 DOWN, 3 UP | lb0 -app1, end i-2
+         # What never served.
+         it boots | 1 live 900, 2 live 299 | 1 UP | -
+         it had its time | 1 live 900, 2 live 301 | 1 UP | end i-2
+         one at a time | 1 live 900, 2 live 301, 3 live 400 | 1 UP | end i-2
+         EC2 does not say when | 1 live 900, 2 live - | 1 UP | -
+         not all could be asked | 1 live 900, 2 live 301 | 1 UP / ? | -
+         one has no opinion: it lists nothing | 1 live 900, 2 live 301 | 1 UP / - | lb1 +i-1
+         stopped ones are nobody's | 1 live 900, 2 stopped 900 | 1 UP | -
+         nor is what a person keeps | 1 live 900, !2 live 900 keep, 3 live 900 keep | 1 UP | -
+         nor who stands by in a group | 1 live 900, !2 live 900 standby, 3 live 900 standby | 1 UP | -
+         # DOWN.
+         it may come back | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 599 | -
+         DOWN for too long | 1 live 900, 2 live 900, 3 live 900 | 1 UP, 2 DOWN 600, 3 UP | end i-2
+         one of two | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 | end i-2
+         both, one of them here only | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 / 1 UP, 2 UP | -
+         for as long as the last has it | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 / 1 UP, 2 DOWN 9 | -
+         half of four: the fault is elsewhere | 1 live 900, 2 live 900, 3 live 900, 4 live 900 | 1 UP, 2 UP, 3 DOWN, 4 DOWN | amiss
+         a zone is lost, the rest stays | 1 live 900, 2 live 900, 3 live 900, 4 live 900 | 1 UP, 2 UP, 3 DOWN, 4 DOWN 3 | amiss
+         two of five are fewer than half | 1 live 900, 2 live 900, 3 live 900, 4 live 900, 5 live 900 | 1 UP, 2 UP, 3 UP, 4 DOWN, 5 DOWN | end i-4
+         nobody else is UP | 1 live 900, 2 live 900 | 1 DOWN, 2 MAINT | lacks 1, amiss
+         an operator's MAINT | 1 live 900, 2 live 900 | 1 UP, 2 MAINT | -
+         MAINT here and DOWN there | 1 live 900, 2 live 900 | 1 UP, 2 MAINT / 1 UP, 2 DOWN | -
+         by hand, DOWN: ended by itself only | 1 live 900 | 1 UP, h2 DOWN | -",
+    ) {
+        let words = words(&survey, &rules(), &Memory::default(), None);
+        assert_eq!(words, due.trim_matches('-'), "{why}");
     }
 }
 
 #[test]
 fn what_min_hosts_lacks() {
-    for (why, ec2, hosts, lacks) in [
-        ("both serve", "1 live 900, 2 live 900", &["1 UP, 2 UP"][..], 0),
-        ("one serves", "1 live 900", &["1 UP"], 1),
-        (
-            "a rolling restart",
-            "1 live 900, 2 live 900",
-            &["1 UP, 2 DOWN 59"],
-            0,
-        ),
-        (
-            "DOWN for a minute",
-            "1 live 900, 2 live 900",
-            &["1 UP, 2 DOWN 60"],
-            1,
-        ),
-        (
-            "just entered where one cannot say",
-            "1 live 900, 2 live 90",
-            &["1 UP, 2 DOWN 2", "1 -, 2 -"],
-            0,
-        ),
-        ("one boots", "1 live 900, 2 live 9", &["1 UP"], 0),
-        ("it had its time", "1 live 900, 2 live 301", &["1 UP"], 1),
-        ("it is stopped", "1 live 900, 2 stopped 900", &["1 UP, 2 DOWN"], 1),
-        (
-            "a person has taken it out",
-            "1 live 900, 2 live 900",
-            &["1 UP, 2 MAINT"],
-            1,
-        ),
-        (
-            "a person keeps it",
-            "1 live 900, 2 live 900 keep",
-            &["1 UP, 2 UP"],
-            1,
-        ),
-        ("gone, and listed", "1 live 900, 2 gone 900", &["1 UP, 2 UP"], 1),
-    ] {
+    for (why, survey, due) in table(
+        "both serve | 1 live 900, 2 live 900 | 1 UP, 2 UP | 0
+         one serves | 1 live 900 | 1 UP | 1
+         a rolling restart | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 59 | 0
+         DOWN for a minute | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 60 | 1
+         just entered where one cannot say | 1 live 900, 2 live 90 | 1 UP, 2 DOWN 2 / 1 -, 2 - | 0
+         one boots | 1 live 900, 2 live 9 | 1 UP | 0
+         it had its time | 1 live 900, 2 live 301 | 1 UP | 1
+         it is stopped | 1 live 900, 2 stopped 900 | 1 UP, 2 DOWN | 1
+         a person has taken it out | 1 live 900, 2 live 900 | 1 UP, 2 MAINT | 1
+         a person keeps it | 1 live 900, 2 live 900 keep | 1 UP, 2 UP | 1
+         gone, and listed | 1 live 900, 2 gone 900 | 1 UP, 2 UP | 1",
+    ) {
         let rules = Rules {
             min_hosts: 2,
             ..rules()
         };
-        let plan = plan(&survey(ec2, hosts), &rules, &Memory::default(), None);
-        assert_eq!(plan.lacking, lacks, "{why}");
+        let plan = plan(&survey, &rules, &Memory::default(), None);
+        assert_eq!(plan.lacking.to_string(), due, "{why}");
     }
 }
 
@@ -362,66 +198,25 @@ fn how_many_more_there_may_be() {
         max_hosts: 4,
         ..rules()
     };
-    for (why, ec2, hosts, room) in [
-        ("none is there", "", &[""][..], Some(4)),
-        (
-            "entries and instances are one",
-            "1 live 900",
-            &["1 UP, h2 UP"],
-            Some(2),
-        ),
-        ("what boots counts", "1 live 900, 2 live 90", &["1 UP"], Some(2)),
-        (
-            "what is DOWN counts",
-            "1 live 900, 2 live 900",
-            &["1 UP, 2 DOWN"],
-            Some(2),
-        ),
-        (
-            "what is gone does not",
-            "1 live 900, 2 gone 900",
-            &["1 UP, 2 DOWN"],
-            Some(3),
-        ),
-        (
-            "nor what a person keeps",
-            "1 live 900, 2 live 900 keep",
-            &["1 UP"],
-            Some(3),
-        ),
-        (
-            "nor what is stopped",
-            "1 live 900, 2 stopped 900",
-            &["1 UP"],
-            Some(3),
-        ),
-        (
-            "but an entry does",
-            "1 live 900, 2 stopped 900",
-            &["1 UP, 2 DOWN"],
-            Some(2),
-        ),
-        (
-            "nor who stands by",
-            "1 live 900, 2 live 900 standby",
-            &["1 UP"],
-            Some(3),
-        ),
-        (
-            "full",
-            "1 live 900, 2 live 900, 3 live 900, 4 live 900",
-            &["1 UP"],
-            None,
-        ),
-        (
-            "a launch within the cooldown",
-            "1 live 900, 2 gone 29",
-            &["1 UP"],
-            None,
-        ),
-    ] {
-        let plan = plan(&survey(ec2, hosts), &day, &Memory::default(), None);
-        assert_eq!(plan.room.ok(), room, "{why}");
+    for (why, survey, due) in table(
+        "none is there | - | - | 4
+         entries and instances are one | 1 live 900 | 1 UP, h2 UP | 2
+         what boots counts | 1 live 900, 2 live 90 | 1 UP | 2
+         what is DOWN counts | 1 live 900, 2 live 900 | 1 UP, 2 DOWN | 2
+         what is gone does not | 1 live 900, 2 gone 900 | 1 UP, 2 DOWN | 3
+         nor what a person keeps | 1 live 900, 2 live 900 keep | 1 UP | 3
+         nor what is stopped | 1 live 900, 2 stopped 900 | 1 UP | 3
+         but an entry does | 1 live 900, 2 stopped 900 | 1 UP, 2 DOWN | 2
+         nor who stands by | 1 live 900, 2 live 900 standby | 1 UP | 3
+         full | 1 live 900, 2 live 900, 3 live 900, 4 live 900 | 1 UP | none
+         a launch within the cooldown | 1 live 900, 2 gone 29 | 1 UP | none",
+    ) {
+        let plan = plan(&survey, &day, &Memory::default(), None);
+        assert_eq!(
+            plan.room.map_or("none".into(), |room| room.to_string()),
+            due,
+            "{why}"
+        );
     }
 }
 
