@@ -233,7 +233,7 @@ impl<'a> Tunnels<'a> {
             log,
             events,
             hosts_dir: HostsDir::new(config.dir()),
-            known_hosts: config.master.state.join("known_hosts"),
+            known_hosts: config.master.known_hosts(),
             running: BTreeMap::new(),
             states: Vec::new(),
             said: BTreeMap::new(),
@@ -262,7 +262,6 @@ impl<'a> Tunnels<'a> {
                 return;
             }
         };
-        self.hosts = names.len();
         if self.seen.is_none() {
             self.forget_keys_but_of(&names);
         }
@@ -282,9 +281,13 @@ impl<'a> Tunnels<'a> {
         }
         self.states
             .retain(|s| names.contains(&s.name) || self.running.contains_key(&s.name));
+        self.hosts = 0;
         for name in names {
             match self.hosts_dir.entry(&name) {
-                Ok(entry) => self.open(name, entry.address()),
+                Ok(entry) => {
+                    self.hosts += 1;
+                    self.open(name, entry.address());
+                }
                 Err(error) => {
                     self.state(&name).went(None, &error.to_string());
                     self.say_once(&name, &error.to_string());
