@@ -98,7 +98,8 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
             carry_out(invocation, By::Gate)
         }
         Command::Simulate(asked) => simulate::run(&path, &asked),
-        Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
+        Command::Scale(asked) => scale::run(load(&path)?, asked, log),
+        Command::Replace(asked) => scale::replace(load(&path)?, &asked, log),
     }
 }
 
@@ -114,6 +115,11 @@ fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
 /// Reads the settings of the INI.
 fn load(path: &Path) -> Result<Config, Error> {
     Config::parse(path, &read_ini(path)?)
+}
+
+/// The same, with these keys of `[scaling]` set to these values.
+fn load_with(path: &Path, scaling: &[(&str, &str)]) -> Result<Config, Error> {
+    Config::parse_with(path, &read_ini(path)?, scaling)
 }
 
 fn read_ini(path: &Path) -> Result<String, Error> {

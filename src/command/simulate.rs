@@ -80,7 +80,7 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
             "is longer than boot_timeout: no machine would ever serve",
         ));
     }
-    let mut node = daemon::settings(&config, true, false, Duration::ZERO);
+    let mut node = daemon::settings(&config, true, false);
     node.servers = vec!["lb1".into()];
     // Those with several values are what tells the runs apart.
     let mut compared = given;

@@ -82,7 +82,6 @@ pub struct Scaling {
     #[expect(dead_code, reason = "for the scale-up by several")]
     pub max_step: usize,
     /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
-    #[expect(dead_code, reason = "for the plan")]
     pub replace_after: Duration,
     /// 0: no limit.
     pub max_launches_per_day: usize,
@@ -115,7 +114,6 @@ impl Master {
 pub struct Cluster {
     pub name: String,
     /// Whether the file sets the name: clusters that do not may share one, and an account.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the plan"))]
     pub is_named: bool,
     secrets: Vec<String>,
 }

@@ -42,6 +42,7 @@ pub use endpoint::Service;
 pub use failure::Failure;
 pub use group::Group;
 use imds::Imds;
+pub use imds::Notice;
 pub use query::form_encode;
 pub use response::{Instance, State};
 pub use settings::Settings;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Check, Part, TIME, cloud};
 use crate::command::status;
 use crate::core::check::{Finding, ssh_step};
-use crate::core::fleet::Listed;
+use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
 use crate::error::Error;
 use crate::system::links::LOOPBACK;
@@ -37,7 +37,11 @@ fn launch(check: &Check) -> Vec<Finding> {
 /// Each HAProxy host over ssh: its entries, and how they compare with EC2.
 fn balancers(check: &Check) -> Vec<Finding> {
     let haproxy = &check.config.haproxy;
-    let remote = Remote::new(Ssh::new(haproxy), haproxy.remote_command.clone());
+    let remote = Remote::new(
+        Ssh::new(haproxy),
+        haproxy.remote_command.clone(),
+        &haproxy.servers,
+    );
     let answers = remote.on_each_within(TIME, haproxy.servers.clone(), "list-hosts");
     let (mut found, mut listings) = (Vec::new(), Vec::new());
     for (server, answer) in answers {

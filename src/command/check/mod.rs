@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::{load, mode_of, print, private, template_path};
 use crate::config::Config;
 use crate::core::check::{Finding, ssh_step, verdict};
-use crate::core::fleet::Instance;
+use crate::core::plan::Instance;
 use crate::ec2::Client;
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;

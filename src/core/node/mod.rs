@@ -36,7 +36,7 @@ pub use super::plan::Machine;
 use super::protocol::{FromMaster, FromNode, Reason};
 use super::shortage::Shortages;
 use super::window::Window;
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use interruption::Interruption;
 pub use interruption::Warning;
 use look::Looks;
@@ -341,6 +341,7 @@ impl Node {
             | FromMaster::Node { .. }
             | FromMaster::Lease { .. }
             | FromMaster::Cooldown { .. }
+            | FromMaster::Later(_)
             | FromMaster::End => {}
         }
     }

@@ -12,9 +12,9 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-use super::lease::{self, Arbiter, PeerId, Wish};
+use super::lease::{self, Arbiter, PeerId};
 use super::master::{Master, Output};
-use super::node::{Action, Node, Outcome, Settings};
+use super::node::{Action, Aim, Node, Outcome, Settings};
 use super::protocol::{FromMaster, FromNode, Reason};
 pub use chart::svg;
 pub use formats::MOST_MACHINES;
@@ -199,7 +199,7 @@ impl World<'_> {
         self.joined += 1;
         let peer = self.joined;
         let now = self.instant();
-        let mut node = Node::new(self.policy.node.clone(), now);
+        let mut node = Node::new(self.policy.node.clone(), None, now);
         self.master.opened(peer, now);
         self.master
             .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, now);
@@ -306,7 +306,7 @@ impl World<'_> {
                 match action {
                     Action::Send(_, message) => self.send(peer, &message),
                     Action::Run(step) => self.step(peer, step),
-                    Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
+                    Action::Adopt(_) | Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
                 }
             }
         }
@@ -323,7 +323,7 @@ impl World<'_> {
                 Some(_) => "max_launches_per_day",
                 None => "max_hosts",
             };
-            let why = format!("{}, but {limit} is reached", self.reason(peer, Wish::Grow));
+            let why = format!("{}, but {limit} is reached", self.reason(peer, Aim::Grow));
             self.note(self.fleet(), why);
         }
         self.deliver(out);
@@ -347,8 +347,8 @@ impl World<'_> {
     }
 
     /// What made this node ask.
-    fn reason(&mut self, peer: PeerId, wish: Wish) -> String {
-        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(wish)) else {
+    fn reason(&mut self, peer: PeerId, aim: Aim) -> String {
+        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(aim)) else {
             return String::new();
         };
         format!(
