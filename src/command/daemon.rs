@@ -290,7 +290,7 @@ impl Body {
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .filter(|(key, _)| !own(key))
             .collect();
-        match super::load_with(&self.config.path, &pairs) {
+        match super::ini::load_with(&self.config.path, &pairs) {
             Ok(config) => {
                 let (ec2, by_group) = (self.worker.asks_ec2(), self.worker.has_group());
                 self.node.adopt(settings(&config, ec2, by_group));
