@@ -181,7 +181,10 @@ impl Worker {
         machine_of(line, self.config.machine.port).ok_or_else(|| {
             Error::unavailable(
                 "scale_up_command",
-                format!("its last line is not `<host> [<port>]`: `{line}`"),
+                format!(
+                    "its last line is not `<host> [<port>]`: `{line}`; it ended well, so a machine may be running \
+                     that nobody knows of: look for it"
+                ),
             )
         })
     }

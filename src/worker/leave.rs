@@ -8,6 +8,7 @@ use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::config::Config;
 use crate::core::node::Machine;
+use crate::ec2::{KEEP_TAG, Lack};
 use crate::error::Error;
 use crate::system::machine;
 
@@ -37,7 +38,10 @@ impl Worker {
         let id = match metadata.instance_id() {
             Ok(Some(id)) => id,
             Ok(None) => return Err(stays("instance metadata gives no instance id".into())),
-            Err(none) if none.transient => return Err(Error::unavailable("instance metadata", none.cause)),
+            // One answer that came too late says nothing of the next.
+            Err(none) if none.is_trouble() || none.lack == Lack::Silent && has_metadata(&self.config) => {
+                return Err(Error::busy("this machine", none.cause));
+            }
             Err(none) => {
                 return Err(stays(format!(
                     "can't tell which EC2 instance it is ({})",
@@ -55,6 +59,12 @@ impl Worker {
                 "{id} is not tagged {CLUSTER_TAG}={cluster}: autoscaler did not launch it"
             )));
         }
+        if instance.is_kept() {
+            return Err(Error::busy(
+                "this machine",
+                format!("{id} is tagged {KEEP_TAG}: it stays until that is taken off"),
+            ));
+        }
         let host = match (self.config.machine.address, instance.private_ip) {
             (Some(address), _) | (None, Some(address)) => address.to_string(),
             (None, None) => own_address(&self.config)?,
@@ -64,6 +74,31 @@ impl Worker {
             host,
             port,
         })
+    }
+
+    /// Would EC2 let this node terminate `id`? `None` where it is not EC2 that is asked to.
+    pub fn rehearse_leaving(&self, id: &str, time: Duration) -> Option<Result<(), Error>> {
+        let by_ec2 = match &self.down {
+            None => !self.has_group(),
+            Some(ScaleCommand::Native(request)) => request.action == "TerminateInstances",
+            Some(ScaleCommand::Shell(_)) => false,
+        };
+        by_ec2.then(|| {
+            let answer = self.client.may_terminate(id, Instant::now() + time);
+            answer.map_err(|e| ec2_error("TerminateInstances", &e))
+        })
+    }
+
+    /// The machine, if EC2 would let it go: told before the drain, and not after.
+    pub(super) fn may_leave(&self, machine: Machine) -> Result<Machine, Error> {
+        let rehearsed = machine
+            .instance
+            .as_deref()
+            .map(|id| self.rehearse_leaving(id, EC2_TIME));
+        match rehearsed.flatten() {
+            Some(Err(error)) => Err(error),
+            _ => Ok(machine),
+        }
     }
 
     /// Waits until EC2 takes this machine back: its notice, and which machine it is. `None`: this

@@ -78,10 +78,6 @@ impl Worker {
         }
         match &self.up {
             None => wrong("[machine] scale_up_command is not set: it says what to launch"),
-            Some(ScaleCommand::Native(request)) if !matches!(request.count(), (1, 1) | (0, 0)) => {
-                let cause = "--count: a scale-up is one machine, so it must be 1";
-                Err(machine.scale_up_at.error(cause))
-            }
             Some(ScaleCommand::Native(request))
                 if request.get("Placement.AvailabilityZone").is_some()
                     && !machine.fallback_subnet_ids.is_empty() =>
@@ -130,7 +126,10 @@ impl Worker {
                 Outcome::EnteredLate(machine, told)
             }
             Step::Terminate { id } => Outcome::Terminated(self.terminate(&id)),
-            Step::Identify => Outcome::Identified(self.identify().and_then(|me| self.may_shrink(me))),
+            Step::Identify => {
+                let me = self.identify().and_then(|me| self.may_shrink(me));
+                Outcome::Identified(me.and_then(|me| self.may_leave(me)))
+            }
             Step::Drain { machine, servers } => {
                 let told = self
                     .remote
