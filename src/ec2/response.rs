@@ -29,7 +29,7 @@ pub struct Instance {
 }
 
 /// On an instance that nobody but its owner is to touch, whatever its value.
-const KEEP_TAG: &str = "autoscaler:keep";
+pub const KEEP_TAG: &str = "autoscaler:keep";
 /// EC2's own, on the members of an Auto Scaling group.
 const GROUP_TAG: &str = "aws:autoscaling:groupName";
 

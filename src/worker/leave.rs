@@ -8,7 +8,7 @@ use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::config::Config;
 use crate::core::node::{Machine, Warning};
-use crate::ec2::Notice;
+use crate::ec2::{KEEP_TAG, Lack, Notice};
 use crate::error::Error;
 use crate::system::machine;
 
@@ -38,7 +38,10 @@ impl Worker {
         let id = match metadata.instance_id() {
             Ok(Some(id)) => id,
             Ok(None) => return Err(stays("instance metadata gives no instance id".into())),
-            Err(none) if none.transient => return Err(Error::unavailable("instance metadata", none.cause)),
+            // One answer that came too late says nothing of the next.
+            Err(none) if none.is_trouble() || none.lack == Lack::Silent && has_metadata(&self.config) => {
+                return Err(Error::busy("this machine", none.cause));
+            }
             Err(none) => {
                 return Err(stays(format!(
                     "can't tell which EC2 instance it is ({})",
@@ -56,6 +59,12 @@ impl Worker {
                 "{id} is not tagged {CLUSTER_TAG}={cluster}: autoscaler did not launch it"
             )));
         }
+        if instance.is_kept() {
+            return Err(Error::busy(
+                "this machine",
+                format!("{id} is tagged {KEEP_TAG}: it stays until that is taken off"),
+            ));
+        }
         let host = match (self.config.machine.address, instance.private_ip) {
             (Some(address), _) | (None, Some(address)) => address.to_string(),
             (None, None) => own_address(&self.config)?,
@@ -67,37 +76,37 @@ impl Worker {
         })
     }
 
+    /// Would EC2 let this node terminate `id`? `None` where it is not EC2 that is asked to.
+    pub fn rehearse_leaving(&self, id: &str, time: Duration) -> Option<Result<(), Error>> {
+        let by_ec2 = match &self.down {
+            None => !self.has_group(),
+            Some(ScaleCommand::Native(request)) => request.action == "TerminateInstances",
+            Some(ScaleCommand::Shell(_)) => false,
+        };
+        by_ec2.then(|| {
+            let answer = self.client.may_terminate(id, Instant::now() + time);
+            answer.map_err(|e| ec2_error("TerminateInstances", &e))
+        })
+    }
+
+    /// The machine, if EC2 would let it go: told before the drain, and not after.
+    pub(super) fn may_leave(&self, machine: Machine) -> Result<Machine, Error> {
+        let rehearsed = machine
+            .instance
+            .as_deref()
+            .map(|id| self.rehearse_leaving(id, EC2_TIME));
+        match rehearsed.flatten() {
+            Some(Err(error)) => Err(refused(error)),
+            _ => Ok(machine),
+        }
+    }
+
     /// This machine, if autoscaler may end it and EC2 would let it, as far as a dry run can tell.
     ///
     /// # Errors
     /// As [`Worker::identify`]; its group is as small as it may be; EC2 would refuse.
     pub(super) fn may_end(&self) -> Result<Machine, Error> {
-        let machine = self.may_shrink(self.identify()?)?;
-        self.rehearse_end(&machine)?;
-        Ok(machine)
-    }
-
-    /// A dry run of this machine's termination, where there is one.
-    fn rehearse_end(&self, machine: &Machine) -> Result<(), Error> {
-        let Some(id) = machine.instance.as_deref().filter(|_| !self.has_group()) else {
-            return Ok(());
-        };
-        let deadline = Instant::now() + EC2_TIME;
-        match &self.down {
-            None => {
-                let answer = self.client.may_terminate(id, deadline);
-                answer.map_err(|e| refused(ec2_error("TerminateInstances", &e)))
-            }
-            Some(ScaleCommand::Native(_)) => {
-                let request = self.request_to_leave(id)?;
-                if request.action != "TerminateInstances" {
-                    return Ok(());
-                }
-                let answer = self.client.dry_run_of(request.action, &request.params, deadline);
-                answer.map_err(|e| refused(ec2_error(request.action, &e)))
-            }
-            Some(ScaleCommand::Shell(_)) => Ok(()),
-        }
+        self.may_leave(self.may_shrink(self.identify()?)?)
     }
 
     /// Watches for EC2 taking this machine back, and tells of each kind of warning once, until `tell`
@@ -188,7 +197,7 @@ pub fn own_instance(config: &Config, worker: &Worker) -> Option<String> {
     while has_metadata(config) {
         match worker.client.metadata().instance_id() {
             Ok(id) => return id,
-            Err(none) if none.transient && Instant::now() < until => thread::sleep(Duration::from_secs(1)),
+            Err(none) if none.lack != Lack::Off && Instant::now() < until => thread::sleep(Duration::from_secs(1)),
             Err(_) => return None,
         }
     }

@@ -1,7 +1,7 @@
 //! EC2: may this host ask it, and what does it say of the machines?
 
 use super::{Check, TIME};
-use crate::aws_cli::is_native;
+use crate::aws_cli::{Kind, kind};
 use crate::core::check::{Finding, membership};
 use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::ec2::{Client, Failure};
@@ -62,7 +62,7 @@ pub fn access(check: &Check) -> Vec<Finding> {
 
 /// Does EC2 know nothing of the machines that this host launches?
 fn by_shell(check: &Check) -> bool {
-    check.launches && !is_native(&check.config.machine.scale_up_command)
+    check.launches && kind(&check.config.machine.scale_up_command) == Kind::Shell
 }
 
 /// No credentials are a failure where they are needed or set.
