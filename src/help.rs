@@ -77,9 +77,12 @@ asked, or where its sections differ.
         details: "\
 Has HAProxy send it no new requests, waits until those it has are finished or
 [scaling] drain_timeout has passed, then removes the entry. One that is DOWN is
-removed at once, and so is any when HAProxy can't be asked; both are said.
+removed at once, and so is any when HAProxy can't be asked; both are said. The last
+one that is UP stays (exit code 75), also when it becomes the last amid its drain.
+An instance that goes on serving is entered again, unless it is tagged autoscaler:keep.
 
       --apply      then do what `generate` does; refused for the only entry
+      --force      also the last one that is UP
 ",
     },
     Topic {

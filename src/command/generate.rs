@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use super::haproxy;
-use super::{entries, print, template, template_path};
+use super::{drain, entries, print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
 use crate::core::entry::Entry;
@@ -120,7 +120,9 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
     let hosts = HostsDir::new(config.dir());
     let _lock = hosts.lock()?;
-    let rendered = render(config, &entries(&hosts, log)?)?;
+    let entries = entries(&hosts, log)?;
+    drain::end_abandoned(config, &entries, log)?;
+    let rendered = render(config, &entries)?;
     let before = installed(target)?;
     let due_file = DueFile::new(config.dir());
     let due = due_file.load()?;

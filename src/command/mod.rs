@@ -19,6 +19,7 @@ mod status;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::cli::{Command, Invocation};
@@ -37,8 +38,8 @@ use remove_host::Removal;
 pub enum By {
     /// A person, cron, or a daemon whose key may do all.
     Hand,
-    /// A daemon through `ssh-gate`.
-    Gate,
+    /// A daemon through `ssh-gate`, from this address as far as it is known.
+    Gate(Option<IpAddr>),
 }
 
 /// Carries out what the command line asks for.
@@ -98,13 +99,13 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
         Command::SshGate => {
-            let command = ssh_gate::command()?;
+            let (command, caller) = ssh_gate::command()?;
             let invocation = Invocation {
                 config: path,
                 level,
                 command,
             };
-            carry_out(invocation, By::Gate)
+            carry_out(invocation, By::Gate(caller))
         }
         Command::Simulate(asked) => simulate::run(&path, &asked),
         Command::Scale(asked) => scale::run(load(&path)?, asked, log),

@@ -2,6 +2,7 @@
 //! decides nothing.
 
 pub mod child;
+pub mod drains;
 pub mod due;
 pub mod files;
 pub mod hangup;

@@ -50,6 +50,15 @@ pub fn of(rows: &[&Row], sections: usize) -> Option<(State, Option<u64>)> {
     Some((state, since.and_then(|since| since.into_iter().min())))
 }
 
+/// The first of `sections` in which nobody but `server` takes new requests: a `backup` does only
+/// once all others are gone.
+pub fn nobody_else<'a>(rows: &[Row], sections: &'a [String], server: &str) -> Option<&'a str> {
+    let stays =
+        |row: &Row, section: &str| row.section == section && row.name != server && row.is_up() && !row.backup;
+    let alone = |section: &&String| !rows.iter().any(|row| stays(row, section));
+    sections.iter().find(alone).map(String::as_str)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +96,38 @@ mod tests {
             assert_eq!(said, word, "{statuses:?}");
             // One section does not have it.
             assert_eq!(of(&rows, rows.len() + 1), None);
+        }
+    }
+
+    #[test]
+    fn somebody_else_is_up_and_no_backup_in_each_section() {
+        let rows = |states: &[(&str, &str, &str)]| -> Vec<Row> {
+            let of = |(section, name, status): &(&str, &str, &str)| Row {
+                section: (*section).into(),
+                name: (*name).into(),
+                backup: status.contains("backup"),
+                ..row(status, None)
+            };
+            states.iter().map(of).collect()
+        };
+        let sections = ["http".to_string(), "ws".to_string()];
+        for (other, nobody) in [
+            ("UP", None),
+            ("no check", None),
+            ("UP 1/3", None),
+            ("UP backup", Some("ws")),
+            ("DOWN", Some("ws")),
+            ("DRAIN", Some("ws")),
+            ("MAINT", Some("ws")),
+            ("NOLB", Some("ws")),
+        ] {
+            let rows = rows(&[
+                ("http", "b", "UP"),
+                ("ws", "a", "UP"),
+                ("ws", "b", other),
+                ("x", "b", "UP"),
+            ]);
+            assert_eq!(nobody_else(&rows, &sections, "a"), nobody, "{other}");
         }
     }
 
