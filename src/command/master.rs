@@ -68,7 +68,11 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let (saved, decisions) = state.load()?.unzip();
     let restarted = saved.is_some();
     let arbiter = Arbiter::new(rules(config), saved, now);
-    let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
+    let mut master = Master::new(
+        name.clone(),
+        config.cluster.secrets().first().cloned().unwrap_or_default(),
+        arbiter,
+    );
     master.history.recall(&decisions.unwrap_or_default(), now);
     master.limit(most_connections());
     let random = Random::open()?;
