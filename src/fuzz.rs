@@ -236,7 +236,7 @@ fn haproxy(data: &[u8]) {
     if let Ok(servers) = replies::servers_state(&text) {
         assert!(servers.iter().all(|server| !server.name.contains(['\n', ' '])));
     }
-    if let Ok(rows) = replies::stat(&text, "servers") {
+    if let Ok(rows) = replies::stat(&text) {
         assert!(rows.iter().all(|row| !row.name.contains('\n')));
     }
 }

@@ -233,7 +233,7 @@ impl<'a> Tunnels<'a> {
             log,
             events,
             hosts_dir: HostsDir::new(config.dir()),
-            known_hosts: config.master.state.join("known_hosts"),
+            known_hosts: config.master.known_hosts(),
             running: BTreeMap::new(),
             states: Vec::new(),
             said: BTreeMap::new(),

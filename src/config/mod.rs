@@ -103,6 +103,13 @@ pub struct Master {
     pub state: PathBuf,
 }
 
+impl Master {
+    /// The directory in which the host key of each entry's machine is kept, by the entry's name.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.state.join("known_hosts")
+    }
+}
+
 /// `[cluster]`.
 pub struct Cluster {
     pub name: String,
