@@ -6,6 +6,7 @@ mod daemon;
 mod drain;
 mod generate;
 mod haproxy;
+mod ini;
 mod init;
 mod list_hosts;
 mod master;
@@ -18,17 +19,17 @@ mod status;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::time::Instant;
 
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
 use crate::core::entry::Entry;
 use crate::error::Error;
-use crate::system::files;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
+use crate::system::{files, hangup};
 use add_host::Addition;
+use ini::{Watched, load};
 use remove_host::Removal;
 
 /// Who gives a command.
@@ -55,8 +56,16 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
     match command {
         Command::Print(text) => print(&text),
         Command::Init => init::run(&path, log),
-        Command::Master => master::run(load_for_service(&path)?, Log::daemon(level)),
-        Command::Daemon => daemon::run(load_for_service(&path)?, Log::daemon(level)),
+        Command::Master => {
+            hangup::ignore();
+            let (_, config) = Watched::open(&path, Instant::now())?;
+            master::run(config, Log::daemon(level))
+        }
+        Command::Daemon => {
+            hangup::ignore();
+            let (_, config) = Watched::open(&path, Instant::now())?;
+            daemon::run(config, Log::daemon(level))
+        }
         Command::AddHost {
             host,
             port,
@@ -109,55 +118,6 @@ fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
         log.warning(&format!("{stray}; passed over"));
     }
     Ok(listing.entries)
-}
-
-/// Reads the settings of the INI.
-fn load(path: &Path) -> Result<Config, Error> {
-    Config::parse(path, &read_ini(path)?)
-}
-
-fn read_ini(path: &Path) -> Result<String, Error> {
-    let bytes = fs::read(path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => Error::config(path.display(), "not found; `autoscaler init` makes one"),
-        _ => Error::io(path.display(), e),
-    })?;
-    String::from_utf8(bytes).map_err(|e| {
-        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        Error::config(format!("{}:{line}", path.display()), "is not UTF-8")
-    })
-}
-
-/// Reads the INI for a command that runs for long: its secrets must be its owner's alone.
-fn load_for_service(path: &Path) -> Result<Config, Error> {
-    let config = load(path)?;
-    private(&config)?;
-    Ok(config)
-}
-
-/// Is the INI closed to others, if it holds a secret?
-///
-/// # Errors
-/// Config, with the `chmod` to run.
-fn private(config: &Config) -> Result<(), Error> {
-    let path = &config.path;
-    let mode = mode_of(path)?;
-    if config.has_secret() && mode & 0o077 != 0 {
-        return Err(Error::config(
-            path.display(),
-            format!(
-                "holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {}",
-                path.display()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// The permissions of a file.
-fn mode_of(path: &Path) -> Result<u32, Error> {
-    let metadata = fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
-    Ok(metadata.permissions().mode() & 0o777)
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.

@@ -1,5 +1,7 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
+mod change;
 mod keys;
 mod notify;
 mod secrets;
@@ -15,7 +17,7 @@ use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
 pub use values::Place;
-use values::{Values, url};
+use values::{Source, Values, url};
 
 /// All settings. Every key has a value: its own or the default.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub haproxy: Haproxy,
     pub notify: notify::Notify,
+    file: change::Texts,
 }
 
 /// `[aws]`; an empty text is an unset key.
@@ -114,7 +117,6 @@ impl Master {
 pub struct Cluster {
     pub name: String,
     /// Whether the file sets the name: clusters that do not may share one, and an account.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the plan"))]
     pub is_named: bool,
     secrets: Vec<String>,
 }
@@ -155,12 +157,17 @@ impl Config {
         Config::parse_with(path, text, &[])
     }
 
-    /// The same, with these keys of `[scaling]` set to these values, whatever the file says.
+    /// The same, with these keys of `[scaling]` set on the command line, whatever the file says.
     ///
     /// # Errors
     /// As above; usage, where the command line's values are wrong.
     pub fn parse_with(path: &Path, text: &str, scaling: &[(&str, &str)]) -> Result<Config, Error> {
-        let mut v = Values::read(path, text, KEYS)?;
+        Config::read(path, text, Source::CommandLine, scaling)
+    }
+
+    fn read(path: &Path, text: &str, source: Source, scaling: &[(&str, &str)]) -> Result<Config, Error> {
+        let mut v = Values::read(path, text, KEYS, source)?;
+        let file = change::Texts::of(&v);
         for (key, value) in scaling {
             v.set("scaling", key, value);
         }
@@ -230,6 +237,7 @@ impl Config {
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,
+            file,
         };
         config.check(&v)?;
         Ok(config)
@@ -313,7 +321,7 @@ fn health_check(text: &str) -> Result<HealthCheck, String> {
 
 fn percent(text: &str) -> Result<f64, String> {
     text.trim_end_matches('%')
-        .trim_end()
+        .trim_end_matches(' ')
         .parse()
         .ok()
         .filter(|p| (0.0..=100.0).contains(p))
