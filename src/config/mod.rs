@@ -82,7 +82,6 @@ pub struct Scaling {
     pub max_hosts: usize,
     pub min_hosts: usize,
     /// The most machines of one scale-up; 0: as many as are missing.
-    #[expect(dead_code, reason = "for the scale-up by several")]
     pub max_step: usize,
     /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
     pub replace_after: Duration,

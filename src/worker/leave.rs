@@ -197,7 +197,9 @@ pub fn own_instance(config: &Config, worker: &Worker) -> Option<String> {
     while has_metadata(config) {
         match worker.client.metadata().instance_id() {
             Ok(id) => return id,
-            Err(none) if none.lack != Lack::Off && Instant::now() < until => thread::sleep(Duration::from_secs(1)),
+            Err(none) if none.lack != Lack::Off && Instant::now() < until => {
+                thread::sleep(Duration::from_secs(1))
+            }
             Err(_) => return None,
         }
     }

@@ -73,20 +73,24 @@ impl World<'_> {
         let listed_still = |at: Duration| self.now < at + TERMINATED_LISTED;
         let gone = self.left.iter().filter(|(.., at)| listed_still(*at));
         let gone = gone.map(|(peer, launched_at, _)| instance(*peer, *launched_at, true));
-        let listed = |server: &Server| Listed {
-            state: State::Up,
-            since: None,
-            name: format!("app{}", server.peer),
-            address: "10.0.0.1".into(),
-            port: Some(80),
-            instance: Some(format!("i-{}", server.peer)),
-        };
         Survey {
             now: LONG_AGO + self.now.as_secs(),
             instances: live.chain(gone).collect(),
             listings: vec![Some(self.machines.iter().map(listed).collect())],
             ..Survey::default()
         }
+    }
+}
+
+/// The entry of a machine that serves.
+pub(super) fn listed(server: &Server) -> Listed {
+    Listed {
+        state: State::Up,
+        since: None,
+        name: format!("app{}", server.peer),
+        address: "10.0.0.1".into(),
+        port: Some(80),
+        instance: Some(format!("i-{}", server.peer)),
     }
 }
 
