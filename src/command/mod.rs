@@ -59,8 +59,8 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         Command::Init => init::run(&path, log),
         Command::Master => {
             hangup::ignore();
-            let (_, config) = Watched::open(&path, Instant::now())?;
-            master::run(config, Log::daemon(level))
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            master::run(watched, config, Log::daemon(level))
         }
         Command::Daemon => {
             hangup::ignore();

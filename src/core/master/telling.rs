@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::super::duration::seconds;
 use super::super::history;
 use super::super::lease::{Ask, PeerId, Refusal, Wish};
-use super::super::listing::STATES;
 use super::super::protocol::Reason;
 use super::super::report::{line, word};
 use super::{FromMaster, Master, Output};
@@ -83,8 +82,8 @@ impl Master {
         for (key, value) in &self.settings {
             send(format!("SETTING {key} {value}"));
         }
+        let seen = self.fleet.as_ref().map_or(0, |fleet| fleet.age(now));
         for entry in self.fleet.iter().flat_map(|fleet| &fleet.entries) {
-            let state = STATES.iter().find(|(state, _)| *state == entry.state);
             let dash = || String::from("-");
             send(format!(
                 "ENTRY {} {} {} {} {} {} {}",
@@ -92,8 +91,8 @@ impl Master {
                 word(&entry.address),
                 entry.port.map_or_else(dash, |port| port.to_string()),
                 entry.instance.as_deref().unwrap_or("-"),
-                state.map_or("-", |(_, word)| word),
-                entry.since.map_or_else(dash, |since| since.to_string()),
+                entry.state,
+                entry.since.map_or_else(dash, |since| (since + seen).to_string()),
                 self.node_of(entry.instance.as_deref()).unwrap_or("-"),
             ));
         }

@@ -13,9 +13,10 @@ use super::{Master, Output, Stage};
 pub const LOOK: Duration = Duration::from_secs(60);
 
 /// The entries of this host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fleet {
     pub entries: Vec<Listed>,
+    seen_at: Instant,
     /// Of those that have an instance.
     by_instance: BTreeMap<String, State>,
     /// How many serve, as far as can be said.
@@ -37,7 +38,7 @@ fn instance_of(node: &str) -> Option<&str> {
 }
 
 impl Fleet {
-    fn new(listed: &[Listed]) -> Fleet {
+    fn new(listed: &[Listed], seen_at: Instant) -> Fleet {
         let count = |is: fn(State) -> bool| listed.iter().filter(|e| is(e.state)).count();
         let of_instance = |e: &Listed| Some((e.instance.clone()?, e.state));
         Fleet {
@@ -47,7 +48,13 @@ impl Fleet {
             down: count(|state| state == State::Down),
             is_known: count(|state| state != State::Unknown) > 0,
             entries: listed.to_vec(),
+            seen_at,
         }
+    }
+
+    /// How many seconds ago it was seen to be so.
+    pub fn age(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.seen_at).as_secs()
     }
 
     /// How HAProxy has the machine of `node`; `None` where no entry is known to be its.
@@ -125,7 +132,7 @@ impl Master {
     /// This host's entries, and how its HAProxy has each, as of now.
     pub fn saw(&mut self, listed: &[Listed], now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
-        let fleet = Fleet::new(listed);
+        let fleet = Fleet::new(listed, now);
         let Some(before) = self.fleet.replace(fleet) else {
             self.join_entries();
             return out;
