@@ -10,21 +10,19 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
-use crate::core::fleet;
-use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step};
-use crate::core::protocol::FromNode;
+use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
+use crate::core::protocol::{self, FromNode};
 use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
-use crate::worker::{Worker, leave};
+use crate::worker::{Worker, leave, survey};
 
+/// Keys of `[scaling]` that no master sets.
+const OWN_KEYS: [&str; 4] = ["sample_interval", "window", "drain_timeout", "procfs"];
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
-
-/// Between two looks for instances that were left behind, by one daemon.
-const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 
 pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let config = Arc::new(config);
@@ -35,7 +33,7 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
         body.config.scaling.threshold,
         body.config.scaling.window.as_secs_f64()
     ));
-    body.watch_for_notice();
+    body.watch_for_warnings();
     loop {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
@@ -49,25 +47,17 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
 }
 
 /// The settings that decide in a daemon; see [`Settings`] for what is no setting of the INI.
-pub fn settings(config: &Config, ec2: bool, by_group: bool, repair_delay: Duration) -> Settings {
+pub fn settings(config: &Config, ec2: bool, by_group: bool) -> Settings {
+    let scaling = &config.scaling;
     Settings {
-        threshold: config.scaling.threshold,
-        window: config.scaling.window,
-        scale_down_threshold: config.scaling.scale_down_threshold,
-        scale_down_window: config.scaling.scale_down_window,
-        sample_interval: config.scaling.sample_interval,
+        threshold: scaling.threshold,
+        window: scaling.window,
+        scale_down_threshold: scaling.scale_down_threshold,
+        scale_down_window: scaling.scale_down_window,
+        sample_interval: scaling.sample_interval,
         servers: config.haproxy.servers.clone(),
-        fleet: fleet::Rules {
-            boot_timeout: config.machine.boot_timeout,
-            cooldown: config.scaling.cooldown,
-            max_hosts: config.scaling.max_hosts,
-            min_hosts: config.scaling.min_hosts,
-            max_launches_per_day: config.scaling.max_launches_per_day,
-            by_group,
-        },
-        ec2,
-        repair_delay,
-        look_interval: LOOK_INTERVAL,
+        plan: survey::rules(config, ec2),
+        by_group,
         blocked_after: config.notify.blocked_after,
     }
 }
@@ -125,7 +115,7 @@ impl Sampler {
 }
 
 enum Event {
-    Interrupted(&'static str, Machine),
+    Warned(Warning, &'static str, Machine),
     Net(News),
     Stepped(Outcome),
 }
@@ -157,12 +147,26 @@ impl Body {
     pub fn start(config: Arc<Config>, log: Log) -> Result<Body, Error> {
         let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
         worker.check_ready()?;
-        let repair_delay = config.master.lease.mul_f64(machine::random_share()?);
-        let settings = settings(&config, worker.asks_ec2(), worker.has_group(), repair_delay);
-        let identity = Identity {
-            node: machine::host_name()?,
-            secret: config.cluster.secret.clone(),
+        let settings = settings(&config, worker.asks_ec2(), worker.has_group());
+        let instance = leave::own_instance(&config, &worker);
+        let host = machine::host_name()?;
+        let node = match &instance {
+            Some(id) => format!("{host}/{id}"),
+            None => format!("{host}/{}", machine::fingerprint()),
         };
+        if !protocol::is_word(&node) {
+            return Err(Error::config("host name", format!("`{host}` is too long")));
+        }
+        let identity = Identity {
+            node,
+            secrets: config.cluster.secrets().to_vec(),
+        };
+        // Where there is no way to HAProxy yet, its listings do not tell which entry this is.
+        let myself = leave::own_address(&config).ok().map(|host| Machine {
+            instance,
+            host,
+            port: config.machine.port,
+        });
         let notifier = Notifier::start(Arc::clone(&config), identity.node.clone(), log);
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
@@ -173,7 +177,7 @@ impl Body {
             move |news| to_net.send(Event::Net(news)).is_ok(),
         );
         Ok(Body {
-            node: Node::new(settings, Instant::now()),
+            node: Node::new(settings, myself, Instant::now()),
             config,
             worker,
             writers: BTreeMap::new(),
@@ -190,15 +194,15 @@ impl Body {
     }
 
     /// Looks out for EC2 taking this machine back.
-    fn watch_for_notice(&self) {
+    fn watch_for_warnings(&self) {
         if !self.worker.asks_ec2() || !leave::has_metadata(&self.config) {
             return;
         }
         let (worker, send) = (Arc::clone(&self.worker), self.send.clone());
         thread::spawn(move || {
-            if let Some((notice, machine)) = worker.wait_for_notice() {
-                let _ = send.send(Event::Interrupted(notice, machine));
-            }
+            worker.watch_for_warnings(|warning, notice, machine| {
+                send.send(Event::Warned(warning, notice, machine)).is_ok()
+            });
         });
     }
 
@@ -249,7 +253,7 @@ impl Body {
                 self.looked = true;
                 self.found = found;
             }
-            Event::Interrupted(notice, machine) => self.node.interrupted(notice, machine, now),
+            Event::Warned(warning, notice, machine) => self.node.interrupted(warning, notice, machine, now),
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
     }
@@ -271,10 +275,31 @@ impl Body {
                     });
                 }
                 Action::Notify(notice) => self.notifier.tell(notice),
+                Action::Adopt(pairs) => self.adopt(&pairs),
                 Action::Say(_) | Action::End(_) => left.push(action),
             }
         }
         left
+    }
+
+    /// Goes by what the masters' file sets of `[scaling]`, beside this node's own.
+    fn adopt(&mut self, pairs: &[(String, String)]) {
+        let own = |key: &str| OWN_KEYS.contains(&key);
+        let pairs: Vec<(&str, &str)> = pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .filter(|(key, _)| !own(key))
+            .collect();
+        match super::ini::load_with(&self.config.path, &pairs) {
+            Ok(config) => {
+                let (ec2, by_group) = (self.worker.asks_ec2(), self.worker.has_group());
+                self.node.adopt(settings(&config, ec2, by_group));
+                self.log.detail("[scaling] is what the masters' file sets");
+            }
+            Err(error) => self
+                .log
+                .warning(&format!("{error}; a master set it, and the old settings stay")),
+        }
     }
 
     fn write(&mut self, link: LinkId, message: &FromNode) {

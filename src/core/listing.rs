@@ -1,6 +1,8 @@
 //! What a HAProxy host says of its entries: the lines of `list-hosts`, with and without `--state`.
 
-use super::entry;
+use std::fmt;
+
+use super::entry::{self, Entry};
 
 /// How a HAProxy has a server, over all sections that it stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +19,7 @@ pub enum State {
     Unknown,
 }
 
-/// The words of `list-hosts --state`.
+/// The words of `list-hosts --state`, in the order of the variants.
 pub const STATES: [(State, &str); 5] = [
     (State::Up, "UP"),
     (State::Down, "DOWN"),
@@ -25,6 +27,12 @@ pub const STATES: [(State, &str); 5] = [
     (State::Maint, "MAINT"),
     (State::Unknown, "-"),
 ];
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STATES[*self as usize].1)
+    }
+}
 
 /// One entry of a HAProxy host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +48,18 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// An entry of this host, as its HAProxy has it.
+    pub fn of(entry: &Entry, state: State, since: Option<u64>) -> Listed {
+        Listed {
+            name: entry.name.clone(),
+            address: entry.address(),
+            port: entry.port(),
+            instance: entry.instance().map(String::from),
+            state,
+            since,
+        }
+    }
+
     /// Reads `<name> <address> <port> <instance or -> [<state> <seconds or ->]`; `None` for anything
     /// else, which the other end may have made up. Words after those are a later version's.
     pub fn parse(line: &str) -> Option<Listed> {

@@ -15,6 +15,7 @@ pub mod json;
 pub mod lease;
 pub mod listing;
 pub mod master;
+pub mod need;
 pub mod node;
 pub mod plan;
 pub mod protocol;

@@ -2,8 +2,10 @@
 //! decides nothing.
 
 pub mod child;
+pub mod drains;
 pub mod due;
 pub mod files;
+pub mod hangup;
 pub mod haproxy_socket;
 pub mod health;
 pub mod hosts_dir;

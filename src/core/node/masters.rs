@@ -162,7 +162,7 @@ impl Masters {
         }
     }
 
-    /// `BOOTING` of a master's report.
+    /// How many machines boot, by `HOSTS` of a master's report.
     pub fn counts_as_booting(&mut self, name: &str, booting: u32) {
         if let Some(lease) = self
             .by_name

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use super::listing::{Listed, State};
-pub use survey::{Instance, Life, Machine, Member, Survey, is_machine};
+pub use survey::{Instance, Life, Machine, Member, Survey, Whom, is_machine};
 pub use token::client_token;
 
 /// How long a launch counts for `max_launches_per_day`, in seconds.
@@ -228,7 +228,7 @@ fn fixes(survey: &Survey, rules: &Rules, memory: &Memory, members: &[Member]) ->
         for member in members {
             let Some(line) = member.lines[at] else { continue };
             let is_unknown = unknown.iter().any(|u| is_machine(&u.machine, &member.machine));
-            let goes = member.is(Life::Gone) || (is_unknown && few && long_unknown(member));
+            let goes = member.is_gone || (is_unknown && few && long_unknown(member));
             if goes && !replaced(at, &line.address) {
                 leaving.push(line);
             }

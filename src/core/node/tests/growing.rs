@@ -31,7 +31,7 @@ fn how_many_are_launched() {
         b.connect(1, "lb1");
         b.sample(&[90.0; 3]);
         b.hear(1, &format!("GRANT 1-a 30 1 {granted}"));
-        b.hear(1, &format!("BOOTING {booting_there}"));
+        b.hear(1, &format!("HOSTS 1 1 10 1 0 {booting_there}"));
         b.sample(&[load; 3]);
         let mut found = survey(&[1, 2, 3, 4][..=booting_here as usize], &[ONE_UP]);
         for young in &mut found.instances[1..] {
