@@ -64,8 +64,8 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         }
         Command::Daemon => {
             hangup::ignore();
-            let (_, config) = Watched::open(&path, Instant::now())?;
-            daemon::run(config, Log::daemon(level))
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            daemon::run(watched, config, Log::daemon(level))
         }
         Command::AddHost {
             host,
@@ -108,8 +108,8 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
             carry_out(invocation, By::Gate(caller))
         }
         Command::Simulate(asked) => simulate::run(&path, &asked),
-        Command::Scale(asked) => scale::run(load(&path)?, asked, log),
-        Command::Replace(asked) => scale::replace(load(&path)?, &asked, log),
+        Command::Scale(asked) => scale::run(&path, asked, log),
+        Command::Replace(asked) => scale::replace(&path, &asked, log),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
 mod change;
 mod keys;
 mod notify;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ const SHORT_LIFE: Duration = Duration::from_secs(3);
 pub struct Identity {
     pub node: String,
     /// None: no proof is asked for or given. It proves with the first and, refused, with the next.
-    pub secrets: Vec<String>,
+    pub secrets: Arc<Mutex<Vec<String>>>,
 }
 
 /// News from the links.
@@ -132,10 +132,11 @@ fn follow(
     identity: &Identity,
     tell: &impl Fn(News) -> bool,
 ) -> bool {
-    let mut secrets = identity.secrets.iter().map(String::as_str);
+    let secrets = identity.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut secrets = secrets.into_iter();
     let mut secret = secrets.next().unwrap_or_default();
     let (mut lines, master) = loop {
-        match (greet(&stream, &identity.node, secret), secrets.next()) {
+        match (greet(&stream, &identity.node, &secret), secrets.next()) {
             (Ok(greeted), _) => break greeted,
             (Err(why), next) => {
                 let address = stream.peer_addr();

@@ -29,6 +29,7 @@ impl Master {
             serving: self.fleet.as_ref().map_or(0, |fleet| fleet.up),
             mean: self.loads.mean(|node| !down(node), now),
             booting: self.arbiter.booting(now),
+            restarting: self.fleet.as_ref().map_or(0, |fleet| fleet.restarting),
             by_requests: None,
             threshold: rules.threshold,
             min_hosts: rules.min_hosts,
