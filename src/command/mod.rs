@@ -13,6 +13,7 @@ mod master;
 mod prune;
 mod remove_host;
 mod scale;
+mod set;
 mod simulate;
 mod ssh_gate;
 mod status;
@@ -70,6 +71,7 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
+        Command::Set { key, value } => set::run(&path, &key, &value, log),
         Command::SshGate => run(Invocation {
             config: path,
             level,
