@@ -53,6 +53,10 @@ pub enum Command {
     /// What the command in `SSH_ORIGINAL_COMMAND` asks for.
     SshGate,
     Simulate(Simulate),
+    Set {
+        key: String,
+        value: String,
+    },
 }
 
 /// What `generate` does with what it rendered.
@@ -294,6 +298,13 @@ impl Reader {
                         ));
                     }
                 })
+            }
+            "set" => {
+                let mut words = self.words(&["KEY", "VALUE"], &mut [])?.into_iter();
+                Command::Set {
+                    key: words.next().unwrap_or_default(),
+                    value: words.next().unwrap_or_default(),
+                }
             }
             "simulate" => self.simulate()?,
             other => {

@@ -168,6 +168,20 @@ command, any machine does. Never one of the last min_hosts.
 ",
     },
     Topic {
+        name: "set",
+        arguments: "<key> <value>",
+        summary: "Change one key of the INI",
+        details: "\
+Sets a key of [scaling], or SECTION.KEY of another section. The file is checked with the
+new value first; comments, order, mode and owner stay, and it is replaced in one step.
+master and daemon take the change by themselves. An empty value leaves a key at its
+default. With - the value is read from the standard input, and a secret only so:
+
+  autoscaler set min_hosts 4
+  autoscaler set cluster.secret - <new-secret
+",
+    },
+    Topic {
         name: "simulate",
         arguments: "<trace>",
         summary: "Replay a CPU trace: when would it scale, and at what cost",

@@ -13,6 +13,7 @@ mod master;
 mod prune;
 mod remove_host;
 mod scale;
+mod set;
 mod simulate;
 mod ssh_gate;
 mod status;
@@ -98,6 +99,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
+        Command::Set { key, value } => set::run(&path, &key, &value, log),
         Command::SshGate => {
             let (command, caller) = ssh_gate::command()?;
             let invocation = Invocation {

@@ -15,6 +15,7 @@ use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
+pub use secrets::is_secret;
 pub use values::Place;
 use values::{Source, Values, url};
 

@@ -26,10 +26,6 @@ const MOST_MACHINES: usize = 1000;
 /// by and by.
 const REMEMBERED: usize = 100;
 
-/// How the text of a `FINISH` begins when a machine was launched under the lease, whatever came of
-/// it, and when one was entered that had been launched before.
-pub const LAUNCHED: &str = "launched";
-pub const ADOPTED: &str = "adopted";
 
 /// What the name of a lease begins with; 0 where that is no epoch.
 fn epoch_of(id: &str) -> u64 {

@@ -146,6 +146,9 @@ impl Changes {
                 }
             }
         }
+        let pending = |e: &&Listed| after.pending.contains(&(e.name.clone(), e.instance.clone()));
+        let restarting = after.entries.iter().filter(|e| is_restarting(e) && !pending(e));
+        after.restarting = restarting.count();
         let kept = after.entries.len() - changes.came;
         changes.went = was.len().saturating_sub(kept);
         changes
