@@ -287,17 +287,13 @@ impl Arbiter {
     /// A machine has come to serve: the cooldown begins, and whatever failed before is mended.
     pub fn serves(&mut self, now: Instant) {
         self.launching.end();
-        self.cool_down(now);
+        self.cool_down(self.rules.cooldown, now);
     }
 
-    fn cool_down(&mut self, now: Instant) {
-        let Rules {
-            cooldown,
-            scale_down_cooldown,
-            ..
-        } = self.rules;
-        self.grow_after = self.grow_after.max(now + cooldown);
-        self.shrink_after = self.shrink_after.max(now + cooldown.max(scale_down_cooldown));
+    /// Nobody launches for the cooldown, nor leaves for `stay`, which is no shorter.
+    fn cool_down(&mut self, stay: Duration, now: Instant) {
+        self.grow_after = self.grow_after.max(now + self.rules.cooldown);
+        self.shrink_after = self.shrink_after.max(now + stay);
     }
 
     /// Machines were launched, or may have been.
@@ -469,7 +465,12 @@ impl Arbiter {
                     let epoch = lease.epoch;
                     self.booting
                         .extend(std::iter::repeat_n(Boot { until, epoch }, launched));
-                    self.cool_down(now);
+                    let Rules {
+                        cooldown,
+                        scale_down_cooldown,
+                        ..
+                    } = self.rules;
+                    self.cool_down(cooldown.max(scale_down_cooldown), now);
                 } else {
                     self.launching.failed(self.rules.cooldown, now);
                 }
