@@ -111,6 +111,13 @@ impl Member<'_> {
             .try_fold(Duration::MAX, |least, down| Some(least.min(down?)))
     }
 
+    /// Did a HAProxy that lists it see it go DOWN, or come, within this time?
+    pub fn went_down_within(&self, time: Duration) -> bool {
+        let young = |l: &&Listed| l.since.is_none_or(|since| Duration::from_secs(since) < time);
+        let mut down = self.lines.iter().flatten().filter(|l| l.state == State::Down);
+        down.any(|l| young(&l))
+    }
+
     fn is_kept(&self) -> bool {
         self.instance.is_some_and(|i| i.keep)
     }
@@ -160,6 +167,7 @@ impl Survey {
                 };
                 if member.machine.instance.is_none() {
                     member.machine.instance.clone_from(&line.instance);
+                    member.is_gone = line.instance.as_ref().is_some_and(|id| self.gone.contains(id));
                 }
                 member.lines[at] = Some(line);
             }
