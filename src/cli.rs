@@ -31,6 +31,7 @@ pub enum Command {
         port: u16,
         name: Option<String>,
         instance: Option<String>,
+        unless_removed: bool,
         apply: bool,
     },
     ListHosts {
@@ -177,9 +178,14 @@ impl Reader {
     fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
         Ok(match name {
             "add-host" => {
-                let mut options = [Opt::value("name"), Opt::value("id"), Opt::flag("apply")];
+                let mut options = [
+                    Opt::value("name"),
+                    Opt::value("id"),
+                    Opt::flag("unless-removed"),
+                    Opt::flag("apply"),
+                ];
                 let words = self.words(&["host", "port"], &mut options)?;
-                let [name, id, apply] = options;
+                let [name, id, unless_removed, apply] = options;
                 if self.help {
                     return Ok(Command::Init);
                 }
@@ -194,6 +200,7 @@ impl Reader {
                     port: entry::parse_port(&words[1]).map_err(|e| Error::usage("port", e))?,
                     name: name.value,
                     instance: id.value,
+                    unless_removed: unless_removed.given,
                     apply: apply.given,
                 }
             }

@@ -73,6 +73,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
             port,
             name,
             instance,
+            unless_removed,
             apply,
         } => {
             let asked = Addition {
@@ -80,6 +81,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
                 port,
                 name: name.as_deref(),
                 instance: instance.as_deref(),
+                unless_removed,
                 apply,
                 by,
             };

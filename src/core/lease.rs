@@ -26,7 +26,6 @@ const MOST_MACHINES: usize = 1000;
 /// by and by.
 const REMEMBERED: usize = 100;
 
-
 /// What the name of a lease begins with; 0 where that is no epoch.
 fn epoch_of(id: &str) -> u64 {
     id.split('-').next().and_then(|e| e.parse().ok()).unwrap_or(0)

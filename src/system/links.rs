@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -132,7 +132,11 @@ fn follow(
     identity: &Identity,
     tell: &impl Fn(News) -> bool,
 ) -> bool {
-    let secrets = identity.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let secrets = identity
+        .secrets
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let mut secrets = secrets.into_iter();
     let mut secret = secrets.next().unwrap_or_default();
     let (mut lines, master) = loop {
