@@ -96,7 +96,7 @@ def test_why_did_it_scale_and_why_does_it_not(start):
     assert "scale-up    no: holder, app1 has the lease" in watched.text()
     held = watched.json()["lease"]
     assert (held["node"], held["request"]) == ("app1", "SCALE") and 20 < held["seconds_left"] <= 30
-    a.send(f"FINISH {lease} ok i-0abc is in \"HAProxy\"")
+    a.send(f"FINISH {lease} ok 1 i-0abc is in \"HAProxy\"")
     assert b.line() == "FINISH app1"
     for _ in range(3):
         assert b.ask("SCALE").startswith("WAIT cooldown ")
@@ -122,7 +122,7 @@ def test_full_starting_and_failures_are_told(start):
     (master.hosts / "app1").unlink()
     wait_until(lambda: watched.json()["may"][0]["answer"] == "yes", 10, "it is gone again")
     for text in ("EC2: no capacity", "EC2: no capacity", "not now: master lb2: cooldown, 9 s left"):
-        a.send(f"FINISH {a.ask('SCALE').split()[1]} failed {text}")
+        a.send(f"FINISH {a.ask('SCALE').split()[1]} failed 0 {text}")
         a.expect_nothing()
     assert [each[2:4] for each in watched.decisions()] == [(1, "returned"), (2, "failed"), (1, "refused")]
     assert "failed after 0 s: EC2: no capacity (2 times)" in watched.text()
@@ -135,7 +135,7 @@ def test_decisions_outlive_the_master_and_are_bounded(start):
     a = watched.master.node("app1")
     for number in range(15):
         a.ask(f"LOAD {number}\nPING")
-        a.send(f"FINISH {a.ask('SCALE').split()[1]} ok number {number}")
+        a.send(f"FINISH {a.ask('SCALE').split()[1]} ok 1 number {number}")
         a.expect_nothing()
     before = watched.decisions()
     assert [each[4] for each in before] == [f"number {number}" for number in range(14, 4, -1)]
@@ -145,7 +145,7 @@ def test_decisions_outlive_the_master_and_are_bounded(start):
     # The holder comes back, and its end belongs to the same decision.
     a = watched.master.node("app1")
     assert a.ask(f"HOLD {held}").startswith("GRANT ")
-    a.send(f"FINISH {held} ok after all")
+    a.send(f"FINISH {held} ok 1 after all")
     a.expect_nothing()
     assert watched.decisions()[0] == ("app1", "SCALE", 1, "ok", "after all")
     assert len((watched.master.dir / "state/master").read_text().splitlines()) < 20
@@ -169,7 +169,7 @@ def test_metrics(start):
     lease = a.ask("SCALE").split()[1]
     metrics = watched.metrics()
     assert metrics["autoscaler_lease_held"] == {(): 1} and metrics["autoscaler_cooldown_seconds"] == {(): 0}
-    a.send(f"FINISH {lease} ok")
+    a.send(f"FINISH {lease} ok 1")
     a.expect_nothing()
     assert a.ask("SCALE").startswith("WAIT cooldown ")
     wait_until(lambda: watched.metrics()["autoscaler_hosts"] == {(): 1}, 10, "hosts.d has been looked at")
@@ -205,7 +205,7 @@ def test_a_master_that_knows_no_report(cli):
 
         def serve():
             peer = Peer(server.accept()[0])
-            assert peer.line().startswith("HELLO 1 ")
+            assert peer.line().startswith("HELLO 2 ")
             assert peer.ask("WELCOME old") == "STATUS"
             peer.send("NODE app1 42 1", "LEASE app1 9", "COOLDOWN 5", "END")
             assert peer.line() == "REPORT"

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -165,7 +166,7 @@ impl Masters {
     fn look(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Masters, Error> {
         let identity = Identity {
             node: machine::host_name()?,
-            secret: config.cluster.secret.clone(),
+            secrets: Arc::new(Mutex::new(config.cluster.secrets().to_vec())),
         };
         let (send, news) = mpsc::channel();
         links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());

@@ -12,9 +12,9 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-use super::lease::{self, Arbiter, PeerId, Wish};
+use super::lease::{self, Arbiter, PeerId};
 use super::master::{Master, Output};
-use super::node::{Action, Node, Outcome, Settings};
+use super::node::{Action, Aim, Node, Outcome, Settings};
 use super::protocol::{FromMaster, FromNode, Reason};
 pub use chart::svg;
 pub use formats::MOST_MACHINES;
@@ -109,7 +109,7 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         spread: model.spread / 100.0,
         yardstick: model.yardstick,
         policy,
-        master: Master::new(MASTER.into(), String::new(), Arbiter::new(rules, None, start)),
+        master: Master::new(MASTER.into(), Vec::new(), Arbiter::new(rules, None, start)),
         machines: Vec::new(),
         joined: 0,
         left: Vec::new(),
@@ -199,10 +199,10 @@ impl World<'_> {
         self.joined += 1;
         let peer = self.joined;
         let now = self.instant();
-        let mut node = Node::new(self.policy.node.clone(), now);
+        let mut node = Node::new(self.policy.node.clone(), None, now);
         self.master.opened(peer, now);
         self.master
-            .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, now);
+            .line(peer, &format!("HELLO 2 app{peer} 00"), NONCE, now);
         node.connected(1, MASTER, now);
         self.machines.push(Server {
             peer,
@@ -216,6 +216,9 @@ impl World<'_> {
 
     /// Takes down how many serve now.
     fn count(&mut self) {
+        let listed: Vec<_> = self.machines.iter().map(worker::listed).collect();
+        let out = self.master.saw(&listed, self.instant());
+        self.deliver(out);
         self.run.serving.pop_if(|(at, _)| *at == self.now);
         self.run.serving.push((self.now, self.machines.len()));
         self.run.peak = self.run.peak.max(self.fleet());
@@ -306,7 +309,7 @@ impl World<'_> {
                 match action {
                     Action::Send(_, message) => self.send(peer, &message),
                     Action::Run(step) => self.step(peer, step),
-                    Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
+                    Action::Adopt { .. } | Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
                 }
             }
         }
@@ -314,16 +317,14 @@ impl World<'_> {
 
     fn send(&mut self, peer: PeerId, message: &FromNode) {
         let now = self.instant();
-        let out = self
-            .master
-            .line(peer, &message.to_string(), self.machines.len(), NONCE, now);
+        let out = self.master.line(peer, &message.to_string(), NONCE, now);
         let full = |output: &Output| matches!(output, Output::Send(to, FromMaster::Wait { reason: Reason::Full, .. }) if *to == peer);
-        if *message == FromNode::Scale && !self.held && out.iter().any(full) {
+        if matches!(message, FromNode::Scale { .. }) && !self.held && out.iter().any(full) {
             let limit = match self.master.arbiter.capped_until(now) {
                 Some(_) => "max_launches_per_day",
                 None => "max_hosts",
             };
-            let why = format!("{}, but {limit} is reached", self.reason(peer, Wish::Grow));
+            let why = format!("{}, but {limit} is reached", self.reason(peer, Aim::Grow));
             self.note(self.fleet(), why);
         }
         self.deliver(out);
@@ -347,8 +348,8 @@ impl World<'_> {
     }
 
     /// What made this node ask.
-    fn reason(&mut self, peer: PeerId, wish: Wish) -> String {
-        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(wish)) else {
+    fn reason(&mut self, peer: PeerId, aim: Aim) -> String {
+        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(aim)) else {
             return String::new();
         };
         format!(

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{LONG_AGO, MASTER, Server, World};
-use crate::core::fleet::{Instance, Listed, Survey};
-use crate::core::lease::{PeerId, Wish};
-use crate::core::node::{Machine, Outcome, Step};
+use crate::core::lease::PeerId;
+use crate::core::node::{Aim, Launched, Machine, Outcome, Step};
+use crate::core::plan::{Instance, Life, Listed, State, Survey};
 
 /// For so long EC2 lists what is terminated.
 const TERMINATED_LISTED: Duration = Duration::from_secs(3600);
@@ -14,24 +14,29 @@ impl World<'_> {
     pub(super) fn step(&mut self, peer: PeerId, step: Step) {
         let told = vec![(MASTER.to_string(), Ok(()))];
         let outcome = match step {
-            Step::Survey => Outcome::Surveyed(Ok(self.survey())),
+            Step::Survey { purpose, .. } => Outcome::Surveyed(purpose, Ok(self.survey())),
+            Step::Check => Outcome::Checked(told),
             Step::Launch { .. } => {
-                let why = self.reason(peer, Wish::Grow);
+                let why = self.reason(peer, Aim::Grow);
                 self.note(self.fleet() + 1, why);
                 let ready = self.now + self.boot;
                 self.booting = Some((ready, peer));
                 self.run.boots.push((self.now, ready, self.machines.len()));
                 self.run.peak = self.run.peak.max(self.fleet());
-                Outcome::Launched(Ok(machine(self.joined + 1)))
+                Outcome::Launched(Launched {
+                    machines: vec![machine(self.joined + 1)],
+                    ..Launched::default()
+                })
             }
             Step::Enter { machine, .. } => {
                 let launched = self.now.saturating_sub(self.boot);
                 self.join(LONG_AGO + launched.as_secs());
                 Outcome::Entered(machine, told)
             }
+            Step::Confirm { machine, .. } => Outcome::Confirmed(machine, Ok(())),
             Step::Identify => Outcome::Identified(Ok(machine(peer))),
             Step::Drain { machine, .. } => {
-                let why = self.reason(peer, Wish::Shrink);
+                let why = self.reason(peer, Aim::Leave);
                 self.note(self.fleet() - 1, why);
                 Outcome::Drained(machine, told)
             }
@@ -55,10 +60,11 @@ impl World<'_> {
     fn survey(&self) -> Survey {
         let instance = |peer: PeerId, launched_at, gone: bool| Instance {
             id: format!("i-{peer}"),
-            live: !gone,
-            gone,
+            life: if gone { Life::Gone } else { Life::Live },
             address: Some("10.0.0.1".into()).filter(|_| !gone),
-            launched_at,
+            launched_at: Some(launched_at),
+            keep: false,
+            in_service: true,
         };
         let live = self
             .machines
@@ -67,17 +73,24 @@ impl World<'_> {
         let listed_still = |at: Duration| self.now < at + TERMINATED_LISTED;
         let gone = self.left.iter().filter(|(.., at)| listed_still(*at));
         let gone = gone.map(|(peer, launched_at, _)| instance(*peer, *launched_at, true));
-        let listed = |server: &Server| Listed {
-            name: format!("app{}", server.peer),
-            address: "10.0.0.1".into(),
-            port: Some(80),
-            instance: Some(format!("i-{}", server.peer)),
-        };
         Survey {
             now: LONG_AGO + self.now.as_secs(),
             instances: live.chain(gone).collect(),
             listings: vec![Some(self.machines.iter().map(listed).collect())],
+            ..Survey::default()
         }
+    }
+}
+
+/// The entry of a machine that serves.
+pub(super) fn listed(server: &Server) -> Listed {
+    Listed {
+        state: State::Up,
+        since: None,
+        name: format!("app{}", server.peer),
+        address: "10.0.0.1".into(),
+        port: Some(80),
+        instance: Some(format!("i-{}", server.peer)),
     }
 }
 
