@@ -76,7 +76,7 @@ impl Worker {
         shortage::sort(&mut places, short);
         let mut launched = Launched::default();
         for place in places {
-            let missing = count - launched.machines.len() as u32;
+            let missing = count.saturating_sub(launched.machines.len() as u32);
             if missing == 0 {
                 break;
             }
