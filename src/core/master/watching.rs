@@ -146,8 +146,12 @@ impl Master {
             });
         }
         let mut save = changes.came > 0 && self.arbiter.entered(changes.came, now);
+        if save {
+            self.progress.entered(now);
+        }
         if changes.came_up && fleet.up > before.up {
             self.arbiter.serves(now);
+            self.progress.serves(now);
             save = true;
         }
         if save {

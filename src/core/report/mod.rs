@@ -37,7 +37,7 @@ const fn shape_of(
 }
 
 #[rustfmt::skip]
-pub const SHAPES: [Shape; 18] = [
+pub const SHAPES: [Shape; 22] = [
     // Of STATUS:
     shape_of("NODE", "nodes", true, &["name", "#cpu_percent", "#seconds_ago"]),
     shape_of("LEASE", "lease", false, &["node", "#seconds_left"]),
@@ -49,10 +49,14 @@ pub const SHAPES: [Shape; 18] = [
     shape_of("HELD", "lease", false, &["request", "#seconds_held", "#machines"]),
     shape_of("MAY", "may", true, &["request", "answer", "#seconds_left"]),
     shape_of("BACKOFF", "backoffs", true, &["request", "#seconds_left", "#in_a_row"]),
-    shape_of("SETTING", "settings", true, &["key", "value"]),
+    shape_of("BLOCKED", "blocked", false, &["reason", "#seconds"]),
+    shape_of("MACHINES", "machines", false, &["#launched", "#failed"]),
+    shape_of("STEP", "steps", true, &["step", "#seconds"]),
+    shape_of("SETTING", "settings", true, &["key", "value", "#number", "source"]),
     shape_of("ENTRY", "entries", true, &["name", "address", "#port", "instance", "state", "#seconds", "node"]),
     shape_of("DOUBLE", "doubles", true, &["node", "text…"]),
     shape_of("REFUSED", "refused", true, &["node", "#seconds_ago", "#times", "text…"]),
+    shape_of("WAITS", "waits", true, &["request", "reason", "#count"]),
     shape_of("COUNT", "counts", true, &["request", "outcome", "#count"]),
     shape_of("DECISION", "decisions", true,
         &["#seconds_ago", "node", "request", "#cpu_percent", "#times", "outcome", "#seconds_taken", "text…"]),
