@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Fact, Report};
+use super::{Fact, Host, Report};
 
 /// One metric, made of the lines of one verb.
 pub struct Metric {
@@ -108,12 +108,21 @@ const fn counter(
     }
 }
 
-/// All reports. Where a line is missing whose metric has no labels of its own, it is 0.
-pub fn metrics(reports: &[Report]) -> String {
+/// All reports, and the HAProxy hosts that were asked. Where a line is missing whose metric has no labels of its own, it is 0.
+pub fn metrics(reports: &[Report], hosts: &[Host]) -> String {
     let mut out = format!(
         "# HELP autoscaler_masters Masters that answered.\n# TYPE autoscaler_masters gauge\nautoscaler_masters {}\n",
         reports.len()
     );
+    if !hosts.is_empty() {
+        let name = "autoscaler_haproxy_host_up";
+        let help = "Whether this HAProxy host answers the app server that asks, by ssh.";
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for host in hosts {
+            let up = u8::from(host.error.is_none());
+            let _ = writeln!(out, "{name}{{host=\"{}\"}} {up}", escaped(&host.name));
+        }
+    }
     for metric in &METRICS {
         let Metric { name, kind, help, .. } = metric;
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -159,25 +168,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_master_they_say_so() {
+        let text = metrics(&[], &[]);
+        assert!(text.lines().any(|l| l == "autoscaler_masters 0"));
+    }
+
+    #[test]
     fn each_metric_once_with_the_samples_of_every_master() {
-        let text = metrics(&[
-            report(
-                "lb1",
-                &[
-                    "NODE a\"\\ 25 3",
-                    "COOLDOWN 7",
-                    "MAY SCALE cooldown 7",
-                    "SERVER s - missing",
-                ],
-            ),
-            report("lb2", &["MAY SCALE yes 0"]),
-        ]);
+        let text = metrics(
+            &[
+                report(
+                    "lb1",
+                    &[
+                        "NODE a\"\\ 25 3",
+                        "COOLDOWN 7",
+                        "MAY SCALE cooldown 7",
+                        "SERVER s - missing",
+                    ],
+                ),
+                report("lb2", &["MAY SCALE yes 0", "SETTING cooldown 2m 120 file"]),
+            ],
+            &[("lb1", None), ("lb2", Some("no route"))].map(|(name, error)| Host {
+                name: name.into(),
+                error: error.map(String::from),
+            }),
+        );
         for metric in &METRICS {
             assert_eq!(text.matches(&format!("# TYPE {} ", metric.name)).count(), 1);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == "counter");
         }
         for line in [
             r#"autoscaler_node_cpu_ratio{master="lb1",node="a\"\\"} 0.25"#,
+            r#"autoscaler_masters 2"#,
+            r#"autoscaler_haproxy_host_up{host="lb1"} 1"#,
+            r#"autoscaler_haproxy_host_up{host="lb2"} 0"#,
+            r#"autoscaler_setting{master="lb2",key="cooldown"} 120"#,
             r#"autoscaler_cooldown_seconds{master="lb1"} 7"#,
             r#"autoscaler_cooldown_seconds{master="lb2"} 0"#,
             r#"autoscaler_scaling_allowed{master="lb1",request="SCALE"} 0"#,

@@ -1,7 +1,7 @@
 //! Reports for people: text in lines, with bars on a terminal.
 
 use super::super::protocol::NOT_NOW;
-use super::{Fact, Report};
+use super::{Fact, Host, Report};
 
 /// A node that has not reported for this long, in seconds, is lost.
 const SILENT: u64 = 15;
@@ -59,8 +59,9 @@ impl Seen {
     }
 }
 
-/// What all masters have told; `seen` adds a line of history to each node.
-pub fn view(reports: &[Report], look: &Look, seen: Option<&Seen>) -> Vec<String> {
+/// What all masters have told, and which HAProxy hosts did not answer; `seen` adds a line of history
+/// to each node.
+pub fn view(reports: &[Report], hosts: &[Host], look: &Look, seen: Option<&Seen>) -> Vec<String> {
     let mut page = Page {
         look,
         lines: Vec::new(),
@@ -72,6 +73,14 @@ pub fn view(reports: &[Report], look: &Look, seen: Option<&Seen>) -> Vec<String>
         page.master(report, seen);
     }
     page.differences(reports);
+    for host in hosts {
+        if let Some(error) = &host.error {
+            page.paint(
+                RED,
+                format!("HAProxy host {} does not answer: {error}", host.name),
+            );
+        }
+    }
     page.lines
 }
 
@@ -229,10 +238,12 @@ impl Page<'_> {
         }
         let refused: Vec<&Fact> = report.all("REFUSED").collect();
         if !refused.is_empty() {
-            self.paint(
-                RED,
-                format!("  refused     {} nodes are not let in", refused.len()),
-            );
+            let nodes = if refused.len() == 1 {
+                "node is"
+            } else {
+                "nodes are"
+            };
+            self.paint(RED, format!("  refused     {} {nodes} not let in", refused.len()));
         }
         for fact in refused {
             let (node, ago) = (fact.get("node"), span(fact.number("seconds_ago")));

@@ -47,7 +47,7 @@ fn example() -> Report {
 
 #[test]
 fn one_look_says_why() {
-    let text = view(&[example()], &look(100), None).join("\n");
+    let text = view(&[example()], &[], &look(100), None).join("\n");
     let expected = "\
 master lb1  (0.1.0, up for 2 h 1 min)
   nodes       2, of which 1 at or over the threshold of 50%
@@ -61,7 +61,7 @@ master lb1  (0.1.0, up for 2 h 1 min)
   scale-down  off: scale_down_threshold is 0
   blocked     for 2 min 10 s: machines are needed, and refused for full
   back-off    scale-up: 2 failures in a row, 60 s left
-  refused     1 nodes are not let in
+  refused     1 node is not let in
     app9  7 times, the last 4 s ago: its [cluster] secret is not this master's
   double      web/i-1: web/i-2 has the same host name; they count as two
   settings    threshold = 50%
@@ -87,12 +87,21 @@ fn masters_that_differ_are_named() {
         ];
         report(name, &settings.each_ref().map(String::as_str))
     };
-    let text = view(&[lb("lb1", "30s"), lb("lb2", "1m")], &look(100), None);
+    let text = view(&[lb("lb1", "30s"), lb("lb2", "1m")], &[], &look(100), None);
     assert_eq!(
         text.last().unwrap(),
         "masters differ: cooldown is 30s on lb1, 1m on lb2"
     );
-    let same = view(&[lb("lb1", "30s"), lb("lb2", "30s")], &look(100), None).join("\n");
+    let silent = Host {
+        name: "lb2".into(),
+        error: Some("ssh: no route".into()),
+    };
+    let text = view(&[lb("lb1", "30s")], &[silent], &look(100), None);
+    assert_eq!(
+        text.last().unwrap(),
+        "HAProxy host lb2 does not answer: ssh: no route"
+    );
+    let same = view(&[lb("lb1", "30s"), lb("lb2", "30s")], &[], &look(100), None).join("\n");
     assert!(!same.contains("differ"), "{same}");
 }
 
@@ -103,16 +112,16 @@ fn narrow_terminals_cut_and_colours_wrap_whole_lines() {
         seen.add(&[example()]);
     }
     for width in [1, 20, 40, 60, 80, 200] {
-        let lines = view(&[example()], &look(width), Some(&seen));
+        let lines = view(&[example()], &[], &look(width), Some(&seen));
         assert!(lines.iter().all(|l| l.chars().count() <= width), "{width}");
     }
-    let wide = view(&[example()], &look(80), Some(&seen));
+    let wide = view(&[example()], &[], &look(80), Some(&seen));
     assert!(wide[2].contains("  ##################..  *****"), "{}", wide[2]);
     let colours = Look {
         colours: true,
         ..look(10)
     };
-    let lines = view(&[example()], &colours, None);
+    let lines = view(&[example()], &[], &colours, None);
     assert_eq!(lines[2], "\x1b[31m    app   \x1b[0m");
     seen.add(&[]);
     assert!(seen.0.is_empty());
