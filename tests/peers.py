@@ -131,7 +131,7 @@ class Peer:
 class Master:
     """A real `autoscaler master` on a loopback port of its own; no host in hosts.d is ever called."""
 
-    def __init__(self, binary, directory, secret=SECRET, **settings):
+    def __init__(self, binary, directory, secret=SECRET, haproxy=None, **settings):
         self.binary, self.dir, self.secret = binary, directory, secret
         self.log, self.hosts = directory / "log", directory / "hosts.d"
         self.hosts.mkdir(parents=True)
@@ -139,14 +139,20 @@ class Master:
             self.port = free.getsockname()[1]
         lines = {"master": {"listen": f"127.0.0.1:{self.port}", "state": directory / "state", "lease": "1s"},
                  "scaling": {"cooldown": "1m"}, "cluster": {"secret": secret},
-                 "haproxy": {"ssh_command": "/bin/false"}}
+                 "haproxy": {"ssh_command": "/bin/false", **(haproxy or {})}}
         for key, value in settings.items():
             lines["master" if key == "lease" else "scaling"][key] = value
         self.ini = directory / "autoscaler.ini"
-        self.ini.write_text("".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
-                                    for section, keys in lines.items()))
-        self.ini.chmod(0o600)
+        self.write("".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+                           for section, keys in lines.items()))
         self.process, self.peers = None, []
+
+    def write(self, text):
+        """Puts another INI in the place of this one, as editors and configuration management do."""
+        new = self.ini.with_suffix(".new")
+        new.write_text(text)
+        new.chmod(0o600)
+        new.rename(self.ini)
 
     def __enter__(self):
         self.start()

@@ -9,6 +9,7 @@ use super::Event;
 use super::tunnels::Tunnels;
 use crate::command::generate;
 use crate::config::Config;
+use crate::core::duration;
 use crate::core::lease::PeerId;
 use crate::core::protocol::one_line;
 use crate::core::report::{line, word};
@@ -47,6 +48,12 @@ impl Reporter {
         let age = |since| now.saturating_duration_since(since).as_secs();
         let (version, up) = (env!("CARGO_PKG_VERSION"), age(self.started));
         writers.send(peer, &format!("MASTER {version} {up} {epoch}"));
+        for (key, value, is_set) in config.in_force() {
+            let source = if is_set { "file" } else { "default" };
+            let value: String = value.split_whitespace().collect();
+            let text = format!("SETTING {key} {} {} {source}", word(&value), plain(&value));
+            writers.send(peer, &line(&text));
+        }
         for (tunnel, host) in tunnels.states() {
             let port = tunnel.port.map_or("-".into(), |port| port.to_string());
             let (name, host, since) = (word(&tunnel.name), word(host), age(tunnel.since));
@@ -72,6 +79,13 @@ impl Reporter {
             writers.send(peer, "END");
         }
     }
+}
+
+/// A value as a whole number: of seconds, percent or machines.
+fn plain(value: &str) -> u64 {
+    let number = value.trim_end_matches('%').parse::<f64>().ok();
+    let of_seconds = || duration::parse(value).ok().map(duration::seconds);
+    number.map(|n| n.round() as u64).or_else(of_seconds).unwrap_or(0)
 }
 
 /// The servers of the running HAProxy and those that it should have.

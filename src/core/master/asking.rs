@@ -134,8 +134,13 @@ impl Master {
         let grounds = self.picture(now).to_string();
         let verdict = self.arbiter.ask(ask, share, node, peer, &salt, now).cloned();
         let load = self.loads.of(node, now);
+        if ask.wish == Wish::Grow && by_load && !is_down {
+            let reason = verdict.as_ref().err().map(|refusal| refusal.reason);
+            self.progress.answered(reason, now);
+        }
         match &verdict {
             Err(refusal) => {
+                self.history.waits(ask.wish, refusal.reason);
                 let why = self.why(refusal, ask.wish, now);
                 self.answer(peer, verdict, out);
                 if self.history.refused(node, ask.wish, load, why, now) {

@@ -636,10 +636,6 @@ fn settings_are_told_all_together() {
         "FLEET 2 2",
     ];
     assert_eq!(welcome, expected.map(|line| format!("2 {line}")));
-    assert_eq!(
-        facts(&mut b, 1, "SETTING"),
-        ["SETTING threshold 60", "SETTING cooldown 1m"]
-    );
     let out = b.master.set(Vec::new());
     assert_eq!(b.sent(out), ["1 SET", "2 SET"]);
 }

@@ -174,8 +174,12 @@ impl Master {
             });
         }
         let mut save = changes.came_to_serve > 0 && self.arbiter.entered(changes.came_to_serve, now);
+        if save {
+            self.progress.entered(now);
+        }
         if changes.came_up && fleet.up > before.up {
             self.arbiter.serves(now);
+            self.progress.serves(now);
             save = true;
         }
         if save {
