@@ -6,7 +6,6 @@ mod change;
 use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::config::Config;
 use crate::core::runtime::replies::Process;
 use crate::core::runtime::{self, Change, text};
 use crate::error::{Error, Kind};
-use crate::system::child::{self, Finished};
+use crate::system::child::{self, Finished, Rest};
 use crate::system::due::{Due, DueFile};
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::log::Log;
@@ -164,7 +163,7 @@ pub fn shell(command: &str, file: &Path) -> Result<Finished, String> {
         Ok(path) if !path.is_empty() => format!("{path}:{SBIN}"),
         _ => format!("/usr/bin:/bin:{SBIN}"),
     };
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).env("FILE", file).env("PATH", path);
-    child::run(child::without_credentials(&mut shell), PATIENCE)
+    let mut shell = child::script(command);
+    shell.env("FILE", file).env("PATH", path);
+    child::run_script(child::without_credentials(&mut shell), PATIENCE, Rest::Lives)
 }
