@@ -5,6 +5,7 @@
 
 mod chart;
 mod clock;
+mod cloudwatch;
 mod formats;
 mod report;
 mod trace;
