@@ -3,9 +3,11 @@
 //! machines that serve, the excess lost), the launch (it never fails and takes a fixed time)
 //! and the wires (they lose nothing). A machine that leaves is gone at once.
 
+mod boots;
 mod chart;
 mod clock;
 mod formats;
+mod json;
 mod report;
 mod trace;
 mod worker;
@@ -16,8 +18,10 @@ use super::lease::{self, Arbiter, PeerId, Wish};
 use super::master::{Master, Output};
 use super::node::{Action, Node, Outcome, Settings};
 use super::protocol::{FromMaster, FromNode, Reason};
+pub use boots::Boots;
 pub use chart::svg;
 pub use formats::MOST_MACHINES;
+pub use json::json;
 pub use report::text;
 pub use trace::{Trace, parse};
 use worker::machine;
@@ -32,8 +36,7 @@ const NONCE: &str = "00000000000000000000000000000000";
 pub struct Model {
     /// At the beginning.
     pub machines: usize,
-    /// From the launch until a machine serves.
-    pub boot: Duration,
+    pub boots: Boots,
     /// Percent by which the busiest machine is over the mean, and the idlest under it.
     pub spread: f64,
     /// Percent: how long the busiest machine was at it or over it is counted for all runs alike.
@@ -84,19 +87,42 @@ pub struct Run {
     pub serving: Vec<(Duration, usize)>,
     /// The busiest machine's load over the mean, as a share of it, where there are several.
     pub spread: f64,
-    /// Each boot: its beginning and its end, and how many served.
-    pub boots: Vec<(Duration, Duration, usize)>,
+    pub boots: Vec<Boot>,
     /// When the busiest machine was at the threshold or over it.
     pub over: Vec<(Duration, Duration)>,
     /// How long it was at [`Model::yardstick`] or over it.
     pub over_yardstick: Duration,
     /// When it had as much to do as it could, or more.
     pub full: Vec<(Duration, Duration)>,
+    /// What there was to do, and what of it no machine had time for, in percent of one machine times
+    /// seconds.
+    pub work: f64,
+    pub unmet: f64,
     /// Its highest load, in percent, over 100 where it had more to do than it could; and when.
     pub worst: (f64, Duration),
     pub peak: usize,
     /// From launch to the end of each machine, summed.
     pub machine_time: Duration,
+}
+
+/// One machine on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Boot {
+    pub begin: Duration,
+    pub end: Duration,
+    /// How many machines there were before it, those that were to serve sooner included.
+    pub level: usize,
+}
+
+impl Run {
+    /// The share of the work that was not done, in percent.
+    pub fn unmet_percent(&self) -> f64 {
+        if self.work > 0.0 {
+            100.0 * self.unmet / self.work
+        } else {
+            0.0
+        }
+    }
 }
 
 /// Replays `trace` under `policy`. `start` is any instant: all others follow from it.
@@ -105,7 +131,7 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
     let mut world = World {
         start,
         now: Duration::ZERO,
-        boot: model.boot,
+        boots: model.boots,
         spread: model.spread / 100.0,
         yardstick: model.yardstick,
         policy,
@@ -127,6 +153,8 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
             over: Vec::new(),
             over_yardstick: Duration::ZERO,
             full: Vec::new(),
+            work: 0.0,
+            unmet: 0.0,
             worst: (0.0, Duration::ZERO),
             peak: 0,
             machine_time: Duration::ZERO,
@@ -161,7 +189,7 @@ struct Server {
 struct World<'a> {
     start: Instant,
     now: Duration,
-    boot: Duration,
+    boots: Boots,
     spread: f64,
     yardstick: f64,
     policy: &'a Policy,
@@ -245,10 +273,15 @@ impl World<'_> {
         let milliseconds = passed.as_secs_f64() * 1000.0;
         let step = 2.0 * self.spread / (serving - 1.0).max(1.0);
         let uneven = self.uneven();
+        let mut done = 0.0;
         for (rank, server) in self.machines.iter_mut().enumerate() {
             let share = mean * (1.0 + uneven - step * rank as f64);
-            server.busy += share.clamp(0.0, 100.0) * milliseconds;
+            let busy = share.clamp(0.0, 100.0);
+            done += busy;
+            server.busy += busy * milliseconds;
         }
+        self.run.work += self.load * passed.as_secs_f64();
+        self.run.unmet += (self.load - done).max(0.0) * passed.as_secs_f64();
         let busiest = mean * (1.0 + uneven);
         if busiest >= self.policy.node.threshold {
             mark(&mut self.run.over, self.now, next);

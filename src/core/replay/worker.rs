@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LONG_AGO, MASTER, Server, World};
+use super::{Boot, LONG_AGO, MASTER, Server, World};
 use crate::core::fleet::{Instance, Listed, Survey};
 use crate::core::lease::{PeerId, Wish};
 use crate::core::node::{Machine, Outcome, Step};
@@ -18,14 +18,18 @@ impl World<'_> {
             Step::Launch { .. } => {
                 let why = self.reason(peer, Wish::Grow);
                 self.note(self.fleet() + 1, why);
-                let ready = self.now + self.boot;
+                let ready = self.now + self.boots.time(self.joined + 1);
                 self.booting = Some((ready, peer));
-                self.run.boots.push((self.now, ready, self.machines.len()));
+                self.run.boots.push(Boot {
+                    begin: self.now,
+                    end: ready,
+                    level: self.machines.len(),
+                });
                 self.run.peak = self.run.peak.max(self.fleet());
                 Outcome::Launched(Ok(machine(self.joined + 1)))
             }
             Step::Enter { machine, .. } => {
-                let launched = self.now.saturating_sub(self.boot);
+                let launched = self.now.saturating_sub(self.boots.time(self.joined + 1));
                 self.join(LONG_AGO + launched.as_secs());
                 Outcome::Entered(machine, told)
             }
