@@ -33,10 +33,13 @@ pub enum Command {
         instance: Option<String>,
         apply: bool,
     },
-    ListHosts,
+    ListHosts {
+        state: bool,
+    },
     RemoveHost {
         host: String,
         apply: bool,
+        force: bool,
     },
     Generate(Generate),
     Status(Status),
@@ -61,6 +64,8 @@ pub enum Generate {
     Install,
     Stdout,
     Diff,
+    /// Only look whether it would pass.
+    Check,
 }
 
 /// How `status` shows what it knows.
@@ -163,7 +168,7 @@ impl Reader {
                 let words = self.words(&["host", "port"], &mut options)?;
                 let [name, id, apply] = options;
                 if self.help {
-                    return Ok(Command::ListHosts);
+                    return Ok(Command::Init);
                 }
                 if let Some(name) = &name.value {
                     entry::check_name(name).map_err(|e| Error::usage(format!("--name {name:?}"), e))?;
@@ -180,23 +185,29 @@ impl Reader {
                 }
             }
             "remove-host" => {
-                let mut options = [Opt::flag("apply")];
+                let mut options = [Opt::flag("apply"), Opt::flag("force")];
                 let words = self.words(&["name|host[:port]"], &mut options)?;
                 let host = words.first().cloned().unwrap_or_default();
-                Command::RemoveHost {
-                    host,
-                    apply: options[0].given,
+                let [apply, force] = options.map(|o| o.given);
+                Command::RemoveHost { host, apply, force }
+            }
+            "list-hosts" => {
+                let mut options = [Opt::flag("state")];
+                self.words(&[], &mut options)?;
+                Command::ListHosts {
+                    state: options[0].given,
                 }
             }
             "generate" => {
-                let mut options = [Opt::flag("stdout"), Opt::flag("diff")];
+                let mut options = [Opt::flag("stdout"), Opt::flag("diff"), Opt::flag("check")];
                 self.words(&[], &mut options)?;
-                match options.map(|o| o.given) {
-                    [true, true] => return Err(self.usage("--stdout and --diff exclude each other")),
-                    [true, _] => Command::Generate(Generate::Stdout),
-                    [_, true] => Command::Generate(Generate::Diff),
-                    _ => Command::Generate(Generate::Install),
-                }
+                Command::Generate(match options.map(|o| o.given) {
+                    [false, false, false] => Generate::Install,
+                    [true, false, false] => Generate::Stdout,
+                    [false, true, false] => Generate::Diff,
+                    [false, false, true] => Generate::Check,
+                    _ => return Err(self.usage("--stdout, --diff and --check exclude each other")),
+                })
             }
             "status" => {
                 let mut options = [Opt::flag("json"), Opt::flag("prometheus"), Opt::flag("watch")];
@@ -248,7 +259,6 @@ impl Reader {
                     "init" => Command::Init,
                     "master" => Command::Master,
                     "daemon" => Command::Daemon,
-                    "list-hosts" => Command::ListHosts,
                     "ssh-gate" => Command::SshGate,
                     _ => unreachable!("every topic of help is a command"),
                 }

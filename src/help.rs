@@ -48,7 +48,9 @@ take its load. Runs until it is stopped.
         summary: "On a HAProxy host: enter an app server into hosts.d",
         details: "\
 Writes one entry. A name is resolved once, and its address is written. The same
-host and port again is a success that changes nothing.
+host and port again is a success that changes nothing. With another instance's id it
+replaces the entry of that address, and with the same id that of another address;
+the ssh host key that the master kept for it is forgotten.
 
       --name NAME  the server's name in HAProxy, instead of the next app<n>
       --id ID      the EC2 instance that it is (i-…); also its name
@@ -59,7 +61,14 @@ host and port again is a success that changes nothing.
         name: "list-hosts",
         arguments: "",
         summary: "Print the entries: <name> <address> <port> <instance or ->",
-        details: "",
+        details: "\
+A file in hosts.d that is no entry is named on stderr and passed over.
+
+      --state      add UP, DOWN, DRAIN, MAINT or -, and for how many seconds
+
+UP and DOWN: in every section of the template with $SERVERS. - is what HAProxy can't be
+asked, or where its sections differ.
+",
     },
     Topic {
         name: "remove-host",
@@ -86,6 +95,7 @@ it prints the result.
 
       --stdout     only print
       --diff       only show what would change
+      --check      only say whether it would pass
 ",
     },
     Topic {
@@ -195,8 +205,9 @@ autoscaler on this host (/usr/bin/autoscaler with the Debian package):
   restrict,command=\"/usr/local/bin/autoscaler ssh-gate\" ssh-ed25519 ...
 
 Carries out the call in SSH_ORIGINAL_COMMAND if it is one that a daemon makes, and
-refuses everything else. No shell reads it. The calls are list-hosts, add-host
-<host> <port> [--id ID] --apply, and remove-host <name|host:port> --apply.
+refuses everything else. No shell reads it. The calls are list-hosts [--state],
+generate --check, add-host <host> <port> [--id ID] --apply (up to one entry more than
+max_hosts), and remove-host <name|host:port> --apply [--force].
 ",
     },
 ];

@@ -18,6 +18,9 @@ backend servers
 # the end
 """
 
+# How a server line ends where the INI sets none.
+CHECK = "check fastinter 200ms downinter 200ms"
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

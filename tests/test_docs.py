@@ -13,7 +13,7 @@ from lab import wait_until
 
 README = (ROOT / "README.md").read_text()
 MAN = (ROOT / "packaging/autoscaler.1").read_text()
-KEYS = re.findall(r'\("(\w+)", "(\w+)", "(.*)"\)', (ROOT / "src/config/keys.rs").read_text())
+KEYS = re.findall(r'\(\s*"(\w+)",\s*"(\w+)",\s*"(.*)",?\s*\)', (ROOT / "src/config/keys.rs").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def test_every_key_is_in_the_sample_with_its_default(tmp_path, binary):
     assert [(section, key) for section, key, *_ in found] == [(section, key) for section, key, _ in KEYS]
     # What the sample sets, and the one example, differ from the defaults on purpose.
     differ = {key for (_, key, shown, _), (*_, default) in zip(found, KEYS) if shown != default}
-    assert differ == {"scale_up_command", "secret", "config"}
-    assert {key for _, key, _, commented in found if not commented} == {"secret", "config"}
+    assert differ == {"scale_up_command", "name", "secret", "config"}
+    assert {key for _, key, _, commented in found if not commented} == {"name", "secret", "config"}
 
 
 def test_keys_that_have_no_effect_are_said_to_have_none():

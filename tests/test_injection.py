@@ -9,7 +9,7 @@ import threading
 import urllib.parse
 
 import pytest
-from cli import environment, refusal, run
+from cli import CHECK, environment, refusal, run
 from lab import missing, wait_until
 from peers import SECRET, Master
 
@@ -62,7 +62,7 @@ def test_no_entry_adds_a_line_to_the_configuration(cli):
         for command in ("generate", "list-hosts"):
             assert "hosts.d" in cli.refused(78, command), (name, text)
         path.unlink()
-    assert re.findall(r"^\s*server .*$", cli.installed.read_text(), re.M) == ["    server good 10.0.0.1:80 check"]
+    assert re.findall(r"^\s*server .*$", cli.installed.read_text(), re.M) == [f"    server good 10.0.0.1:80 {CHECK}"]
 
 
 def test_no_entry_adds_an_option_to_ssh(cli, tmp_path):

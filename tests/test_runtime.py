@@ -361,6 +361,38 @@ def test_a_call_that_is_killed_is_made_up_for(site):
         site.assert_same_everywhere()
 
 
+# What it says of them
+
+def test_the_state_of_each_over_all_sections(tmp_path, binary):
+    second = "backend more\n    option httpchk GET /healthz\n    default-server rise 1 fall 1\n    $SERVERS\nbackend other\n"
+    with Balancer(tmp_path, binary, ports=(8001, 8002, 8003, 8004, 8005), template=TEMPLATE + second) as site:
+        def states():
+            lines = site.host.run(["autoscaler", "list-hosts", "--state"]).stdout.splitlines()
+            words = [line.split() for line in lines]
+            assert [w[:4] for w in words] == [line.split() for line in
+                                              site.host.run(["autoscaler", "list-hosts"]).stdout.splitlines()]
+            assert all(int(w[5]) < 60 if w[4] != "-" else w[5] == "-" for w in words), lines
+            return [w[4] for w in words]
+
+        wait_until(lambda: states() == ["UP"] * 5, 5)
+        site.apps[8002].healthy = False
+        for command in ("set server servers/app8003 state drain", "set server more/app8004 state maint",
+                        "disable health more/app8005", "set server more/app8005 health down"):
+            site.haproxy.command(command)
+        # DOWN in one of two only says nothing.
+        wait_until(lambda: states() == ["UP", "DOWN", "DRAIN", "MAINT", "-"], 5, states)
+        site.add(8006, apply=False)
+        assert states()[-1] == "-"
+        site.haproxy.process.stop()
+        assert states() == ["-"] * 6
+
+
+def test_the_state_of_a_server_without_a_check(tmp_path, binary):
+    with Balancer(tmp_path, binary, server_line="server $NAME $IP:$PORT") as site:
+        lines = site.host.run(["autoscaler", "list-hosts", "--state"]).stdout.splitlines()
+        assert [line.split()[4] for line in lines] == ["UP", "UP"], lines
+
+
 # With a reload
 
 @pytest.mark.parametrize("change, reason", [

@@ -48,7 +48,7 @@ impl Reader {
         options.extend(KEYS.map(Opt::value));
         let words = self.words(&["trace"], &mut options)?;
         if self.help {
-            return Ok(Command::ListHosts);
+            return Ok(Command::Init);
         }
         let [hosts, start, boot, seed, spread, svg] = [0, 1, 2, 3, 4, 5].map(|i| options[i].value.take());
         let json = options[6].given;

@@ -161,7 +161,7 @@ impl Body {
         let settings = settings(&config, worker.asks_ec2(), worker.has_group(), repair_delay);
         let identity = Identity {
             node: machine::host_name()?,
-            secret: config.cluster.secret.clone(),
+            secret: config.cluster.secrets().first().cloned().unwrap_or_default(),
         };
         let notifier = Notifier::start(Arc::clone(&config), identity.node.clone(), log);
         let (send, events) = mpsc::sync_channel(EVENTS);

@@ -36,9 +36,8 @@ pub struct Server {
 impl Server {
     /// The server that HAProxy has for `entry`, if it has one.
     pub fn of(config: &Config, entry: &Entry, log: Log) -> Server {
-        let line = entry.server_line(&config.haproxy.server_line);
         Server {
-            server: line.split_ascii_whitespace().nth(1).unwrap_or_default().into(),
+            server: entry.server(&config.haproxy.server_line),
             name: entry.name.clone(),
             socket: HaproxySocket::new(&config.haproxy.socket),
             backend: config.haproxy.backend.clone(),
@@ -141,8 +140,9 @@ impl Server {
 
     /// Its row of `show stat`; `None` where HAProxy has no such server.
     fn row(&self) -> Result<Option<Row>, String> {
-        let rows = self.socket.rows(&self.backend)?;
-        Ok(rows.into_iter().find(|r| r.name == self.server))
+        let rows = self.socket.rows()?;
+        let ours = |r: &Row| r.section == self.backend && r.name == self.server;
+        Ok(rows.into_iter().find(ours))
     }
 
     fn say(&self, text: &str) {

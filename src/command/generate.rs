@@ -7,9 +7,10 @@ use std::path::Path;
 use std::thread;
 
 use super::haproxy;
-use super::{print, template, template_path};
+use super::{entries, print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
+use crate::core::entry::Entry;
 use crate::core::{diff, runtime, template as rendering};
 use crate::error::Error;
 use crate::system::child::Finished;
@@ -19,20 +20,24 @@ use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 
 pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
+    let hosts = HostsDir::new(config.dir());
     match (mode, &config.haproxy.config) {
         (Generate::Install, Some(target)) => install(config, target, log),
         (Generate::Diff, Some(target)) => {
             let target_name = target.display().to_string();
             let installed = installed(target)?.map(|(text, _)| text).unwrap_or_default();
-            print(&diff::unified(
-                &target_name,
-                &installed,
-                &target_name,
-                &render(config)?.text,
-            ))
+            let new = render(config, &entries(&hosts, log)?)?.text;
+            print(&diff::unified(&target_name, &installed, &target_name, &new))
         }
         (Generate::Diff, None) => Err(no_config(config)),
-        (Generate::Stdout, _) | (Generate::Install, None) => print(&render(config)?.text),
+        (Generate::Check, _) => {
+            let entries = entries(&hosts, log)?;
+            hosts.try_writing()?;
+            rehearse(config, &entries).map(drop)
+        }
+        (Generate::Stdout, _) | (Generate::Install, None) => {
+            print(&render(config, &entries(&hosts, log)?)?.text)
+        }
     }
 }
 
@@ -56,14 +61,15 @@ fn no_config(config: &Config) -> Error {
     )
 }
 
-/// What would be installed, once `check_command` has taken it; nothing is changed.
+/// What would be installed with these entries, once `check_command` has taken it; nothing is
+/// changed.
 ///
 /// # Errors
 /// Whatever keeps it from being installed.
-pub fn rehearse(config: &Config) -> Result<String, Error> {
+pub fn rehearse(config: &Config, entries: &[Entry]) -> Result<String, Error> {
     let target = can_apply(config)?;
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
-    let text = render(config)?.text;
+    let text = render(config, entries)?.text;
     let candidate = Temporary::create(target, &text, 0o600).map_err(|e| Error::io(target.display(), e))?;
     check(config, target, &candidate.path)?;
     Ok(text)
@@ -74,7 +80,8 @@ pub fn rehearse(config: &Config) -> Result<String, Error> {
 /// # Errors
 /// I/O and config.
 pub fn rendered(config: &Config) -> Result<String, Error> {
-    Ok(render(config)?.text)
+    let entries = HostsDir::new(config.dir()).read()?.entries;
+    Ok(render(config, &entries)?.text)
 }
 
 struct Rendered {
@@ -83,10 +90,9 @@ struct Rendered {
     servers: usize,
 }
 
-fn render(config: &Config) -> Result<Rendered, Error> {
-    let entries = HostsDir::new(config.dir()).entries()?;
+fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
     let template = template(config)?;
-    let text = rendering::render(&template, &entries, &config.haproxy.server_line)
+    let text = rendering::render(&template, entries, &config.haproxy.server_line)
         .map_err(|cause| Error::config(template_path(config).display(), cause))?;
     Ok(Rendered {
         template,
@@ -112,8 +118,9 @@ pub fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
 fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     // Where it is a link, the file behind it is replaced and not the link.
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
-    let _lock = HostsDir::new(config.dir()).lock()?;
-    let rendered = render(config)?;
+    let hosts = HostsDir::new(config.dir());
+    let _lock = hosts.lock()?;
+    let rendered = render(config, &entries(&hosts, log)?)?;
     let before = installed(target)?;
     let due_file = DueFile::new(config.dir());
     let due = due_file.load()?;
@@ -178,7 +185,7 @@ fn candidate(
         return Err(Error::config(
             HostsDir::new(config.dir()).path().display(),
             format!(
-                "is empty; {} is left as it is, a HAProxy without servers answers nobody",
+                "holds no entry; {} is left as it is, a HAProxy without servers answers nobody",
                 target.display()
             ),
         ));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
 use crate::core::lease::{Arbiter, Rules, Wish};
+use crate::core::listing::{Listed, State};
 use crate::core::master::{Master, Output};
 use crate::error::Error;
 use crate::system::files;
@@ -25,9 +26,6 @@ use crate::system::state::StateFile;
 use crate::system::tunnel::{Change, Route, Tunnel};
 use report::{Reporter, TunnelState};
 
-/// How far under the threshold the others must stay with the load of a machine that leaves: what
-/// they take over must not make them scale up again.
-const ROOM: f64 = 0.8;
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 /// Connections at most. Each takes a thread and about 8 KB.
@@ -53,10 +51,13 @@ pub fn rules(config: &Config) -> Rules {
         lease: config.master.lease,
         cooldown: config.scaling.cooldown,
         scale_down_cooldown: config.scaling.scale_down_cooldown,
+        scale_down_window: config.scaling.scale_down_window,
+        boot_timeout: config.machine.boot_timeout,
         max_hosts: config.scaling.max_hosts,
         max_launches_per_day: config.scaling.max_launches_per_day,
+        max_step: config.scaling.max_step,
         min_hosts: config.scaling.min_hosts,
-        room: ROOM * config.scaling.threshold,
+        threshold: config.scaling.threshold,
     }
 }
 
@@ -68,7 +69,7 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     let (saved, decisions) = state.load()?.unzip();
     let restarted = saved.is_some();
     let arbiter = Arbiter::new(rules(config), saved, now);
-    let mut master = Master::new(name.clone(), config.cluster.secret.clone(), arbiter);
+    let mut master = Master::new(name.clone(), config.cluster.secrets().to_vec(), arbiter);
     master.history.recall(&decisions.unwrap_or_default(), now);
     master.limit(most_connections());
     let random = Random::open()?;
@@ -101,7 +102,10 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
                 .arbiter
                 .lease()
                 .is_some_and(|lease| lease.wish == Wish::Shrink);
-            tunnels.follow(leaving);
+            if tunnels.follow(leaving) {
+                let out = master.saw(&tunnels.listed, now);
+                carry_out(out, &master, &mut writers, &mut saver, now);
+            }
             next_look = now + LOOK;
         }
         carry_out(master.tick(now), &master, &mut writers, &mut saver, now);
@@ -123,7 +127,7 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
                     // Cut off, and this was still on its way.
                     continue;
                 }
-                let out = master.line(peer, &line, tunnels.hosts, &nonce, now);
+                let out = master.line(peer, &line, &nonce, now);
                 let asked = out.contains(&Output::Report(peer));
                 carry_out(out, &master, &mut writers, &mut saver, now);
                 nonce = random.nonce()?;
@@ -218,8 +222,8 @@ struct Tunnels<'a> {
     /// What was said of each tunnel, so that the same trouble is not said again and again.
     said: BTreeMap<String, String>,
     seen: Option<SystemTime>,
-    /// How many entries there are.
-    hosts: usize,
+    /// The entries that can be read.
+    listed: Vec<Listed>,
 }
 
 impl<'a> Tunnels<'a> {
@@ -229,18 +233,18 @@ impl<'a> Tunnels<'a> {
             log,
             events,
             hosts_dir: HostsDir::new(config.dir()),
-            known_hosts: config.master.state.join("known_hosts"),
+            known_hosts: config.master.known_hosts(),
             running: BTreeMap::new(),
             states: Vec::new(),
             said: BTreeMap::new(),
             seen: None,
-            hosts: 0,
+            listed: Vec::new(),
         }
     }
 
     /// Makes the tunnels follow `hosts.d`. While a node is `leaving`, tunnels outlive their entries:
-    /// it has drained itself and still has to say `FINISH`.
-    fn follow(&mut self, leaving: bool) {
+    /// it has drained itself and still has to say `FINISH`. True: the entries may have changed.
+    fn follow(&mut self, leaving: bool) -> bool {
         let changed = self.hosts_dir.changed().ok();
         // A change within the clock's tick of the last one leaves the same time: look again
         // while it is fresh.
@@ -248,17 +252,16 @@ impl<'a> Tunnels<'a> {
             .and_then(|at| at.elapsed().ok())
             .is_none_or(|age| age < 3 * LOOK);
         if changed == self.seen && !fresh {
-            return;
+            return false;
         }
         let names = match self.hosts_dir.names() {
             Ok(names) => names,
             Err(error) => {
                 // No listing is not an empty one: what runs goes on.
                 self.say_once("hosts.d", &error.to_string());
-                return;
+                return false;
             }
         };
-        self.hosts = names.len();
         if self.seen.is_none() {
             self.forget_keys_but_of(&names);
         }
@@ -278,15 +281,20 @@ impl<'a> Tunnels<'a> {
         }
         self.states
             .retain(|s| names.contains(&s.name) || self.running.contains_key(&s.name));
+        self.listed.clear();
         for name in names {
             match self.hosts_dir.entry(&name) {
-                Ok(entry) => self.open(name, entry.address()),
+                Ok(entry) => {
+                    self.listed.push(Listed::of(&entry, State::Unknown, None));
+                    self.open(name, entry.address());
+                }
                 Err(error) => {
                     self.state(&name).went(None, &error.to_string());
                     self.say_once(&name, &error.to_string());
                 }
             }
         }
+        true
     }
 
     /// Entries may have gone while no master ran.

@@ -23,12 +23,29 @@ use std::path::Path;
 
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
+use crate::core::entry::Entry;
 use crate::error::Error;
 use crate::system::files;
+use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
+use add_host::Addition;
+use remove_host::Removal;
+
+/// Who gives a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A person, cron, or a daemon whose key may do all.
+    Hand,
+    /// A daemon through `ssh-gate`.
+    Gate,
+}
 
 /// Carries out what the command line asks for.
 pub fn run(invocation: Invocation) -> Result<(), Error> {
+    carry_out(invocation, By::Hand)
+}
+
+fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
     let Invocation {
         config: path,
         level,
@@ -47,28 +64,51 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
             instance,
             apply,
         } => {
-            let config = load(&path)?;
-            add_host::run(&config, &host, port, name.as_deref(), instance.as_deref(), log)?;
-            if apply {
-                generate::apply(&config, log)
-            } else {
-                Ok(())
-            }
+            let asked = Addition {
+                host: &host,
+                port,
+                name: name.as_deref(),
+                instance: instance.as_deref(),
+                apply,
+                by,
+            };
+            add_host::run(&load(&path)?, &asked, log)
         }
-        Command::ListHosts => list_hosts::run(&load(&path)?),
-        Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
+        Command::ListHosts { state } => list_hosts::run(&load(&path)?, state, log),
+        Command::RemoveHost { host, apply, force } => {
+            let asked = Removal {
+                wanted: &host,
+                apply,
+                force,
+                by,
+            };
+            remove_host::run(&load(&path)?, &asked, log)
+        }
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
-        Command::SshGate => run(Invocation {
-            config: path,
-            level,
-            command: ssh_gate::command()?,
-        }),
+        Command::SshGate => {
+            let command = ssh_gate::command()?;
+            let invocation = Invocation {
+                config: path,
+                level,
+                command,
+            };
+            carry_out(invocation, By::Gate)
+        }
         Command::Simulate(asked) => simulate::run(&path, &asked),
         Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
     }
+}
+
+/// The entries of `hosts.d`. What else lies there is named, and passed over.
+fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
+    let listing = hosts.read()?;
+    for stray in listing.strays {
+        log.warning(&format!("{stray}; passed over"));
+    }
+    Ok(listing.entries)
 }
 
 /// Reads the settings of the INI.

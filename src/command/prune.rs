@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{generate, print};
+use super::{entries, generate, print};
 use crate::cli::Prune;
 use crate::config::Config;
 use crate::core::entry::Entry;
@@ -23,7 +23,7 @@ pub fn run(config: &Config, asked: Prune, log: Log) -> Result<(), Error> {
         generate::can_apply(config)?;
     }
     let hosts = HostsDir::new(config.dir());
-    let entries = hosts.entries()?;
+    let entries = entries(&hosts, log)?;
     let cloud = match entries.iter().any(|e| e.instance().is_some()) {
         true => ask(config, &entries, log)?,
         false => Cloud::default(),
@@ -75,7 +75,7 @@ fn remove(
     log: Log,
 ) -> Result<Plan, Error> {
     let _lock = hosts.lock()?;
-    let plan = decide(&hosts.entries()?)?;
+    let plan = decide(&hosts.read()?.entries)?;
     for entry in &plan.remove {
         hosts.remove(&entry.name)?;
         let id = entry.instance().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `remove-host`: an app server drained in HAProxy, then its entry out of `hosts.d`.
 
 use super::drain::Server;
-use super::generate;
+use super::{By, entries, generate};
 use crate::config::Config;
 use crate::core::entry::Entry;
 use crate::error::Error;
@@ -9,21 +9,31 @@ use crate::system::due::DueFile;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 
-/// `wanted` is a server's name, an address, or an address with a port. With `apply`, HAProxy
-/// loses it too.
-pub fn run(config: &Config, wanted: &str, apply: bool, log: Log) -> Result<(), Error> {
+/// What is asked for.
+pub struct Removal<'a> {
+    /// A server's name, an address, or an address with a port.
+    pub wanted: &'a str,
+    /// HAProxy loses it too.
+    pub apply: bool,
+    /// Even the last one that is up.
+    pub force: bool,
+    pub by: By,
+}
+
+pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
+    let (wanted, apply) = (asked.wanted, asked.apply);
     let hosts = HostsDir::new(config.dir());
     if apply {
         generate::can_apply(config)?;
     }
-    let entries = hosts.entries()?;
+    let entries = entries(&hosts, log)?;
     let entry = find(&entries, wanted)?.clone();
     let server = Server::of(config, &entry, log);
     // No lock until the end: others may add and remove entries meanwhile.
     let mut standing = standing(&entries, &entry, apply)?;
     if standing == Standing::OneOfMany {
         server.wait_for_another();
-        standing = self::standing(&hosts.entries()?, &entry, apply)?;
+        standing = self::standing(&hosts.read()?.entries, &entry, apply)?;
     }
     if standing == Standing::Alone {
         log.event(&format!(
@@ -111,7 +121,7 @@ fn remove(
     drained: Option<&Server>,
 ) -> Result<(), Error> {
     let _lock = hosts.lock()?;
-    if standing(&hosts.entries()?, entry, apply)? == Standing::Gone {
+    if standing(&hosts.read()?.entries, entry, apply)? == Standing::Gone {
         return Ok(());
     }
     if let Some(drained) = drained {

@@ -25,7 +25,7 @@ pub fn command() -> Result<Command, Error> {
             Kind::Refused,
             "ssh-gate",
             format!(
-                "this key may not run `{shown}`, only list-hosts, add-host and remove-host as a daemon calls them"
+                "this key may not run `{shown}`, only list-hosts, generate --check, add-host and remove-host as a daemon calls them"
             ),
         )
     };

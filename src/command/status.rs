@@ -165,7 +165,7 @@ impl Masters {
     fn look(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Masters, Error> {
         let identity = Identity {
             node: machine::host_name()?,
-            secret: config.cluster.secret.clone(),
+            secret: config.cluster.secrets().first().cloned().unwrap_or_default(),
         };
         let (send, news) = mpsc::channel();
         links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());

@@ -77,9 +77,14 @@ pub struct Scaling {
     pub window: Duration,
     pub cooldown: Duration,
     pub max_hosts: usize,
+    pub min_hosts: usize,
+    /// The most machines of one scale-up; 0: as many as are missing.
+    pub max_step: usize,
+    /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
+    #[expect(dead_code, reason = "for the plan")]
+    pub replace_after: Duration,
     /// 0: no limit.
     pub max_launches_per_day: usize,
-    pub min_hosts: usize,
     /// Percent; 0: never leave.
     pub scale_down_threshold: f64,
     pub scale_down_window: Duration,
@@ -98,11 +103,28 @@ pub struct Master {
     pub state: PathBuf,
 }
 
+impl Master {
+    /// The directory in which the host key of each entry's machine is kept, by the entry's name.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.state.join("known_hosts")
+    }
+}
+
 /// `[cluster]`.
 pub struct Cluster {
     pub name: String,
-    /// Empty: nodes and masters take each other's word.
-    pub secret: String,
+    /// Whether the file sets the name: clusters that do not may share one, and an account.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the plan"))]
+    pub is_named: bool,
+    secrets: Vec<String>,
+}
+
+impl Cluster {
+    /// None: nodes and masters take each other's word. Two: the new one and the old, while one
+    /// replaces the other.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
 }
 
 /// `[haproxy]`.
@@ -117,7 +139,7 @@ pub struct Haproxy {
     pub server_line: String,
     pub config: Option<PathBuf>,
     pub check_command: String,
-    /// HAProxy's admin socket.
+    /// HAProxy's admin socket: a path, or `<address>:<port>`.
     pub socket: PathBuf,
     /// The backend or listen section in which the template has `$SERVERS`.
     pub backend: String,
@@ -171,8 +193,10 @@ impl Config {
                 window: v.duration("scaling", "window")?,
                 cooldown: v.duration("scaling", "cooldown")?,
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
-                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
+                max_step: v.parsed("scaling", "max_step", count)?,
+                replace_after: v.duration("scaling", "replace_after")?,
+                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 scale_down_threshold: v.parsed("scaling", "scale_down_threshold", percent)?,
                 scale_down_window: v.duration("scaling", "scale_down_window")?,
                 scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
@@ -187,7 +211,8 @@ impl Config {
             },
             cluster: Cluster {
                 name: v.parsed("cluster", "name", cluster_name)?,
-                secret: v.text("cluster", "secret"),
+                is_named: v.is_set("cluster", "name"),
+                secrets: secrets::split(&v.text("cluster", "secret")),
             },
             haproxy: Haproxy {
                 servers: v.parsed("haproxy", "servers", servers)?,
@@ -200,7 +225,7 @@ impl Config {
                     .filter(|c| !c.is_empty())
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
-                socket: v.text("haproxy", "socket").into(),
+                socket: v.parsed("haproxy", "socket", socket)?,
                 backend: v.parsed("haproxy", "backend", backend)?,
                 reload_command: v.text("haproxy", "reload_command"),
             },
@@ -245,7 +270,7 @@ impl Config {
         if self.scaling.min_hosts > self.scaling.max_hosts {
             return Err(v.error("scaling", "min_hosts", "must not be over max_hosts"));
         }
-        if !self.master.listen.ip().is_loopback() && self.cluster.secret.is_empty() {
+        if !self.master.listen.ip().is_loopback() && self.cluster.secrets.is_empty() {
             return Err(v.error(
                 "master",
                 "listen",
@@ -358,6 +383,15 @@ fn server_line(text: &str) -> Result<String, String> {
         }
         _ => Err("must be one line such as `server $NAME $IP:$PORT check`".into()),
     }
+}
+
+fn socket(text: &str) -> Result<PathBuf, String> {
+    if text.contains(':') && !text.contains('/') && text.parse::<SocketAddr>().is_err() {
+        return Err(format!(
+            "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
+        ));
+    }
+    Ok(text.into())
 }
 
 fn backend(text: &str) -> Result<String, String> {

@@ -78,6 +78,11 @@ impl Values {
         }
     }
 
+    /// Is there a value beside the default?
+    pub fn is_set(&self, section: &str, key: &str) -> bool {
+        self.item(section, key).is_some_and(|item| !item.value.is_empty())
+    }
+
     /// The value as `parse` reads it.
     pub fn parsed<T>(
         &self,

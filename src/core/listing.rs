@@ -1,6 +1,6 @@
 //! What a HAProxy host says of its entries: the lines of `list-hosts`, with and without `--state`.
 
-use super::entry;
+use super::entry::{self, Entry};
 
 /// How a HAProxy has a server, over all sections that it stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,18 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// An entry of this host, as its HAProxy has it.
+    pub fn of(entry: &Entry, state: State, since: Option<u64>) -> Listed {
+        Listed {
+            name: entry.name.clone(),
+            address: entry.address(),
+            port: entry.port(),
+            instance: entry.instance().map(String::from),
+            state,
+            since,
+        }
+    }
+
     /// Reads `<name> <address> <port> <instance or -> [<state> <seconds or ->]`; `None` for anything
     /// else, which the other end may have made up. Words after those are a later version's.
     pub fn parse(line: &str) -> Option<Listed> {

@@ -17,6 +17,7 @@ pub mod lease;
 pub mod listing;
 pub mod master;
 pub mod membership;
+pub mod need;
 pub mod node;
 pub mod protocol;
 pub mod prune;

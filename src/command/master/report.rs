@@ -118,7 +118,7 @@ fn servers(config: &Config) -> Vec<String> {
     let wanted = rendered.as_ref().map_err(String::clone);
     let wanted = wanted.and_then(|text| text::read(text, backend));
     let running = socket
-        .rows(backend)
+        .rows()
         .and_then(|rows| Ok((rows, socket.servers(backend)?)));
     let (state, why) = match (&running, &wanted) {
         (Err(why), _) => ("down", why.as_str()),
@@ -137,7 +137,7 @@ fn servers(config: &Config) -> Vec<String> {
         servers.push([server.name.into(), server.target.into(), state.into()]);
     }
     if let Ok((rows, states)) = running {
-        for row in rows {
+        for row in rows.into_iter().filter(|row| row.section == *backend) {
             // `UP 1/3` is up, and `no check` one word.
             let status = row.status.replace("no check", "no-check");
             let status = status.split(' ').next().unwrap_or_default();

@@ -135,7 +135,7 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         spread: model.spread / 100.0,
         yardstick: model.yardstick,
         policy,
-        master: Master::new(MASTER.into(), String::new(), Arbiter::new(rules, None, start)),
+        master: Master::new(MASTER.into(), Vec::new(), Arbiter::new(rules, None, start)),
         machines: Vec::new(),
         joined: 0,
         left: Vec::new(),
@@ -230,7 +230,7 @@ impl World<'_> {
         let mut node = Node::new(self.policy.node.clone(), now);
         self.master.opened(peer, now);
         self.master
-            .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, now);
+            .line(peer, &format!("HELLO 2 app{peer} 00"), NONCE, now);
         node.connected(1, MASTER, now);
         self.machines.push(Server {
             peer,
@@ -244,6 +244,9 @@ impl World<'_> {
 
     /// Takes down how many serve now.
     fn count(&mut self) {
+        let listed: Vec<_> = self.machines.iter().map(worker::listed).collect();
+        let out = self.master.saw(&listed, self.instant());
+        self.deliver(out);
         self.run.serving.pop_if(|(at, _)| *at == self.now);
         self.run.serving.push((self.now, self.machines.len()));
         self.run.peak = self.run.peak.max(self.fleet());
@@ -347,9 +350,7 @@ impl World<'_> {
 
     fn send(&mut self, peer: PeerId, message: &FromNode) {
         let now = self.instant();
-        let out = self
-            .master
-            .line(peer, &message.to_string(), self.machines.len(), NONCE, now);
+        let out = self.master.line(peer, &message.to_string(), NONCE, now);
         let full = |output: &Output| matches!(output, Output::Send(to, FromMaster::Wait { reason: Reason::Full, .. }) if *to == peer);
         if matches!(message, FromNode::Scale { .. }) && !self.held && out.iter().any(full) {
             let limit = match self.master.arbiter.capped_until(now) {

@@ -32,7 +32,10 @@ fn policy() -> Policy {
             scale_down_cooldown: 120 * SECOND,
             max_hosts: 10,
             min_hosts: 1,
-            room: 40.0,
+            threshold: 50.0,
+            max_step: 0,
+            scale_down_window: 900 * SECOND,
+            boot_timeout: 300 * SECOND,
             max_launches_per_day: 0,
         },
     }

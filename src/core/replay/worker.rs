@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Boot, LONG_AGO, MASTER, Server, World};
 use crate::core::fleet::{Instance, Listed, Survey};
 use crate::core::lease::{PeerId, Wish};
+use crate::core::listing::State;
 use crate::core::node::{Machine, Outcome, Step};
 
 /// For so long EC2 lists what is terminated.
@@ -71,19 +72,23 @@ impl World<'_> {
         let listed_still = |at: Duration| self.now < at + TERMINATED_LISTED;
         let gone = self.left.iter().filter(|(.., at)| listed_still(*at));
         let gone = gone.map(|(peer, launched_at, _)| instance(*peer, *launched_at, true));
-        let listed = |server: &Server| Listed {
-            state: crate::core::listing::State::Unknown,
-            since: None,
-            name: format!("app{}", server.peer),
-            address: "10.0.0.1".into(),
-            port: Some(80),
-            instance: Some(format!("i-{}", server.peer)),
-        };
         Survey {
             now: LONG_AGO + self.now.as_secs(),
             instances: live.chain(gone).collect(),
             listings: vec![Some(self.machines.iter().map(listed).collect())],
         }
+    }
+}
+
+/// The entry of a machine that serves.
+pub(super) fn listed(server: &Server) -> Listed {
+    Listed {
+        state: State::Up,
+        since: None,
+        name: format!("app{}", server.peer),
+        address: "10.0.0.1".into(),
+        port: Some(80),
+        instance: Some(format!("i-{}", server.peer)),
     }
 }
 

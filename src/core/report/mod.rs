@@ -37,16 +37,22 @@ const fn shape_of(
 }
 
 #[rustfmt::skip]
-pub const SHAPES: [Shape; 12] = [
+pub const SHAPES: [Shape; 18] = [
     // Of STATUS:
     shape_of("NODE", "nodes", true, &["name", "#cpu_percent", "#seconds_ago"]),
     shape_of("LEASE", "lease", false, &["node", "#seconds_left"]),
     shape_of("COOLDOWN", "cooldown", false, &["#seconds_left"]),
     // Of REPORT:
     shape_of("MASTER", "", false, &["version", "#uptime_seconds", "#epoch"]),
-    shape_of("HOSTS", "hosts", false, &["#entries", "#min_hosts", "#max_hosts"]),
-    shape_of("HELD", "lease", false, &["request", "#seconds_held"]),
+    shape_of("HOSTS", "hosts", false, &["#entries", "#min_hosts", "#max_hosts", "#up", "#down", "#booting"]),
+    shape_of("NEED", "need", false, &["#missing", "estimate", "text…"]),
+    shape_of("HELD", "lease", false, &["request", "#seconds_held", "#machines"]),
     shape_of("MAY", "may", true, &["request", "answer", "#seconds_left"]),
+    shape_of("BACKOFF", "backoffs", true, &["request", "#seconds_left", "#in_a_row"]),
+    shape_of("SETTING", "settings", true, &["key", "value"]),
+    shape_of("ENTRY", "entries", true, &["name", "address", "#port", "instance", "state", "#seconds", "node"]),
+    shape_of("DOUBLE", "doubles", true, &["node", "text…"]),
+    shape_of("REFUSED", "refused", true, &["node", "#seconds_ago", "#times", "text…"]),
     shape_of("COUNT", "counts", true, &["request", "outcome", "#count"]),
     shape_of("DECISION", "decisions", true,
         &["#seconds_ago", "node", "request", "#cpu_percent", "#times", "outcome", "#seconds_taken", "text…"]),
@@ -236,8 +242,10 @@ mod tests {
                 }
             }
         }
-        let one = json(&[report("lb1", &["LEASE a 3", "HELD SCALE 4"])]);
-        assert!(one.contains(r#""lease":{"node":"a","seconds_left":3,"request":"SCALE","seconds_held":4}"#));
+        let one = json(&[report("lb1", &["LEASE a 3", "HELD SCALE 4 3"])]);
+        assert!(one.contains(
+            r#""lease":{"node":"a","seconds_left":3,"request":"SCALE","seconds_held":4,"machines":3}"#
+        ));
     }
 
     #[test]
