@@ -93,12 +93,15 @@ impl Client {
         })
     }
 
-    /// RunInstances with `params` and `client_token` (1 to 64 ASCII characters).
+    /// RunInstances with `params`, for 1 to `count` machines, whatever `params` say of it, and with
+    /// `client_token` (1 to 64 ASCII characters). All that EC2 launched, or had launched with this
+    /// token and the same count before: at least one, and fewer than `count` where it has no more.
     /// While the outcome of a try is unknown, the very same request is sent again,
     /// until `deadline`; `Unavailable` means that it is unknown still.
     pub fn run_instances(
         &self,
         params: &[(String, String)],
+        count: u32,
         client_token: &str,
         deadline: Instant,
     ) -> Result<Vec<Instance>, Failure> {
@@ -107,7 +110,9 @@ impl Client {
                 "a client token has 1 to 64 ASCII characters".to_string(),
             ));
         }
-        let mut params = without(params, &["ClientToken"]);
+        let mut params = without(params, &["ClientToken", "MinCount", "MaxCount"]);
+        params.push(pair("MinCount", "1"));
+        params.push(pair("MaxCount", &count.max(1).to_string()));
         params.push(pair("ClientToken", client_token));
         let mut launched = Vec::new();
         self.exchange
@@ -201,15 +206,16 @@ impl Client {
         }
     }
 
-    /// The instance that was launched with `client_token`, as far as EC2 knows it yet.
-    pub fn launched_with(&self, client_token: &str, deadline: Instant) -> Result<Option<Instance>, Failure> {
+    /// The instances that were launched with `client_token`, in any state and zone, as far as EC2
+    /// knows them yet.
+    pub fn launched_with(&self, client_token: &str, deadline: Instant) -> Result<Vec<Instance>, Failure> {
         let params = [
             pair("Filter.1.Name", "client-token"),
             pair("Filter.1.Value.1", client_token),
         ];
         let (list, _) = self.describe(&params, deadline)?;
         let ours = |one: &Instance| one.client_token.as_deref() == Some(client_token);
-        Ok(list.into_iter().find(ours))
+        Ok(list.into_iter().filter(ours).collect())
     }
 
     /// TerminateInstances. A new instance may not be known yet, so `NotFound` is
@@ -229,6 +235,12 @@ impl Client {
                 }
             },
         )
+    }
+
+    /// Whether these rights would do for [`Client::terminate`]. EC2's dry run does not look at an
+    /// instance's termination protection.
+    pub fn may_terminate(&self, id: &str, deadline: Instant) -> Result<(), Failure> {
+        self.dry_run_of("TerminateInstances", &[instance_param(id)?], deadline)
     }
 
     /// The Auto Scaling group `name`; None if there is none of this name in the Region.

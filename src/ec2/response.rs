@@ -13,7 +13,7 @@ pub struct Instance {
     pub state: State,
     /// The primary private address; the IPv6 address where there is no IPv4.
     pub private_ip: Option<IpAddr>,
-    /// Unix seconds.
+    /// Unix seconds; `None` where EC2 does not say, which makes it neither old nor new.
     pub launched_at: Option<u64>,
     /// `<code>: <message>` of the last change of state, on one line.
     pub state_reason: Option<String>,
@@ -26,7 +26,32 @@ pub struct Instance {
     pub client_token: Option<String>,
 }
 
+/// On an instance that nobody but its owner is to touch, whatever its value.
+const KEEP_TAG: &str = "autoscaler:keep";
+/// EC2's own, on the members of an Auto Scaling group.
+const GROUP_TAG: &str = "aws:autoscaling:groupName";
+
 impl Instance {
+    /// `pending` or `running`.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Pending | State::Running)
+    }
+
+    /// `shutting-down` or `terminated`, for good. A stopped one may come back.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::ShuttingDown | State::Terminated)
+    }
+
+    /// Does its owner ask autoscaler to leave it alone?
+    pub fn is_kept(&self) -> bool {
+        self.tag(KEEP_TAG).is_some()
+    }
+
+    /// The Auto Scaling group that it belongs to.
+    pub fn group(&self) -> Option<&str> {
+        self.tag(GROUP_TAG)
+    }
+
     /// The value of the tag `name`.
     pub fn tag(&self, name: &str) -> Option<&str> {
         let found = self.tags.iter().find(|tag| tag.0 == name);

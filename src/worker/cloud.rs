@@ -6,7 +6,7 @@ use super::command::outline;
 use crate::aws_cli::Request;
 use crate::config::{self, Config};
 use crate::core::fleet::Instance;
-use crate::ec2::{self, Client, Failure, Service, State};
+use crate::ec2::{self, Client, Failure, Service};
 use crate::error::{Error, Kind};
 use crate::system::log::Log;
 
@@ -31,11 +31,13 @@ pub fn observer(config: &Config, log: Log) -> Result<Client, Error> {
 pub fn instances(client: &Client, cluster: &str, time: Duration) -> Result<Vec<Instance>, Error> {
     let found = client.cluster_instances(cluster, Instant::now() + time);
     let listed = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
+    // One whose age nobody knows is not to be ended for its age.
+    let now = client.now();
     let instance = |i: ec2::Instance| Instance {
-        live: matches!(i.state, State::Pending | State::Running),
-        gone: is_gone(i.state),
+        live: i.is_live(),
+        gone: i.is_gone(),
         address: i.private_ip.map(|ip| ip.to_string()),
-        launched_at: i.launched_at.unwrap_or(0),
+        launched_at: i.launched_at.unwrap_or(now),
         id: i.id,
     };
     Ok(listed.into_iter().map(instance).collect())
@@ -51,15 +53,11 @@ pub fn gone(client: &Client, ids: Vec<String>, time: Duration) -> Result<Vec<Str
     for id in ids {
         let found = client.instance(&id, deadline);
         let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
-        if found.is_none_or(|i| is_gone(i.state)) {
+        if found.is_none_or(|i| i.is_gone()) {
             gone.push(id);
         }
     }
     Ok(gone)
-}
-
-fn is_gone(state: State) -> bool {
-    matches!(state, State::ShuttingDown | State::Terminated)
 }
 
 /// The client that signs, with the options of `request` before the INI's keys.

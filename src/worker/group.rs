@@ -13,12 +13,10 @@ use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
 use crate::core::node::Machine;
-use crate::ec2::{Failure, Group, State};
+use crate::ec2::{Failure, Group};
 use crate::error::Error;
 
 pub const SET_DESIRED_CAPACITY: &str = "SetDesiredCapacity";
-/// EC2's own tag on the instances of a group.
-const GROUP_TAG: &str = "aws:autoscaling:groupName";
 
 impl Worker {
     /// `scale_up_command`, if it is one that lets a group launch.
@@ -145,7 +143,7 @@ impl Worker {
         let found = self.client.instance(id, Instant::now() + EC2_TIME);
         let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
         let ours = Some(self.config.cluster.name.as_str());
-        Ok(found.map(|i| i.tag(CLUSTER_TAG) == ours && matches!(i.state, State::Pending | State::Running)))
+        Ok(found.map(|i| i.tag(CLUSTER_TAG) == ours && i.is_live()))
     }
 
     /// May this machine leave, and its group be the smaller by one?
@@ -175,7 +173,7 @@ impl Worker {
         let deadline = Instant::now() + EC2_TIME;
         let found = self.client.instance(id, deadline);
         let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
-        let Some(name) = found.as_ref().and_then(|i| i.tag(GROUP_TAG)) else {
+        let Some(name) = found.as_ref().and_then(|i| i.group()) else {
             return Ok(false);
         };
         let group = self.group(name, EC2_TIME)?;

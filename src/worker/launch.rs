@@ -10,7 +10,7 @@ use crate::core::entry;
 use crate::core::fleet::client_token;
 use crate::core::node::Machine;
 use crate::core::shortage::{self, Place};
-use crate::ec2::{Failure, State};
+use crate::ec2::Failure;
 use crate::error::Error;
 
 /// How many terminated instances may stand behind one fleet's tokens before this gives up.
@@ -124,7 +124,7 @@ impl Worker {
             );
             match self
                 .client
-                .run_instances(&request.params, &token, Instant::now() + EC2_TIME)
+                .run_instances(&request.params, 1, &token, Instant::now() + EC2_TIME)
             {
                 Err(Failure::TokenTerminated { .. }) => {}
                 Err(failure @ Failure::TokenMismatch { .. }) if mismatches < MISMATCHES => {
@@ -138,7 +138,7 @@ impl Worker {
                 }
                 Err(failure) => return Err(failure),
                 Ok(instances) => match instances.first() {
-                    Some(i) if matches!(i.state, State::Terminated | State::ShuttingDown) => {}
+                    Some(i) if i.is_gone() => {}
                     Some(instance) => return Ok(instance.id.clone()),
                     None => {
                         return Err(Failure::Unavailable {
@@ -157,10 +157,12 @@ impl Worker {
     fn launched_by_another(&self, token: &str) -> Result<Option<String>, Failure> {
         let until = Instant::now() + LISTED;
         loop {
-            if let Some(found) = self.client.launched_with(token, Instant::now() + EC2_TIME)? {
-                let ours = found.tag(CLUSTER_TAG) == Some(&self.config.cluster.name);
-                let live = matches!(found.state, State::Pending | State::Running);
-                return Ok(Some(found.id).filter(|_| ours && live));
+            let found = self.client.launched_with(token, Instant::now() + EC2_TIME)?;
+            if !found.is_empty() {
+                let ours = found
+                    .into_iter()
+                    .find(|i| i.is_live() && i.tag(CLUSTER_TAG) == Some(&self.config.cluster.name));
+                return Ok(ours.map(|i| i.id));
             }
             if Instant::now() >= until {
                 return Ok(None);
