@@ -30,7 +30,7 @@ def night_dip(minute):
 
 
 def spikes(minute):
-    return 8 if minute >= 20 and (minute - 20) % 45 < 2 else 1
+    return 8 if minute >= 20 and (minute - 20) % 45 < 2 else 0.9
 
 
 def pulses(minute):
@@ -39,13 +39,13 @@ def pulses(minute):
 
 # name: (what it is, minutes, work at a minute, noise as a share of it)
 SHAPES = {
-    "double-step": ("one, four, nine and one machine's work, half an hour each",
-                    120, steps((0, 1), (30, 4), (60, 9), (90, 1)), 0),
+    "double-step": ("0.9, four, nine and 0.9 machines' work, half an hour each",
+                    120, steps((0, 0.9), (30, 4), (60, 9), (90, 0.9)), 0),
     "sawtooth": ("from one to eight machines' work in 45 minutes, and at once back, four times", 180, sawtooth, 0),
     "noise": ("four machines' work, 25% more or less each 20 s", 180, steps((0, 4)), 0.25),
     "slow-ramp": ("up to fourteen machines' work in three hours, an hour of that, and back", 270, slow_ramp, 0.02),
     "night-dip": ("a day of five machines' work, and less than one from four to ten o'clock", 840, night_dip, 0.05),
-    "spikes": ("two minutes of eight machines' work every 45 minutes, else one", 180, spikes, 0),
+    "spikes": ("two minutes of eight machines' work every 45 minutes, else 0.9", 180, spikes, 0),
     "pulses": ("ten minutes of five machines' work an hour, else 0.6", 360, pulses, 0.02),
 }
 

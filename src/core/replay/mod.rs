@@ -1,6 +1,6 @@
 //! A site replayed: the real [`Node`]s and the real [`Master`] on a clock of their own, under
 //! the load of a trace. What is a model here, and not the program, is the load (shared among the
-//! machines that serve, the excess lost), the launch (it never fails and takes a fixed time)
+//! machines that serve, the excess lost), the launch (it never fails and takes its time)
 //! and the wires (they lose nothing). A machine that leaves is gone at once.
 
 mod boots;
@@ -14,9 +14,9 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-use super::lease::{self, Arbiter, PeerId, Wish};
+use super::lease::{self, Arbiter, PeerId};
 use super::master::{Master, Output};
-use super::node::{Action, Node, Outcome, Settings};
+use super::node::{Action, Aim, Node, Outcome, Settings};
 use super::protocol::{FromMaster, FromNode, Reason};
 pub use boots::Boots;
 pub use chart::svg;
@@ -24,7 +24,7 @@ pub use formats::MOST_MACHINES;
 pub use json::json;
 pub use report::text;
 pub use trace::{Trace, parse};
-use worker::machine;
+use worker::{Booting, Left, machine};
 
 const MASTER: &str = "lb1";
 /// Between the launch of the first machines and the beginning, in seconds.
@@ -137,9 +137,9 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         policy,
         master: Master::new(MASTER.into(), Vec::new(), Arbiter::new(rules, None, start)),
         machines: Vec::new(),
-        joined: 0,
+        launched: 0,
         left: Vec::new(),
-        booting: None,
+        booting: Vec::new(),
         held: false,
         load: 0.0,
         run: Run {
@@ -161,7 +161,8 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         },
     };
     for _ in 0..model.machines {
-        world.join(0);
+        world.launched += 1;
+        world.join(world.launched, 0);
     }
     let mut spans = trace.spans.iter().peekable();
     while world.now < trace.length {
@@ -194,13 +195,12 @@ struct World<'a> {
     yardstick: f64,
     policy: &'a Policy,
     master: Master,
-    /// Those that serve, the oldest first, so by their numbers.
+    /// Those that serve, by their numbers.
     machines: Vec<Server>,
-    joined: PeerId,
-    /// Those that have left: when they were launched, and when they were gone.
-    left: Vec<(PeerId, u64, Duration)>,
-    /// When the machine on its way is there, and who launched it.
-    booting: Option<(Duration, PeerId)>,
+    /// The number of the newest machine.
+    launched: PeerId,
+    left: Vec<Left>,
+    booting: Vec<Booting>,
     /// That there are too few machines and may not be more has been noted since the last change.
     held: bool,
     /// Percent of one machine, summed over all.
@@ -214,7 +214,7 @@ impl World<'_> {
     }
 
     fn fleet(&self) -> usize {
-        self.machines.len() + usize::from(self.booting.is_some())
+        self.machines.len() + self.booting.len()
     }
 
     /// How far the busiest machine is over the mean, as a share of it.
@@ -223,22 +223,23 @@ impl World<'_> {
     }
 
     /// A machine serves, and its daemon has found the master.
-    fn join(&mut self, launched_at: u64) {
-        self.joined += 1;
-        let peer = self.joined;
+    fn join(&mut self, peer: PeerId, launched_at: u64) {
         let now = self.instant();
-        let mut node = Node::new(self.policy.node.clone(), now);
+        let mut node = Node::new(self.policy.node.clone(), Some(machine(peer)), now);
         self.master.opened(peer, now);
-        self.master
-            .line(peer, &format!("HELLO 2 app{peer} 00"), NONCE, now);
+        let hello = format!("HELLO 2 app{peer}/i-{peer} 00");
+        let out = self.master.line(peer, &hello, NONCE, now);
         node.connected(1, MASTER, now);
-        self.machines.push(Server {
+        let server = Server {
             peer,
             node,
             launched_at,
             next_sample: self.now + self.policy.node.sample_interval,
             busy: 0.0,
-        });
+        };
+        let at = self.machines.partition_point(|before| before.peer < peer);
+        self.machines.insert(at, server);
+        self.deliver(out);
         self.count();
     }
 
@@ -263,7 +264,7 @@ impl World<'_> {
         for at in expiry
             .map(|at| at.saturating_duration_since(self.start))
             .into_iter()
-            .chain(self.booting.map(|(ready, _)| ready))
+            .chain(self.booting.iter().map(|boot| boot.ready).filter(|ready| *ready > self.now))
         {
             next = next.min(at);
         }
@@ -305,9 +306,7 @@ impl World<'_> {
     /// Does what is due now.
     fn act(&mut self) {
         let now = self.instant();
-        if let Some((_, peer)) = self.booting.take_if(|(ready, _)| *ready <= self.now) {
-            self.finish(peer, Outcome::Booted(machine(self.joined + 1), Ok(())));
-        }
+        self.boot();
         let out = self.master.tick(now);
         self.deliver(out);
         for peer in self.machines.iter().map(|s| s.peer).collect::<Vec<_>>() {
@@ -342,7 +341,7 @@ impl World<'_> {
                 match action {
                     Action::Send(_, message) => self.send(peer, &message),
                     Action::Run(step) => self.step(peer, step),
-                    Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
+                    Action::Adopt(_) | Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
                 }
             }
         }
@@ -357,7 +356,7 @@ impl World<'_> {
                 Some(_) => "max_launches_per_day",
                 None => "max_hosts",
             };
-            let why = format!("{}, but {limit} is reached", self.reason(peer, Wish::Grow));
+            let why = format!("{}, but {limit} is reached", self.reason(peer, Aim::Grow));
             self.note(self.fleet(), why);
         }
         self.deliver(out);
@@ -381,8 +380,8 @@ impl World<'_> {
     }
 
     /// What made this node ask.
-    fn reason(&mut self, peer: PeerId, wish: Wish) -> String {
-        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(wish)) else {
+    fn reason(&mut self, peer: PeerId, aim: Aim) -> String {
+        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(aim)) else {
             return String::new();
         };
         format!(
