@@ -45,7 +45,7 @@ fn policy() -> Policy {
 fn model(machines: usize) -> Model {
     Model {
         machines,
-        boot: 60 * SECOND,
+        boots: Boots::parse("60s").unwrap(),
         spread: 0.0,
         yardstick: 50.0,
     }
@@ -81,7 +81,12 @@ fn a_tiny_trace_by_hand() {
     assert_eq!(changes(&run), [(109, 2, 3)]);
     assert_eq!(run.events[0].why, "CPU at 54% over 10 s");
     assert_eq!(run.serving, [(Duration::ZERO, 2), (169 * SECOND, 3)]);
-    assert_eq!(run.boots, [(109 * SECOND, 169 * SECOND, 2)]);
+    let boot = Boot {
+        begin: 109 * SECOND,
+        end: 169 * SECOND,
+        level: 2,
+    };
+    assert_eq!(run.boots, [boot]);
     // The last row holds for as long as rows do: until 1100.
     assert_eq!(run.machine_time, (2 * 1100 + (1100 - 109)) * SECOND);
     assert_eq!(run.over, [(100 * SECOND, 169 * SECOND)]);
