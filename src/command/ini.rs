@@ -111,7 +111,6 @@ impl Watched {
     ///
     /// A file that is written in place is taken when it has stopped changing, so that nobody goes by
     /// half of it; one that takes over the name is whole at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
     pub fn look(
         &mut self,
         now: Instant,
