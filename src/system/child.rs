@@ -92,10 +92,7 @@ pub fn script(script: &str) -> Command {
 
 /// The same by `shell`, which ends with `-c`.
 pub fn guard(mut shell: Command, script: &str) -> Command {
-    shell
-        .args([GUARD, script])
-        .process_group(0)
-        .stdin(Stdio::piped());
+    shell.args([GUARD, script]).process_group(0).stdin(Stdio::piped());
     shell
 }
 
