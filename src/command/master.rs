@@ -36,6 +36,8 @@ const MOST_CONNECTIONS: usize = 16_384;
 const FEWEST_FILES: usize = 256;
 /// How often `hosts.d` is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often its entries are read again: one that is edited in place leaves no mark on the directory.
+const REREAD: Duration = Duration::from_secs(10);
 
 enum Event {
     Net(News),
@@ -218,6 +220,7 @@ struct Tunnels<'a> {
     /// What was said of each tunnel, so that the same trouble is not said again and again.
     said: BTreeMap<String, String>,
     seen: Option<SystemTime>,
+    read: Instant,
     /// How many entries there are.
     hosts: usize,
 }
@@ -234,6 +237,7 @@ impl<'a> Tunnels<'a> {
             states: Vec::new(),
             said: BTreeMap::new(),
             seen: None,
+            read: Instant::now(),
             hosts: 0,
         }
     }
@@ -247,9 +251,10 @@ impl<'a> Tunnels<'a> {
         let fresh = changed
             .and_then(|at| at.elapsed().ok())
             .is_none_or(|age| age < 3 * LOOK);
-        if changed == self.seen && !fresh {
+        if changed == self.seen && !fresh && self.read.elapsed() < REREAD {
             return;
         }
+        self.read = Instant::now();
         let names = match self.hosts_dir.names() {
             Ok(names) => names,
             Err(error) => {
@@ -280,7 +285,7 @@ impl<'a> Tunnels<'a> {
             .retain(|s| names.contains(&s.name) || self.running.contains_key(&s.name));
         for name in names {
             match self.hosts_dir.entry(&name) {
-                Ok(entry) => self.open(name, entry.address()),
+                Ok(entry) => self.open(name, entry.address(), entry.instance()),
                 Err(error) => {
                     self.state(&name).went(None, &error.to_string());
                     self.say_once(&name, &error.to_string());
@@ -297,9 +302,15 @@ impl<'a> Tunnels<'a> {
         }
     }
 
-    fn open(&mut self, name: String, host: String) {
-        if self.running.get(&name).is_some_and(|t| t.host() == host) {
-            return;
+    fn open(&mut self, name: String, host: String, instance: Option<&str>) {
+        if let Some(tunnel) = self.running.remove(&name) {
+            if tunnel.leads_to(&host, instance) {
+                self.running.insert(name, tunnel);
+                return;
+            }
+            self.log
+                .event(&format!("tunnel {name}: entry changed, opening it anew"));
+            tunnel.give_way(&host, instance);
         }
         if let Err(error) = files::make_dir(&self.known_hosts, 0o700) {
             self.say_once("known_hosts", &error.to_string());
@@ -307,6 +318,7 @@ impl<'a> Tunnels<'a> {
         *self.state(&name) = TunnelState::new(&name);
         let route = Route {
             host,
+            instance: instance.map(String::from),
             ports: self.config.master.tunnel_ports.clone(),
             target: reachable(self.config.master.listen).to_string(),
             known_hosts: self.known_hosts.join(&name),
