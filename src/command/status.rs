@@ -49,7 +49,12 @@ pub fn run(config: &Config, form: Status) -> Result<(), Error> {
     if form == Status::Watch {
         return watch(config, &mut masters);
     }
-    let reports: Vec<Report> = masters.ask()?.iter().map(Answer::report).collect();
+    let answers = masters.ask();
+    if let (Err(_), Status::Prometheus) = (&answers, form) {
+        // Alerts need to see that.
+        print(&report::metrics(&[]))?;
+    }
+    let reports: Vec<Report> = answers?.iter().map(Answer::report).collect();
     let text = match form {
         Status::Json => report::json(&reports),
         Status::Prometheus => report::metrics(&reports),

@@ -2,6 +2,7 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
 mod change;
+mod figures;
 mod keys;
 mod notify;
 mod secrets;
@@ -83,10 +84,8 @@ pub struct Scaling {
     pub max_hosts: usize,
     pub min_hosts: usize,
     /// The most machines of one scale-up; 0: as many as are missing.
-    #[expect(dead_code, reason = "for the scale-up by several")]
     pub max_step: usize,
     /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
-    #[expect(dead_code, reason = "for the plan")]
     pub replace_after: Duration,
     /// 0: no limit.
     pub max_launches_per_day: usize,

@@ -81,6 +81,9 @@ impl Reporter {
         let age = |since| now.saturating_duration_since(since).as_secs();
         let (version, up) = (env!("CARGO_PKG_VERSION"), age(self.started));
         writers.send(peer, &format!("MASTER {version} {up} {epoch}"));
+        for (key, value) in self.config.figures() {
+            writers.send(peer, &format!("SETTING {key} {value}"));
+        }
         for tunnel in &tunnels.states {
             let name = &tunnel.name;
             let host = tunnels.running.get(name).map_or("-", |t| t.host());

@@ -37,13 +37,14 @@ const fn shape_of(
 }
 
 #[rustfmt::skip]
-pub const SHAPES: [Shape; 12] = [
+pub const SHAPES: [Shape; 13] = [
     // Of STATUS:
     shape_of("NODE", "nodes", true, &["name", "#cpu_percent", "#seconds_ago"]),
     shape_of("LEASE", "lease", false, &["node", "#seconds_left"]),
     shape_of("COOLDOWN", "cooldown", false, &["#seconds_left"]),
     // Of REPORT:
     shape_of("MASTER", "", false, &["version", "#uptime_seconds", "#epoch"]),
+    shape_of("SETTING", "settings", true, &["key", "#value"]),
     shape_of("HOSTS", "hosts", false, &["#entries", "#min_hosts", "#max_hosts"]),
     shape_of("HELD", "lease", false, &["request", "#seconds_held"]),
     shape_of("MAY", "may", true, &["request", "answer", "#seconds_left"]),
@@ -177,13 +178,20 @@ fn members_of(shape: &Shape, fact: Option<&Fact>) -> Vec<String> {
         let name = field.trim_matches(['#', '…']);
         let word = fact.map_or("", |f| f.get(name));
         let value = match field.starts_with('#') {
-            true if word.parse::<u64>().is_ok() => word.into(),
+            true if is_number(word) => word.into(),
             false if !word.is_empty() => text(word),
             _ => "null".into(),
         };
         format!("\"{name}\":{value}")
     };
     shape.fields.iter().map(member).collect()
+}
+
+/// Is it a number as JSON writes it, without a sign or an exponent?
+fn is_number(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+    digits(whole) && digits(part) && (whole == "0" || !whole.starts_with('0'))
 }
 
 /// A JSON string of printable ASCII, which is what lines hold.
@@ -238,6 +246,11 @@ mod tests {
         }
         let one = json(&[report("lb1", &["LEASE a 3", "HELD SCALE 4"])]);
         assert!(one.contains(r#""lease":{"node":"a","seconds_left":3,"request":"SCALE","seconds_held":4}"#));
+        let numbers = json(&[report("lb1", &["SETTING a 0.5", "SETTING b 007", "SETTING c 1."])]);
+        assert!(
+            numbers
+                .contains(r#"[{"key":"a","value":0.5},{"key":"b","value":null},{"key":"c","value":null}]"#)
+        );
     }
 
     #[test]
