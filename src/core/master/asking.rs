@@ -26,11 +26,12 @@ impl Master {
         let rules = self.arbiter.rules();
         let fleet = self.fleet.as_ref().filter(|fleet| fleet.down > 0);
         let down = |node: &str| fleet.is_some_and(|fleet| fleet.is_down(node));
+        let mean = self.loads.mean(|node| !down(node), now);
         Picture {
             serving: self.fleet.as_ref().map_or(0, |fleet| fleet.up),
-            mean: self.loads.mean(|node| !down(node), now),
+            mean,
             booting: self.arbiter.booting(now),
-            by_requests: None,
+            demand: self.demands.now(mean, now),
             threshold: rules.threshold,
             min_hosts: rules.min_hosts,
         }
