@@ -220,7 +220,7 @@ fn command(data: &[u8]) {
     }
     let _ = words::quoted(&text);
     let no_file = |_: &str| Err(ErrorKind::NotFound.into());
-    aws_cli::is_native(&text);
+    aws_cli::kind(&text);
     let _ = aws_cli::parse(&text, &no_file);
     let _ = aws_cli::parse(
         &format!("aws ec2 run-instances --image-id ami-1 {text}"),

@@ -75,6 +75,12 @@ def test_the_action_to_allow_is_named_for_the_launch(cli, ec2):
 
     ec2.policy = policy(ec2)
     launch("ok", "scale_up_command: EC2 would launch (a signed dry run)")
+    launch("skip", "termination: not tried")
+    old = ec2.seed("127.0.1.9", TAG)
+    launch("ok", f"termination: EC2 would terminate {old} (a signed dry run)")
+    ec2.policy = policy(ec2, without=["ec2:TerminateInstances"])
+    launch("FAIL", "EC2 TerminateInstances: UnauthorizedOperation", "allow ec2:TerminateInstances in the IAM policy")
+    assert ec2.running == [old]
     for action in ("ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"):
         ec2.policy = policy(ec2, without=[action])
         launch("FAIL", "EC2 RunInstances: UnauthorizedOperation", f"allow {action} in the IAM policy")
@@ -162,7 +168,7 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
         wait_until(lambda: host.run(["autoscaler", "scale-down"], check=False) and not host.alive, 40, f"{new} leaves")
         assert ec2.exercised == actions(ec2.policy) and ec2.running == [foreign]
         lb.run(["autoscaler", "prune", "--dry-run"])
-        assert {call.verdict for call in ec2.requests} == {"ok"}
+        assert {call.verdict for call in ec2.requests} == {"ok", "DryRunOperation"}  # before the drain
 
 
 @needs

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+use super::drain::Server;
 use super::{By, generate};
 use crate::config::Config;
 use crate::core::entry::Entry;
@@ -17,6 +18,8 @@ pub struct Addition<'a> {
     pub port: u16,
     pub name: Option<&'a str>,
     pub instance: Option<&'a str>,
+    /// Not if it was removed within `boot_timeout`.
+    pub unless_removed: bool,
     pub apply: bool,
     pub by: By,
 }
@@ -27,13 +30,26 @@ pub fn run(config: &Config, asked: &Addition, log: Log) -> Result<(), Error> {
     let limit = match asked.by {
         By::Hand => usize::MAX,
         // One more, while a machine is replaced.
-        By::Gate => config.scaling.max_hosts.saturating_add(1),
+        By::Gate(_) => config.scaling.max_hosts.saturating_add(1),
     };
     let hosts = HostsDir::new(config.dir());
+    let removed = hosts.removed_ago(address, port, asked.instance);
+    if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
+        let cause = format!(
+            "was removed here {} s ago, and is not entered again so soon",
+            ago.as_secs()
+        );
+        return Err(Error::busy(asked.instance.unwrap_or(asked.host), cause));
+    }
     let place = SocketAddr::new(address, port);
     match hosts.add(address, port, asked.name, asked.instance, limit)? {
         Added::Now(name) => log.event(&format!("{name}: entered, {place}")),
-        Added::Before(name) => log.event(&format!("{name}: has this address and port already")),
+        Added::Before(name) => {
+            log.event(&format!("{name}: has this address and port already"));
+            if let Ok(entry) = hosts.entry(&name) {
+                put_back(config, &entry, log);
+            }
+        }
         Added::Instead(name, old) => {
             // One that has only learnt its id is the machine that it was.
             for old in old.iter().filter(|old| old.instance().is_some()) {
@@ -49,6 +65,13 @@ pub fn run(config: &Config, asked: &Addition, log: Log) -> Result<(), Error> {
     match asked.apply {
         true => generate::apply(config, log),
         false => Ok(()),
+    }
+}
+
+/// Ends a drain that `remove-host` has set, and none that a person has.
+fn put_back(config: &Config, entry: &Entry, log: Log) {
+    if Server::of(config, entry, false, log).undo() {
+        log.event(&format!("{}: takes requests again", entry.name));
     }
 }
 

@@ -1,13 +1,13 @@
 //! `generate`: template and `hosts.d` → HAProxy's configuration → the running HAProxy.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
 use super::haproxy;
-use super::{entries, print, template, template_path};
+use super::{drain, entries, print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
 use crate::core::entry::Entry;
@@ -70,7 +70,7 @@ pub fn rehearse(config: &Config, entries: &[Entry]) -> Result<String, Error> {
     let target = can_apply(config)?;
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
     let text = render(config, entries)?.text;
-    let candidate = Temporary::create(target, &text, 0o600).map_err(|e| Error::io(target.display(), e))?;
+    let candidate = candidate(target, &text, fs::metadata(target).ok().as_ref())?;
     check(config, target, &candidate.path)?;
     Ok(text)
 }
@@ -120,7 +120,9 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
     let hosts = HostsDir::new(config.dir());
     let _lock = hosts.lock()?;
-    let rendered = render(config, &entries(&hosts, log)?)?;
+    let entries = entries(&hosts, log)?;
+    drain::end_abandoned(config, &entries, log)?;
+    let rendered = render(config, &entries)?;
     let before = installed(target)?;
     let due_file = DueFile::new(config.dir());
     let due = due_file.load()?;
@@ -136,8 +138,17 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     };
     let io = |e| Error::io(target.display(), e);
     let metadata = before.as_ref().map(|(_, metadata)| metadata);
+    if changed && rendered.servers == 0 && before.is_some() {
+        return Err(Error::config(
+            hosts.path().display(),
+            format!(
+                "holds no entry; {} is left as it is, a HAProxy without servers answers nobody",
+                target.display()
+            ),
+        ));
+    }
     let candidate = changed
-        .then(|| candidate(config, target, &rendered, metadata))
+        .then(|| candidate(target, &rendered.text, metadata))
         .transpose()?;
     // While `check_command` has its look, the disk is waited for and HAProxy asked.
     let (checked, synced, plan) = thread::scope(|scope| {
@@ -175,26 +186,12 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
 
 /// The new configuration in a file beside `target`, unchecked, with the mode and owner of the one
 /// `before`.
-fn candidate(
-    config: &Config,
-    target: &Path,
-    rendered: &Rendered,
-    before: Option<&Metadata>,
-) -> Result<Temporary, Error> {
-    if rendered.servers == 0 && before.is_some() {
-        return Err(Error::config(
-            HostsDir::new(config.dir()).path().display(),
-            format!(
-                "holds no entry; {} is left as it is, a HAProxy without servers answers nobody",
-                target.display()
-            ),
-        ));
-    }
+fn candidate(target: &Path, text: &str, before: Option<&Metadata>) -> Result<Temporary, Error> {
     let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
     let io = |e| Error::io(target.display(), e);
-    let candidate = Temporary::create(target, &rendered.text, mode).map_err(io)?;
+    let candidate = Temporary::create(target, text, mode).map_err(io)?;
     if let Some(metadata) = before {
-        keep_owner(&candidate.path, metadata).map_err(io)?;
+        candidate.give_to_owner_of(metadata).map_err(io)?;
     }
     Ok(candidate)
 }
@@ -209,20 +206,11 @@ fn keep_first(target: &Path) -> io::Result<()> {
     }
 }
 
-fn keep_owner(path: &Path, before: &Metadata) -> io::Result<()> {
-    let file = File::open(path)?;
-    let now = file.metadata()?;
-    if (now.uid(), now.gid()) == (before.uid(), before.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))
-}
-
 /// Has `check_command` look at `candidate`.
 fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> {
     let command = &config.haproxy.check_command;
     let failed = |cause: String| Error::io("check_command", cause).advise("is HAProxy installed?");
-    let done = haproxy::shell(command, candidate).map_err(failed)?;
+    let done = haproxy::shell(config, "check_command", command, candidate)?;
     match done.status.code() {
         Some(0) => Ok(()),
         Some(126 | 127) => Err(failed(done.complaint())),

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{daemon, master, print, read_ini};
+use super::{daemon, ini, master, print};
 use crate::cli::{DEFAULT_INI, Simulate};
 use crate::config::{Config, Scaling};
 use crate::core::replay::{self, Model, Policy};
@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::system::files::{self, Place};
 
 pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
-    let settings = match read_ini(ini) {
+    let settings = match ini::read(ini) {
         // What is being considered may not be installed anywhere yet.
         Err(e) if e.kind() == Kind::Config && ini == Path::new(DEFAULT_INI) && !ini.exists() => String::new(),
         other => other?,
@@ -81,7 +81,7 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
             "is longer than boot_timeout: no machine would ever serve",
         ));
     }
-    let mut node = daemon::settings(&config, true, false, Duration::ZERO);
+    let mut node = daemon::settings(&config, true, false);
     node.servers = vec!["lb1".into()];
     // Those with several values are what tells the runs apart.
     let mut compared = given;

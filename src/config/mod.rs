@@ -1,5 +1,6 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
+mod change;
 mod keys;
 mod notify;
 mod secrets;
@@ -14,8 +15,9 @@ use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
+pub use secrets::is_secret;
 pub use values::Place;
-use values::{Values, url};
+use values::{Source, Values, url};
 
 /// All settings. Every key has a value: its own or the default.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub haproxy: Haproxy,
     pub notify: notify::Notify,
+    file: change::Texts,
 }
 
 /// `[aws]`; an empty text is an unset key.
@@ -81,7 +84,6 @@ pub struct Scaling {
     /// The most machines of one scale-up; 0: as many as are missing.
     pub max_step: usize,
     /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
-    #[expect(dead_code, reason = "for the plan")]
     pub replace_after: Duration,
     /// 0: no limit.
     pub max_launches_per_day: usize,
@@ -114,7 +116,6 @@ impl Master {
 pub struct Cluster {
     pub name: String,
     /// Whether the file sets the name: clusters that do not may share one, and an account.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the plan"))]
     pub is_named: bool,
     secrets: Vec<String>,
 }
@@ -155,12 +156,17 @@ impl Config {
         Config::parse_with(path, text, &[])
     }
 
-    /// The same, with these keys of `[scaling]` set to these values, whatever the file says.
+    /// The same, with these keys of `[scaling]` set on the command line, whatever the file says.
     ///
     /// # Errors
     /// As above; usage, where the command line's values are wrong.
     pub fn parse_with(path: &Path, text: &str, scaling: &[(&str, &str)]) -> Result<Config, Error> {
-        let mut v = Values::read(path, text, KEYS)?;
+        Config::read(path, text, Source::CommandLine, scaling)
+    }
+
+    fn read(path: &Path, text: &str, source: Source, scaling: &[(&str, &str)]) -> Result<Config, Error> {
+        let mut v = Values::read(path, text, KEYS, source)?;
+        let file = change::Texts::of(&v);
         for (key, value) in scaling {
             v.set("scaling", key, value);
         }
@@ -230,6 +236,7 @@ impl Config {
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,
+            file,
         };
         config.check(&v)?;
         Ok(config)
@@ -313,7 +320,7 @@ fn health_check(text: &str) -> Result<HealthCheck, String> {
 
 fn percent(text: &str) -> Result<f64, String> {
     text.trim_end_matches('%')
-        .trim_end()
+        .trim_end_matches(' ')
         .parse()
         .ok()
         .filter(|p| (0.0..=100.0).contains(p))

@@ -1,5 +1,7 @@
 //! What a HAProxy host says of its entries: the lines of `list-hosts`, with and without `--state`.
 
+use std::fmt;
+
 use super::entry::{self, Entry};
 
 /// How a HAProxy has a server, over all sections that it stands in.
@@ -17,7 +19,7 @@ pub enum State {
     Unknown,
 }
 
-/// The words of `list-hosts --state`.
+/// The words of `list-hosts --state`, in the order of the variants.
 pub const STATES: [(State, &str); 5] = [
     (State::Up, "UP"),
     (State::Down, "DOWN"),
@@ -25,6 +27,12 @@ pub const STATES: [(State, &str); 5] = [
     (State::Maint, "MAINT"),
     (State::Unknown, "-"),
 ];
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STATES[*self as usize].1)
+    }
+}
 
 /// One entry of a HAProxy host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod asking;
 mod greeting;
 mod loads;
+mod progress;
 mod telling;
 mod watching;
 
@@ -16,6 +17,7 @@ use super::protocol::{self, FromMaster, FromNode};
 use super::strangers::{self, Strangers};
 use greeting::Refused;
 use loads::Loads;
+use progress::Progress;
 use watching::Fleet;
 
 /// Something for the caller to do.
@@ -82,6 +84,7 @@ pub struct Master {
     secrets: Vec<String>,
     pub arbiter: Arbiter,
     pub history: History,
+    progress: Progress,
     peers: BTreeMap<PeerId, Stage>,
     most_peers: usize,
     strangers: Strangers,
@@ -106,6 +109,7 @@ impl Master {
             secrets: Vec::new(),
             arbiter,
             history: History::default(),
+            progress: Progress::default(),
             peers: BTreeMap::new(),
             most_peers: usize::MAX,
             strangers: Strangers::new(strangers::MOST),
@@ -255,6 +259,10 @@ impl Master {
                     return send(FromMaster::Error("you do not hold this lease".into()));
                 };
                 let text = protocol::one_line(&text);
+                if launched > 0 {
+                    let took = self.history.held(&lease, now);
+                    self.progress.launched(launched, took, now);
+                }
                 self.history.ended(&lease, Some(ok), &text, now);
                 out.push(Output::Save);
                 out.push(Output::Say(verdict(&lease, ok, launched, &text)));
@@ -266,6 +274,7 @@ impl Master {
             }
             FromNode::Failed { machines, text } => {
                 self.arbiter.failed(machines as usize, now);
+                self.progress.failed += u64::from(machines);
                 let text = protocol::one_line(&text);
                 let load = self.loads.of(&node, now);
                 out.push(Output::Save);

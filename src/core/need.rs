@@ -13,8 +13,10 @@ pub struct Picture {
     pub serving: usize,
     /// Percent: the mean of the fresh loads; `None` where nobody reports one.
     pub mean: Option<f64>,
-    /// Launched, and not entered yet.
+    /// Launched, and not serving yet.
     pub booting: usize,
+    /// DOWN for less than a minute, which does not make them missing.
+    pub restarting: usize,
     /// How many machines the requests call for in all, where they are a measure.
     pub by_requests: Option<usize>,
     /// `[scaling] threshold`, percent, over 0.
@@ -86,7 +88,7 @@ impl Picture {
     pub fn need(&self) -> Need {
         let missing = self.missing();
         let known = self.mean.is_some() && self.serving > 0;
-        match missing.max(1).checked_sub(self.booting) {
+        match missing.max(1).checked_sub(self.booting + self.restarting) {
             None | Some(0) => Need::Booting,
             Some(_) if missing == 0 && known => Need::OneHot,
             Some(machines) => Need::Missing(machines),
@@ -167,6 +169,7 @@ mod tests {
             serving,
             mean: Some(mean),
             booting: 0,
+            restarting: 0,
             by_requests: None,
             threshold: 50.0,
             min_hosts: 1,
@@ -199,6 +202,11 @@ mod tests {
         assert_eq!(booting(1).need(), Need::Missing(2));
         assert_eq!(booting(3).need(), Need::Booting);
         assert_eq!(booting(9).need(), Need::Booting);
+        let restarting = Picture {
+            restarting: 3,
+            ..picture(2, 100.0)
+        };
+        assert_eq!(restarting.need(), Need::Booting);
         let hot = Picture {
             booting: 1,
             ..picture(10, 20.0)

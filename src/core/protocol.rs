@@ -44,7 +44,7 @@ pub enum Reason {
 }
 
 /// In the order of the variants.
-const REASONS: [(Reason, &str); 8] = [
+pub const REASONS: [(Reason, &str); 8] = [
     (Reason::Holder, "holder"),
     (Reason::Cooldown, "cooldown"),
     (Reason::Booting, "booting"),
@@ -159,6 +159,8 @@ pub enum FromMaster {
     },
     /// One line of the answer to `REPORT`, as it stands: `report` reads it.
     Fact(String),
+    /// A verb of a later version, which a node passes over.
+    Later(String),
     End,
     Ping,
     Pong,
@@ -295,6 +297,9 @@ impl FromMaster {
             "PONG" => Ok(FromMaster::Pong),
             "ERROR" => Ok(FromMaster::Error(rest.into())),
             _ if report::shape(verb).is_some() => Ok(FromMaster::Fact(line.into())),
+            _ if !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_uppercase()) => {
+                Ok(FromMaster::Later(one_line(line)))
+            }
             _ => Err(unknown(verb)),
         }
     }
@@ -367,7 +372,7 @@ impl fmt::Display for FromMaster {
             } => write!(f, "NODE {name} {percent:.0} {seconds_ago}"),
             FromMaster::Lease { node, seconds } => write!(f, "LEASE {node} {seconds}"),
             FromMaster::Cooldown { seconds } => write!(f, "COOLDOWN {seconds}"),
-            FromMaster::Fact(line) => f.write_str(line),
+            FromMaster::Fact(line) | FromMaster::Later(line) => f.write_str(line),
             FromMaster::End => write!(f, "END"),
             FromMaster::Ping => write!(f, "PING"),
             FromMaster::Pong => write!(f, "PONG"),

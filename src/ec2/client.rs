@@ -35,7 +35,12 @@ impl Client {
     /// Checks `settings` alone: nothing is opened, and Region and credentials are
     /// found by the first call.
     pub fn new(settings: Settings) -> Result<Client, Failure> {
-        Client::with_env(settings, Arc::new(|name| std::env::var(name).ok()))
+        let own = settings.variables.clone();
+        let env = move |name: &str| match own.iter().rfind(|(known, _)| known == name) {
+            Some((_, value)) => Some(value.clone()),
+            None => std::env::var(name).ok(),
+        };
+        Client::with_env(settings, Arc::new(env))
     }
 
     pub(super) fn with_env(settings: Settings, env: Env) -> Result<Client, Failure> {

@@ -149,7 +149,7 @@ impl Provider {
                 return temporary(&document, &format!("instance role {role}"));
             }
             Ok(None) => tried.push("instance role: this instance has none".to_string()),
-            Err(none) if none.transient => return Err(none.into()),
+            Err(none) if none.is_trouble() => return Err(none.into()),
             Err(none) => tried.push(none.cause),
         }
         Err(Failure::Credentials {

@@ -42,8 +42,9 @@ pub use endpoint::Service;
 pub use failure::Failure;
 pub use group::Group;
 use imds::Imds;
+pub use imds::{Lack, Notice};
 pub use query::form_encode;
-pub use response::{Instance, State};
+pub use response::{Instance, KEEP_TAG, State};
 pub use settings::Settings;
 pub use webhook::post;
 

@@ -3,6 +3,7 @@
 use super::credentials::Provider;
 use super::fake::{self, Fake, Reply, http};
 use super::http::Http;
+use super::imds::Lack;
 use super::{Client, Env, Failure, Imds, Settings, endpoint};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -261,7 +262,7 @@ fn a_token_request_without_answer_explains_the_hop_limit() {
         "{}",
         none.cause
     );
-    assert!(!none.transient);
+    assert_eq!(none.lack, Lack::Silent);
     assert!(start.elapsed() < Duration::from_millis(1900));
 }
 
@@ -274,7 +275,7 @@ fn absent_metadata_is_none_and_trouble_is_not() {
     });
     let imds = Imds::new(&fake.url, &fake::env(&[])).unwrap();
     assert_eq!(imds.get("meta-data/spot/instance-action").unwrap(), None);
-    assert!(imds.region().unwrap_err().transient);
+    assert!(imds.region().unwrap_err().is_trouble());
     for (status, token) in [(403, ""), (200, "two words"), (200, "")] {
         let fake = Fake::start(move |_, _| http(status, "", token));
         assert!(Imds::new(&fake.url, &fake::env(&[])).unwrap().region().is_err());

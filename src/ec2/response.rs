@@ -18,6 +18,8 @@ pub struct Instance {
     /// `<code>: <message>` of the last change of state, on one line.
     pub state_reason: Option<String>,
     pub instance_type: String,
+    /// Its `ami-…`.
+    pub image: String,
     pub subnet: String,
     /// The availability zone.
     pub zone: String,
@@ -27,7 +29,7 @@ pub struct Instance {
 }
 
 /// On an instance that nobody but its owner is to touch, whatever its value.
-const KEEP_TAG: &str = "autoscaler:keep";
+pub const KEEP_TAG: &str = "autoscaler:keep";
 /// EC2's own, on the members of an Auto Scaling group.
 const GROUP_TAG: &str = "aws:autoscaling:groupName";
 
@@ -164,6 +166,7 @@ fn instance(item: &Element) -> Result<Instance, String> {
         launched_at: clock::iso_date(item.text_at(&["launchTime"])),
         state_reason: reason(item),
         instance_type: name(&["instanceType"])?,
+        image: name(&["imageId"])?,
         subnet: name(&["subnetId"])?,
         zone: name(&["placement", "availabilityZone"])?,
         tags: item

@@ -23,6 +23,8 @@ pub struct Settings {
     pub autoscaling_url: String,
     pub ca_bundle: String,
     pub metadata_url: String,
+    /// Variables that go before those of the process's environment; an empty one unsets.
+    pub variables: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Settings {
@@ -124,7 +126,7 @@ fn region(
     let cause = match imds.region() {
         Ok(Some(region)) => return Ok((region, "instance metadata".to_string())),
         Ok(None) => "instance metadata has none".to_string(),
-        Err(none) if none.transient => return Err(none.into()),
+        Err(none) if none.is_trouble() => return Err(none.into()),
         Err(none) => none.cause,
     };
     Err(Failure::Config(format!(

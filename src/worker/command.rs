@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::group::SET_DESIRED_CAPACITY;
 use super::{CLUSTER_TAG, EC2_TIME, Worker};
-use crate::aws_cli::{self, Request};
+use crate::aws_cli::{self, Kind, Request};
 use crate::config::{Config, Place};
 use crate::ec2;
 use crate::error::Error;
@@ -88,11 +88,14 @@ fn read(place: &Place, text: &str) -> Result<Option<ScaleCommand>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    if !aws_cli::is_native(text) {
-        return Ok(Some(ScaleCommand::Shell(text.into())));
+    match aws_cli::kind(text) {
+        Kind::Refused(why) => Err(place.error(&why)),
+        Kind::Shell => Ok(Some(ScaleCommand::Shell(text.into()))),
+        Kind::Native => {
+            let request = parse(text, &read_file).map_err(|cause| place.error(&cause))?;
+            Ok(Some(ScaleCommand::Native(Box::new(request))))
+        }
     }
-    let request = parse(text, &read_file).map_err(|cause| place.error(&cause))?;
-    Ok(Some(ScaleCommand::Native(Box::new(request))))
 }
 
 /// Reads a `file://` of a command line; `~/` is the home directory.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Check, Part, cloud};
 use crate::command::{generate, master, status};
 use crate::core::check::Finding;
-use crate::core::fleet::Listed;
+use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
 use crate::core::runtime::{self, text};
 use crate::error::Error;

@@ -29,6 +29,7 @@ impl Master {
             serving: self.fleet.as_ref().map_or(0, |fleet| fleet.up),
             mean: self.loads.mean(|node| !down(node), now),
             booting: self.arbiter.booting(now),
+            restarting: self.fleet.as_ref().map_or(0, |fleet| fleet.restarting),
             by_requests: None,
             threshold: rules.threshold,
             min_hosts: rules.min_hosts,
@@ -133,8 +134,13 @@ impl Master {
         let grounds = self.picture(now).to_string();
         let verdict = self.arbiter.ask(ask, share, node, peer, &salt, now).cloned();
         let load = self.loads.of(node, now);
+        if ask.wish == Wish::Grow && by_load && !is_down {
+            let reason = verdict.as_ref().err().map(|refusal| refusal.reason);
+            self.progress.answered(reason, now);
+        }
         match &verdict {
             Err(refusal) => {
+                self.history.waits(ask.wish, refusal.reason);
                 let why = self.why(refusal, ask.wish, now);
                 self.answer(peer, verdict, out);
                 if self.history.refused(node, ask.wish, load, why, now) {

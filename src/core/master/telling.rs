@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::super::duration::seconds;
 use super::super::history;
 use super::super::lease::{Ask, PeerId, Refusal, Wish};
-use super::super::listing::STATES;
 use super::super::protocol::Reason;
 use super::super::report::{line, word};
 use super::{FromMaster, Master, Output};
@@ -80,11 +79,16 @@ impl Master {
                 ));
             }
         }
-        for (key, value) in &self.settings {
-            send(format!("SETTING {key} {value}"));
+        if let Some((reason, since)) = self.progress.blocked(now) {
+            send(format!("BLOCKED {reason} {}", since.as_secs()));
         }
+        let progress = &self.progress;
+        send(format!("MACHINES {} {}", progress.launched, progress.failed));
+        for (step, took) in progress.steps() {
+            send(format!("STEP {step} {}", took.as_secs()));
+        }
+        let seen = self.fleet.as_ref().map_or(0, |fleet| fleet.age(now));
         for entry in self.fleet.iter().flat_map(|fleet| &fleet.entries) {
-            let state = STATES.iter().find(|(state, _)| *state == entry.state);
             let dash = || String::from("-");
             send(format!(
                 "ENTRY {} {} {} {} {} {} {}",
@@ -92,8 +96,8 @@ impl Master {
                 word(&entry.address),
                 entry.port.map_or_else(dash, |port| port.to_string()),
                 entry.instance.as_deref().unwrap_or("-"),
-                state.map_or("-", |(_, word)| word),
-                entry.since.map_or_else(dash, |since| since.to_string()),
+                entry.state,
+                entry.since.map_or_else(dash, |since| (since + seen).to_string()),
                 self.node_of(entry.instance.as_deref()).unwrap_or("-"),
             ));
         }
@@ -103,6 +107,9 @@ impl Master {
         for (node, refusal) in &self.refused.nodes {
             let ago = now.saturating_duration_since(refusal.at).as_secs();
             send(format!("REFUSED {node} {ago} {} {}", refusal.times, refusal.why));
+        }
+        for line in self.history.refusals() {
+            send(format!("WAITS {line}"));
         }
         for line in self.history.counts() {
             send(format!("COUNT {line}"));

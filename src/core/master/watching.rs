@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::lease::PeerId;
 use super::super::listing::{Listed, State};
+use super::super::plan::DOWN_COUNTS;
 use super::super::protocol::FromMaster;
 use super::{Master, Output, Stage};
 
@@ -13,9 +14,10 @@ use super::{Master, Output, Stage};
 pub const LOOK: Duration = Duration::from_secs(60);
 
 /// The entries of this host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fleet {
     pub entries: Vec<Listed>,
+    seen_at: Instant,
     /// Of those that have an instance.
     by_instance: BTreeMap<String, State>,
     /// How many serve, as far as can be said.
@@ -23,6 +25,10 @@ pub struct Fleet {
     /// How many of them HAProxy has UP.
     known_up: usize,
     pub down: usize,
+    /// Of those, for less than a minute: they may just be starting again.
+    pub restarting: usize,
+    /// Entries that came after others and have not served yet: they are on their way still.
+    pending: BTreeSet<(String, Option<String>)>,
     /// HAProxy has an opinion of one of them at least.
     pub is_known: bool,
 }
@@ -31,13 +37,19 @@ fn serves(state: State) -> bool {
     matches!(state, State::Up | State::Unknown)
 }
 
+/// Is it DOWN for less than a minute?
+fn is_restarting(entry: &Listed) -> bool {
+    let counts = |since: u64| Duration::from_secs(since) >= DOWN_COUNTS;
+    entry.state == State::Down && !entry.since.is_some_and(counts)
+}
+
 /// The instance in the name `<host>/<instance id>`.
 fn instance_of(node: &str) -> Option<&str> {
     node.rsplit_once('/').map(|(_, id)| id)
 }
 
 impl Fleet {
-    fn new(listed: &[Listed]) -> Fleet {
+    fn new(listed: &[Listed], seen_at: Instant) -> Fleet {
         let count = |is: fn(State) -> bool| listed.iter().filter(|e| is(e.state)).count();
         let of_instance = |e: &Listed| Some((e.instance.clone()?, e.state));
         Fleet {
@@ -45,9 +57,17 @@ impl Fleet {
             up: count(serves),
             known_up: count(|state| state == State::Up),
             down: count(|state| state == State::Down),
+            restarting: listed.iter().filter(|e| is_restarting(e)).count(),
+            pending: BTreeSet::new(),
             is_known: count(|state| state != State::Unknown) > 0,
             entries: listed.to_vec(),
+            seen_at,
         }
+    }
+
+    /// How many seconds ago it was seen to be so.
+    pub fn age(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.seen_at).as_secs()
     }
 
     /// How HAProxy has the machine of `node`; `None` where no entry is known to be its.
@@ -86,6 +106,8 @@ fn key(entry: &Listed) -> (&str, Option<&str>) {
 /// What is different from one look to the next.
 struct Changes {
     came: usize,
+    /// So many serve that came, now or before.
+    came_to_serve: usize,
     went: usize,
     went_down: bool,
     /// One serves that did not, or that was not there.
@@ -93,16 +115,25 @@ struct Changes {
 }
 
 impl Changes {
-    fn between(before: &[Listed], after: &[Listed]) -> Changes {
-        let was: BTreeMap<_, State> = before.iter().map(|e| (key(e), e.state)).collect();
+    /// What is different `after`, which takes over who has yet to serve.
+    fn between(before: &Fleet, after: &mut Fleet) -> Changes {
+        let was: BTreeMap<_, State> = before.entries.iter().map(|e| (key(e), e.state)).collect();
         let mut changes = Changes {
             came: 0,
+            came_to_serve: 0,
             went: 0,
             went_down: false,
             came_up: false,
         };
-        for entry in after {
+        for entry in &after.entries {
             let state = entry.state;
+            let owned = (entry.name.clone(), entry.instance.clone());
+            let is_new = !was.contains_key(&key(entry)) || before.pending.contains(&owned);
+            match serves(state) {
+                _ if !is_new => {}
+                true => changes.came_to_serve += 1,
+                false => _ = after.pending.insert(owned),
+            }
             match was.get(&key(entry)) {
                 None => {
                     changes.came += 1;
@@ -115,7 +146,10 @@ impl Changes {
                 }
             }
         }
-        let kept = after.len() - changes.came;
+        let pending = |e: &&Listed| after.pending.contains(&(e.name.clone(), e.instance.clone()));
+        let restarting = after.entries.iter().filter(|e| is_restarting(e) && !pending(e));
+        after.restarting = restarting.count();
+        let kept = after.entries.len() - changes.came;
         changes.went = was.len().saturating_sub(kept);
         changes
     }
@@ -125,22 +159,27 @@ impl Master {
     /// This host's entries, and how its HAProxy has each, as of now.
     pub fn saw(&mut self, listed: &[Listed], now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
-        let fleet = Fleet::new(listed);
-        let Some(before) = self.fleet.replace(fleet) else {
+        let mut fleet = Fleet::new(listed, now);
+        let Some(before) = self.fleet.take() else {
+            self.fleet = Some(fleet);
             self.join_entries();
             return out;
         };
-        let fleet = self.fleet.as_ref().expect("it has just been put there");
-        let changes = Changes::between(&before.entries, &fleet.entries);
+        let changes = Changes::between(&before, &mut fleet);
+        let fleet = self.fleet.insert(fleet);
         if fleet.message() != before.message() {
             out.push(Output::Tell {
                 except: None,
                 message: fleet.message(),
             });
         }
-        let mut save = changes.came > 0 && self.arbiter.entered(changes.came, now);
+        let mut save = changes.came_to_serve > 0 && self.arbiter.entered(changes.came_to_serve, now);
+        if save {
+            self.progress.entered(now);
+        }
         if changes.came_up && fleet.up > before.up {
             self.arbiter.serves(now);
+            self.progress.serves(now);
             save = true;
         }
         if save {

@@ -34,9 +34,10 @@ use super::duration::seconds;
 use super::plan;
 pub use super::plan::Machine;
 use super::protocol::{FromMaster, FromNode, Reason};
+use super::report::Fact;
 use super::shortage::Shortages;
 use super::window::Window;
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use interruption::Interruption;
 pub use interruption::Warning;
 use look::Looks;
@@ -312,8 +313,8 @@ impl Node {
                 self.end_soft_pauses();
             }
             FromMaster::Set(pair) => {
-                if let Some(settings) = self.masters.set(&name, pair, now) {
-                    self.out.push(Action::Adopt(settings));
+                if let Some((master, pairs)) = self.masters.set(&name, pair, now) {
+                    self.out.push(Action::Adopt { master, pairs });
                 }
             }
             FromMaster::Fleet { up, .. } => {
@@ -324,8 +325,8 @@ impl Node {
             }
             FromMaster::Look => self.told_to_look(now),
             FromMaster::Fact(text) => {
-                let booting = text.strip_prefix("BOOTING ").and_then(|n| n.split(' ').next());
-                if let Some(booting) = booting.and_then(|n| n.parse().ok()) {
+                let hosts = Fact::parse(&text).filter(|_| text.starts_with("HOSTS "));
+                if let Some(booting) = hosts.and_then(|fact| fact.get("booting").parse().ok()) {
                     self.masters.counts_as_booting(&name, booting);
                 }
             }
@@ -341,6 +342,7 @@ impl Node {
             | FromMaster::Node { .. }
             | FromMaster::Lease { .. }
             | FromMaster::Cooldown { .. }
+            | FromMaster::Later(_)
             | FromMaster::End => {}
         }
     }

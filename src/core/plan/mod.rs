@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use super::listing::{Listed, State};
-pub use survey::{Instance, Life, Machine, Member, Survey, is_machine};
+pub use survey::{Instance, Life, Machine, Member, Survey, Whom, is_machine};
 pub use token::client_token;
 
 /// How long a launch counts for `max_launches_per_day`, in seconds.
@@ -103,7 +103,7 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
     let counted = || members.iter().filter(|m| m.counts());
     let serving = counted().filter(|m| m.serves()).count();
     let booting = counted().filter(|m| is_booting(survey, rules, m)).count();
-    let restarting = counted().filter(|m| m.down_for().is_some_and(|down| down < DOWN_COUNTS));
+    let restarting = counted().filter(|m| !m.serves() && m.went_down_within(DOWN_COUNTS));
     let there = serving + booting + restarting.count();
     let (fixes, ask_again) = fixes(survey, rules, memory, &members);
     let mut fleet: Vec<String> = survey.instances.iter().map(|i| i.id.clone()).collect();
@@ -116,7 +116,11 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
         serving,
         booting,
         lacking: rules.min_hosts.saturating_sub(there),
-        room: room(survey, rules, counted().count()),
+        room: room(
+            survey,
+            rules,
+            members.iter().filter(|m| is_there(survey, rules, m)).count(),
+        ),
         fleet,
         i_serve: members
             .iter()
@@ -138,9 +142,14 @@ pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(),
     let least = rules.min_hosts.max(1);
     for at in 0..survey.listings.len() {
         let here = |m: &&Member| m.lines[at].is_some();
+        // Where HAProxy cannot be asked, entries count.
+        let silent = members
+            .iter()
+            .filter_map(|m| m.lines[at])
+            .all(|l| l.state == State::Unknown);
         let others = members.iter().filter(here).filter(|m| {
-            let state = m.lines[at].map(|l| l.state);
-            m.counts() && !is_machine(myself, &m.machine) && matches!(state, Some(State::Up | State::Unknown))
+            let up = m.lines[at].is_some_and(|l| silent || l.state == State::Up);
+            m.counts() && !is_machine(myself, &m.machine) && up
         });
         let others = others.count();
         if members
@@ -162,6 +171,13 @@ pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(),
 fn is_booting(survey: &Survey, rules: &Rules, member: &Member) -> bool {
     let young = |i: &&Instance| i.life == Life::Live && survey.age(i) < rules.boot_timeout;
     !member.is_listed() && member.instance.as_ref().is_some_and(young)
+}
+
+/// Does it count for `max_hosts`: entries, and what is live beside them? Of a group, who stands by does
+/// not.
+fn is_there(survey: &Survey, rules: &Rules, member: &Member) -> bool {
+    let live = member.is(Life::Live) && (member.may_enter() || is_booting(survey, rules, member));
+    member.counts() && (member.is_listed() || live)
 }
 
 /// What HAProxy hosts lack and what they list in vain, and whether ids are to be asked for again.
@@ -212,7 +228,7 @@ fn fixes(survey: &Survey, rules: &Rules, memory: &Memory, members: &[Member]) ->
         for member in members {
             let Some(line) = member.lines[at] else { continue };
             let is_unknown = unknown.iter().any(|u| is_machine(&u.machine, &member.machine));
-            let goes = member.is(Life::Gone) || (is_unknown && few && long_unknown(member));
+            let goes = member.is_gone || (is_unknown && few && long_unknown(member));
             if goes && !replaced(at, &line.address) {
                 leaving.push(line);
             }

@@ -58,8 +58,10 @@ pub struct Survey {
     /// What each HAProxy host lists, in the order of `[haproxy] servers`; `None` for one that could
     /// not be asked, or whose answer holds a line that cannot be read.
     pub listings: Vec<Option<Vec<Listed>>>,
-    /// Ids in those listings that EC2, asked by the id, does not know.
+    /// Ids in those listings that EC2, asked by the id, does not know, or calls shutting-down or
+    /// terminated although they do not carry the cluster's tag.
     pub unknown: BTreeSet<String>,
+    pub gone: BTreeSet<String>,
     /// Ids of [`Survey::unlisted`] machines that pass their health check from here.
     pub healthy: BTreeSet<String>,
     /// This node, at that moment, passes the health check of a machine that is UP.
@@ -70,8 +72,9 @@ pub struct Survey {
 #[derive(Debug, Clone)]
 pub struct Member<'a> {
     pub machine: Machine,
-    /// What EC2 says of it.
+    /// What EC2 says of it, and whether that is that it has ended.
     pub instance: Option<&'a Instance>,
+    pub is_gone: bool,
     /// Its line on each HAProxy host.
     pub lines: Vec<Option<&'a Listed>>,
 }
@@ -108,13 +111,20 @@ impl Member<'_> {
             .try_fold(Duration::MAX, |least, down| Some(least.min(down?)))
     }
 
+    /// Did a HAProxy that lists it see it go DOWN, or come, within this time?
+    pub fn went_down_within(&self, time: Duration) -> bool {
+        let young = |l: &&Listed| l.since.is_none_or(|since| Duration::from_secs(since) < time);
+        let mut down = self.lines.iter().flatten().filter(|l| l.state == State::Down);
+        down.any(|l| young(&l))
+    }
+
     fn is_kept(&self) -> bool {
         self.instance.is_some_and(|i| i.keep)
     }
 
     /// Does it count: it is neither gone nor taken out by a person?
     pub fn counts(&self) -> bool {
-        !self.is(Life::Gone) && !self.is_kept()
+        !self.is_gone && !self.is_kept()
     }
 
     /// May a plan enter it where it serves?
@@ -149,6 +159,7 @@ impl Survey {
                                 port: line.port.unwrap_or(default_port),
                             },
                             instance: None,
+                            is_gone: line.instance.as_ref().is_some_and(|id| self.gone.contains(id)),
                             lines: vec![None; self.listings.len()],
                         });
                         members.last_mut().expect("just pushed")
@@ -156,26 +167,26 @@ impl Survey {
                 };
                 if member.machine.instance.is_none() {
                     member.machine.instance.clone_from(&line.instance);
+                    member.is_gone = line.instance.as_ref().is_some_and(|id| self.gone.contains(id));
                 }
                 member.lines[at] = Some(line);
             }
         }
         for instance in &self.instances {
-            let has_id = |m: &&mut Member| m.machine.instance.as_ref() == Some(&instance.id);
-            let has_address = |m: &&mut Member| {
+            let has_id = |m: &Member| m.machine.instance.as_ref() == Some(&instance.id);
+            let has_address = |m: &Member| {
                 m.machine.instance.is_none() && instance.address.as_ref() == Some(&m.machine.host)
             };
-            let at = match members.iter_mut().position(|mut m| has_id(&&mut *m)) {
+            let at = match members.iter().position(has_id) {
                 Some(at) => Some(at),
-                None if instance.life != Life::Gone => {
-                    members.iter_mut().position(|mut m| has_address(&&mut *m))
-                }
+                None if instance.life != Life::Gone => members.iter().position(has_address),
                 None => None,
             };
             match at {
                 Some(at) => {
                     members[at].machine.instance = Some(instance.id.clone());
                     members[at].instance = Some(instance);
+                    members[at].is_gone = instance.life == Life::Gone;
                 }
                 None => members.push(Member {
                     machine: Machine {
@@ -184,6 +195,7 @@ impl Survey {
                         port: default_port,
                     },
                     instance: Some(instance),
+                    is_gone: instance.life == Life::Gone,
                     lines: vec![None; self.listings.len()],
                 }),
             }
@@ -241,6 +253,16 @@ fn is_same(machine: &Machine, line: &Listed) -> bool {
         (Some(one), Some(other)) => one == other,
         _ => machine.host == line.address && line.port.is_none_or(|port| port == machine.port),
     }
+}
+
+/// Whom `replace` gives new machines for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// Names of entries, or instance ids.
+    These(Vec<String>),
+    All,
+    /// Those that run another image.
+    NotImage(String),
 }
 
 /// Are these one machine?

@@ -341,7 +341,7 @@ impl World<'_> {
                 match action {
                     Action::Send(_, message) => self.send(peer, &message),
                     Action::Run(step) => self.step(peer, step),
-                    Action::Adopt(_) | Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
+                    Action::Adopt { .. } | Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
                 }
             }
         }
