@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -30,6 +31,22 @@ pub fn host_name() -> Result<String, Error> {
             ),
         ))
     }
+}
+
+/// The home directory of this process's user by `/etc/passwd`, for where HOME is unset, as services
+/// start. No other source of names is asked.
+pub fn home() -> Option<String> {
+    let user = std::fs::metadata("/proc/self").ok()?.uid();
+    home_of(user, &std::fs::read_to_string("/etc/passwd").ok()?)
+}
+
+/// The sixth field of the entry that has `user` in the third (passwd(5)).
+fn home_of(user: u32, passwd: &str) -> Option<String> {
+    let user = user.to_string();
+    let mut entries = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let entry = entries.find(|fields| fields.get(2) == Some(&user.as_str()))?;
+    let home = entry.get(5).filter(|home| home.starts_with('/'))?;
+    Some(home.to_string())
 }
 
 /// `/dev/urandom`, held open: it must not fail when there is no file descriptor left.
@@ -160,5 +177,20 @@ impl StatFile {
                 self.text.resize(2 * length, 0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_of_a_user() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n# a comment\n+::::::\napp:x:1000:1000:An app,,,:/srv/app:/bin/false\n\
+            none:x:1001:1001:::\n";
+        assert_eq!(home_of(0, passwd).as_deref(), Some("/root"));
+        assert_eq!(home_of(1000, passwd).as_deref(), Some("/srv/app"));
+        assert_eq!(home_of(1001, passwd), None);
+        assert_eq!(home_of(100, passwd), None);
     }
 }

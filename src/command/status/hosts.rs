@@ -15,7 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Asks all of `servers`, side by side, what any daemon may ask of them.
 pub fn ask(config: &Config) -> Vec<Host> {
     let haproxy = &config.haproxy;
-    let remote = Remote::new(Ssh::new(haproxy), haproxy.remote_command.clone());
+    let remote = Remote::new(
+        Ssh::new(haproxy),
+        haproxy.remote_command.clone(),
+        &haproxy.servers,
+    );
     let answers = remote.on_each_within(PATIENCE, haproxy.servers.clone(), "list-hosts");
     let host = |(name, answer): (String, Result<String, Error>)| {
         let subject = format!("HAProxy host {name}: ");

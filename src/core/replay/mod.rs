@@ -6,6 +6,7 @@
 mod boots;
 mod chart;
 mod clock;
+mod cloudwatch;
 mod formats;
 mod json;
 mod report;
@@ -264,7 +265,12 @@ impl World<'_> {
         for at in expiry
             .map(|at| at.saturating_duration_since(self.start))
             .into_iter()
-            .chain(self.booting.iter().map(|boot| boot.ready).filter(|ready| *ready > self.now))
+            .chain(
+                self.booting
+                    .iter()
+                    .map(|boot| boot.ready)
+                    .filter(|ready| *ready > self.now),
+            )
         {
             next = next.min(at);
         }

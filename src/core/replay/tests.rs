@@ -13,17 +13,18 @@ fn policy() -> Policy {
             scale_down_window: 60 * SECOND,
             sample_interval: SECOND,
             servers: vec![MASTER.into()],
-            fleet: crate::core::fleet::Rules {
+            plan: crate::core::plan::Rules {
+                ec2: true,
                 boot_timeout: 300 * SECOND,
                 cooldown: 120 * SECOND,
+                replace_after: Duration::ZERO,
                 max_hosts: 10,
                 min_hosts: 1,
                 max_launches_per_day: 0,
-                by_group: false,
+                named: true,
+                port: 80,
             },
-            ec2: true,
-            repair_delay: SECOND,
-            look_interval: 3600 * SECOND,
+            by_group: false,
             blocked_after: Duration::ZERO,
         },
         master: lease::Rules {
