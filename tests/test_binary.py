@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from cli import TEMPLATE, environment, run
+from cli import CHECK, TEMPLATE, environment, run
 from lab import ProcStat, missing, wait_until
 
 LARGEST = 2_500_000
@@ -55,7 +55,7 @@ def test_it_runs_in_a_directory_with_nothing_else(binary, tmp_path):
     inside("add-host", "2001:db8::5", "80")
     assert "app1 10.0.0.5 8080 -\n" in inside("list-hosts")
     rendered = inside("generate", "--stdout")
-    assert "    server app1 10.0.0.5:8080 check\n    server app2 [2001:db8::5]:80 check\n" in rendered
+    assert f"    server app1 10.0.0.5:8080 {CHECK}\n    server app2 [2001:db8::5]:80 {CHECK}\n" in rendered
     assert sorted(path.name for path in root.iterdir()) == ["autoscaler", "conf", "dev"]
 
 
@@ -116,6 +116,6 @@ def test_it_starts_at_once(cli):
     times = []
     for _ in range(10):
         begin = time.monotonic()
-        assert cli("generate", "--stdout") == TEMPLATE.replace("$SERVERS", "server app1 10.0.0.1:80 check")
+        assert cli("generate", "--stdout") == TEMPLATE.replace("$SERVERS", f"server app1 10.0.0.1:80 {CHECK}")
         times.append(time.monotonic() - begin)
     assert min(times) < 0.05, times

@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from cli import TEMPLATE, Cli, refusal, run
+from cli import CHECK, TEMPLATE, Cli, refusal, run
 from lab import wait_until
 
 
 def rendered(*servers):
     """The template with these server lines."""
-    lines = "".join(f"    server {server} check\n" for server in servers)
+    lines = "".join(f"    server {server} {CHECK}\n" for server in servers)
     return TEMPLATE.replace("    $SERVERS\n", lines)
 
 
@@ -39,8 +39,8 @@ def test_each_line_with_the_marker_is_repeated_with_its_indentation_sorted(cli):
     for number in (10, 9, 1):
         cli("add-host", f"10.0.0.{number}", 80, "--name", f"s{number:02}")
     assert cli("generate", "--stdout") == (
-        "# about $SERVERS\nbackend a\n" + "".join(f"\tserver s{n} 10.0.0.{int(n)}:80 check\n" for n in ("01", "09", "10"))
-        + "backend b\n" + "".join(f"        server s{n} 10.0.0.{int(n)}:80 check # no\n" for n in ("01", "09", "10")))
+        "# about $SERVERS\nbackend a\n" + "".join(f"\tserver s{n} 10.0.0.{int(n)}:80 {CHECK}\n" for n in ("01", "09", "10"))
+        + "backend b\n" + "".join(f"        server s{n} 10.0.0.{int(n)}:80 {CHECK} # no\n" for n in ("01", "09", "10")))
 
 
 def test_a_template_without_its_final_newline_gets_one(site):

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from cli import TEMPLATE, refusal
+from cli import CHECK, TEMPLATE, refusal
 from lab import Network, missing
 
 needs_lab = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -27,7 +27,7 @@ def test_ipv6(cli, written):
     cli("add-host", written, 80)
     cli("add-host", "2001:db8::5", 80)
     assert cli("list-hosts") == "app1 2001:db8::5 80 -\n"
-    assert "    server app1 [2001:db8::5]:80 check\n" in cli("generate", "--stdout")
+    assert f"    server app1 [2001:db8::5]:80 {CHECK}\n" in cli("generate", "--stdout")
 
 
 def test_a_name_is_resolved_and_the_address_is_written(cli):

@@ -53,7 +53,7 @@ mod tests {
         let config = Config::parse(Path::new("x.ini"), &SAMPLE_INI.replace("@SECRET@", "s")).unwrap();
         assert!(config.haproxy.config.is_some());
         assert!(config.has_secret());
-        crate::core::template::render(SAMPLE_TEMPLATE, &[], &config.haproxy.server_line).unwrap();
+        crate::core::template::render(SAMPLE_TEMPLATE, &[], &[].into(), &config.haproxy.server_line).unwrap();
     }
 
     #[test]

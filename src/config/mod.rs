@@ -5,6 +5,7 @@ mod notify;
 mod secrets;
 mod values;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -124,11 +125,26 @@ pub struct Haproxy {
     pub server_line: String,
     pub config: Option<PathBuf>,
     pub check_command: String,
-    /// HAProxy's admin socket.
-    pub socket: PathBuf,
-    /// The backend or listen section in which the template has `$SERVERS`.
-    pub backend: String,
+    pub socket: Socket,
+    /// A backend or listen section that has to be there, if the INI names one.
+    pub backend: Option<String>,
     pub reload_command: String,
+}
+
+/// HAProxy's admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Socket {
+    Path(PathBuf),
+    Address(SocketAddr),
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Socket::Path(path) => path.display().fmt(f),
+            Socket::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 impl Config {
@@ -207,8 +223,10 @@ impl Config {
                     .filter(|c| !c.is_empty())
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
-                socket: v.text("haproxy", "socket").into(),
-                backend: v.parsed("haproxy", "backend", backend)?,
+                socket: v.parsed("haproxy", "socket", socket)?,
+                backend: v
+                    .parsed("haproxy", "backend", backend)
+                    .map(|b| v.is_set("haproxy", "backend").then_some(b))?,
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,
@@ -373,6 +391,16 @@ fn backend(text: &str) -> Result<String, String> {
         Ok(text.into())
     } else {
         Err("takes letters, digits, `-`, `_`, `.` and `:`".into())
+    }
+}
+
+fn socket(text: &str) -> Result<Socket, String> {
+    match text.parse() {
+        Ok(address) => Ok(Socket::Address(address)),
+        Err(_) if text.contains(':') && !text.contains('/') => {
+            Err(format!("`{text}` is neither a path nor <address>:<port>"))
+        }
+        Err(_) => Ok(Socket::Path(text.into())),
     }
 }
 

@@ -64,6 +64,11 @@ impl Values {
         self.items.iter().find(|i| i.section == section && i.key == key)
     }
 
+    /// Does the file give it a value?
+    pub fn is_set(&self, section: &str, key: &str) -> bool {
+        self.item(section, key).is_some_and(|item| !item.value.is_empty())
+    }
+
     /// The value as it stands, or the default. A key that is there but empty is unset.
     pub fn text(&self, section: &str, key: &str) -> String {
         let default = self
