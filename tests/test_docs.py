@@ -196,7 +196,7 @@ def test_the_manual_is_well_quoted():
     for left, right in ("‘’", "“”"):
         assert re.findall(f"{left}[^{right}]*{left}.{{20}}|.{{20}}{right}[^{left}]*{right}", text) == []
         assert text.count(left) == text.count(right)
-    assert "‘HELLO 1 <node> <nonce>’" in text
+    assert "‘HELLO 2 <node> <nonce>’" in text
 
 
 def test_the_reference_is_the_manual_and_reads_well():

@@ -132,5 +132,7 @@ def test_cron_makes_up_for_what_was_left_undone(tmp_path, binary):
         # The next full minute, and some.
         config = lb.path("/etc/haproxy/haproxy.cfg")
         wait_until(lambda: config.exists() and "server app1 10.77.0.9:80" in config.read_text(), 150, "cron ran it")
-        wait_until(lambda: lb.path("/var/lib/reloads").exists(), 10, "reloaded")
-        assert lb.path("/var/lib/reloads").read_text() == "root\n"
+        # The shell makes the file before `id` writes to it.
+        reloads = lb.path("/var/lib/reloads")
+        wait_until(lambda: reloads.exists() and reloads.read_text(), 10, "reloaded")
+        assert reloads.read_text() == "root\n"

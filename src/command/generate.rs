@@ -1,15 +1,16 @@
 //! `generate`: template and `hosts.d` → HAProxy's configuration → the running HAProxy.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
 use super::haproxy;
-use super::{print, template, template_path};
+use super::{drain, entries, print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
+use crate::core::entry::Entry;
 use crate::core::{diff, runtime, template as rendering};
 use crate::error::Error;
 use crate::system::child::Finished;
@@ -19,20 +20,24 @@ use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 
 pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
+    let hosts = HostsDir::new(config.dir());
     match (mode, &config.haproxy.config) {
         (Generate::Install, Some(target)) => install(config, target, log),
         (Generate::Diff, Some(target)) => {
             let target_name = target.display().to_string();
             let installed = installed(target)?.map(|(text, _)| text).unwrap_or_default();
-            print(&diff::unified(
-                &target_name,
-                &installed,
-                &target_name,
-                &render(config)?.text,
-            ))
+            let new = render(config, &entries(&hosts, log)?)?.text;
+            print(&diff::unified(&target_name, &installed, &target_name, &new))
         }
         (Generate::Diff, None) => Err(no_config(config)),
-        (Generate::Stdout, _) | (Generate::Install, None) => print(&render(config)?.text),
+        (Generate::Check, _) => {
+            let entries = entries(&hosts, log)?;
+            hosts.try_writing()?;
+            rehearse(config, &entries).map(drop)
+        }
+        (Generate::Stdout, _) | (Generate::Install, None) => {
+            print(&render(config, &entries(&hosts, log)?)?.text)
+        }
     }
 }
 
@@ -56,15 +61,16 @@ fn no_config(config: &Config) -> Error {
     )
 }
 
-/// What would be installed, once `check_command` has taken it; nothing is changed.
+/// What would be installed with these entries, once `check_command` has taken it; nothing is
+/// changed.
 ///
 /// # Errors
 /// Whatever keeps it from being installed.
-pub fn rehearse(config: &Config) -> Result<String, Error> {
+pub fn rehearse(config: &Config, entries: &[Entry]) -> Result<String, Error> {
     let target = can_apply(config)?;
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
-    let text = render(config)?.text;
-    let candidate = Temporary::create(target, &text, 0o600).map_err(|e| Error::io(target.display(), e))?;
+    let text = render(config, entries)?.text;
+    let candidate = candidate(target, &text, fs::metadata(target).ok().as_ref())?;
     check(config, target, &candidate.path)?;
     Ok(text)
 }
@@ -74,7 +80,8 @@ pub fn rehearse(config: &Config) -> Result<String, Error> {
 /// # Errors
 /// I/O and config.
 pub fn rendered(config: &Config) -> Result<String, Error> {
-    Ok(render(config)?.text)
+    let entries = HostsDir::new(config.dir()).read()?.entries;
+    Ok(render(config, &entries)?.text)
 }
 
 struct Rendered {
@@ -83,10 +90,9 @@ struct Rendered {
     servers: usize,
 }
 
-fn render(config: &Config) -> Result<Rendered, Error> {
-    let entries = HostsDir::new(config.dir()).entries()?;
+fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
     let template = template(config)?;
-    let text = rendering::render(&template, &entries, &config.haproxy.server_line)
+    let text = rendering::render(&template, entries, &config.haproxy.server_line)
         .map_err(|cause| Error::config(template_path(config).display(), cause))?;
     Ok(Rendered {
         template,
@@ -112,8 +118,11 @@ pub fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
 fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     // Where it is a link, the file behind it is replaced and not the link.
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
-    let _lock = HostsDir::new(config.dir()).lock()?;
-    let rendered = render(config)?;
+    let hosts = HostsDir::new(config.dir());
+    let _lock = hosts.lock()?;
+    let entries = entries(&hosts, log)?;
+    drain::end_abandoned(config, &entries, log)?;
+    let rendered = render(config, &entries)?;
     let before = installed(target)?;
     let due_file = DueFile::new(config.dir());
     let due = due_file.load()?;
@@ -129,8 +138,17 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     };
     let io = |e| Error::io(target.display(), e);
     let metadata = before.as_ref().map(|(_, metadata)| metadata);
+    if changed && rendered.servers == 0 && before.is_some() {
+        return Err(Error::config(
+            hosts.path().display(),
+            format!(
+                "holds no entry; {} is left as it is, a HAProxy without servers answers nobody",
+                target.display()
+            ),
+        ));
+    }
     let candidate = changed
-        .then(|| candidate(config, target, &rendered, metadata))
+        .then(|| candidate(target, &rendered.text, metadata))
         .transpose()?;
     // While `check_command` has its look, the disk is waited for and HAProxy asked.
     let (checked, synced, plan) = thread::scope(|scope| {
@@ -168,26 +186,12 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
 
 /// The new configuration in a file beside `target`, unchecked, with the mode and owner of the one
 /// `before`.
-fn candidate(
-    config: &Config,
-    target: &Path,
-    rendered: &Rendered,
-    before: Option<&Metadata>,
-) -> Result<Temporary, Error> {
-    if rendered.servers == 0 && before.is_some() {
-        return Err(Error::config(
-            HostsDir::new(config.dir()).path().display(),
-            format!(
-                "is empty; {} is left as it is, a HAProxy without servers answers nobody",
-                target.display()
-            ),
-        ));
-    }
+fn candidate(target: &Path, text: &str, before: Option<&Metadata>) -> Result<Temporary, Error> {
     let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
     let io = |e| Error::io(target.display(), e);
-    let candidate = Temporary::create(target, &rendered.text, mode).map_err(io)?;
+    let candidate = Temporary::create(target, text, mode).map_err(io)?;
     if let Some(metadata) = before {
-        keep_owner(&candidate.path, metadata).map_err(io)?;
+        candidate.give_to_owner_of(metadata).map_err(io)?;
     }
     Ok(candidate)
 }
@@ -202,20 +206,11 @@ fn keep_first(target: &Path) -> io::Result<()> {
     }
 }
 
-fn keep_owner(path: &Path, before: &Metadata) -> io::Result<()> {
-    let file = File::open(path)?;
-    let now = file.metadata()?;
-    if (now.uid(), now.gid()) == (before.uid(), before.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))
-}
-
 /// Has `check_command` look at `candidate`.
 fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> {
     let command = &config.haproxy.check_command;
     let failed = |cause: String| Error::io("check_command", cause).advise("is HAProxy installed?");
-    let done = haproxy::shell(command, candidate).map_err(failed)?;
+    let done = haproxy::shell(config, "check_command", command, candidate)?;
     match done.status.code() {
         Some(0) => Ok(()),
         Some(126 | 127) => Err(failed(done.complaint())),

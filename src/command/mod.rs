@@ -20,17 +20,35 @@ mod status;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
+use crate::core::entry::Entry;
 use crate::error::Error;
+use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 use crate::system::{files, hangup};
+use add_host::Addition;
 use ini::{Watched, load};
+use remove_host::Removal;
+
+/// Who gives a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A person, cron, or a daemon whose key may do all.
+    Hand,
+    /// A daemon through `ssh-gate`, from this address as far as it is known.
+    Gate(Option<IpAddr>),
+}
 
 /// Carries out what the command line asks for.
 pub fn run(invocation: Invocation) -> Result<(), Error> {
+    carry_out(invocation, By::Hand)
+}
+
+fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
     let Invocation {
         config: path,
         level,
@@ -42,44 +60,70 @@ pub fn run(invocation: Invocation) -> Result<(), Error> {
         Command::Init => init::run(&path, log),
         Command::Master => {
             hangup::ignore();
-            let (_, config) = Watched::open(&path, Instant::now())?;
-            master::run(config, Log::daemon(level))
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            master::run(watched, config, Log::daemon(level))
         }
         Command::Daemon => {
             hangup::ignore();
-            let (_, config) = Watched::open(&path, Instant::now())?;
-            daemon::run(config, Log::daemon(level))
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            daemon::run(watched, config, Log::daemon(level))
         }
         Command::AddHost {
             host,
             port,
             name,
             instance,
+            unless_removed,
             apply,
         } => {
-            let config = load(&path)?;
-            add_host::run(&config, &host, port, name.as_deref(), instance.as_deref(), log)?;
-            if apply {
-                generate::apply(&config, log)
-            } else {
-                Ok(())
-            }
+            let asked = Addition {
+                host: &host,
+                port,
+                name: name.as_deref(),
+                instance: instance.as_deref(),
+                unless_removed,
+                apply,
+                by,
+            };
+            add_host::run(&load(&path)?, &asked, log)
         }
-        Command::ListHosts => list_hosts::run(&load(&path)?),
-        Command::RemoveHost { host, apply } => remove_host::run(&load(&path)?, &host, apply, log),
+        Command::ListHosts { state } => list_hosts::run(&load(&path)?, state, log),
+        Command::RemoveHost { host, apply, force } => {
+            let asked = Removal {
+                wanted: &host,
+                apply,
+                force,
+                by,
+            };
+            remove_host::run(&load(&path)?, &asked, log)
+        }
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
         Command::Set { key, value } => set::run(&path, &key, &value, log),
-        Command::SshGate => run(Invocation {
-            config: path,
-            level,
-            command: ssh_gate::command()?,
-        }),
+        Command::SshGate => {
+            let (command, caller) = ssh_gate::command()?;
+            let invocation = Invocation {
+                config: path,
+                level,
+                command,
+            };
+            carry_out(invocation, By::Gate(caller))
+        }
         Command::Simulate(asked) => simulate::run(&path, &asked),
-        Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
+        Command::Scale(asked) => scale::run(&path, asked, log),
+        Command::Replace(asked) => scale::replace(&path, &asked, log),
     }
+}
+
+/// The entries of `hosts.d`. What else lies there is named, and passed over.
+fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
+    let listing = hosts.read()?;
+    for stray in listing.strays {
+        log.warning(&format!("{stray}; passed over"));
+    }
+    Ok(listing.entries)
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.

@@ -1,8 +1,6 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
 mod change;
-mod figures;
 mod keys;
 mod notify;
 mod secrets;
@@ -105,6 +103,13 @@ pub struct Master {
     pub tunnel_ports: RangeInclusive<u16>,
     pub lease: Duration,
     pub state: PathBuf,
+}
+
+impl Master {
+    /// The directory in which the host key of each entry's machine is kept, by the entry's name.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.state.join("known_hosts")
+    }
 }
 
 /// `[cluster]`.

@@ -122,6 +122,13 @@ impl Entry {
         )
     }
 
+    /// The server's name in HAProxy's configuration; for a line of 0.0.3 it may be another than the
+    /// entry's. `pattern` as for [`Entry::server_line`].
+    pub fn server(&self, pattern: &str) -> String {
+        let line = self.server_line(pattern);
+        line.split_ascii_whitespace().nth(1).unwrap_or_default().into()
+    }
+
     /// The server line for HAProxy's configuration, made after `pattern` with its `$NAME`, `$IP`
     /// and `$PORT`.
     pub fn server_line(&self, pattern: &str) -> String {

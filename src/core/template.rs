@@ -15,7 +15,7 @@ pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<St
     let mut rendered = String::new();
     let mut found = false;
     for line in template.split_inclusive('\n') {
-        if is_comment(line) || !line.contains(PLACEHOLDER) {
+        if !holds_servers(line) {
             rendered.push_str(line);
             continue;
         }
@@ -40,9 +40,10 @@ pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<St
     Ok(rendered)
 }
 
-/// A comment may speak of the placeholder without being one.
-fn is_comment(line: &str) -> bool {
-    line.trim_start().starts_with('#')
+/// Do the servers stand in the place of this line? A comment may speak of the placeholder without
+/// being one.
+pub fn holds_servers(line: &str) -> bool {
+    line.contains(PLACEHOLDER) && !line.trim_start().starts_with('#')
 }
 
 #[cfg(test)]

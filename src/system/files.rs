@@ -1,6 +1,6 @@
 //! Files: read with their name in the error, replaced atomically, locked against each other.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -100,6 +100,21 @@ impl Temporary {
     /// I/O.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+}
+
+impl Temporary {
+    /// Makes it whose `other` is. By the open file, for in a directory of somebody else its name may
+    /// stand for another one by now.
+    ///
+    /// # Errors
+    /// I/O; it is only root's to give files away.
+    pub fn give_to_owner_of(&self, other: &Metadata) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
+            return Ok(());
+        }
+        fchown(&self.file, Some(other.uid()), Some(other.gid()))
     }
 }
 

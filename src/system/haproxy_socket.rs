@@ -48,12 +48,22 @@ impl HaproxySocket {
         replies::servers_state(&self.answer(&format!("show servers state {backend}"))?)
     }
 
-    /// The servers of `backend` and their sessions.
+    /// The servers of all sections with their states and sessions.
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn rows(&self, backend: &str) -> Result<Vec<Row>, String> {
-        self.stat(backend, "-1")
+    pub fn rows(&self) -> Result<Vec<Row>, String> {
+        self.stat("-1")
+    }
+
+    /// The same, and how many requests have arrived in each section since HAProxy's start.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub fn rows_and_arrivals(&self) -> Result<(Vec<Row>, Vec<(String, u64)>), String> {
+        // Of the backends and the servers: 2 and 4.
+        let answer = self.answer("show stat -1 6 -1")?;
+        Ok((replies::stat(&answer)?, replies::arrivals(&answer)?))
     }
 
     /// The sessions of `server` of `backend`; `None` where it is gone, even if another one has its
@@ -62,8 +72,10 @@ impl HaproxySocket {
     /// # Errors
     /// What went wrong, for a person.
     pub fn sessions(&self, backend: &str, server: &Running) -> Result<Option<u64>, String> {
-        let rows = self.stat(backend, &server.id.to_string())?;
-        let row = rows.iter().find(|r| r.name == server.name);
+        let rows = self.stat(&server.id.to_string())?;
+        let row = rows
+            .iter()
+            .find(|r| r.section == backend && r.name == server.name);
         Ok(row.map(|r| r.sessions))
     }
 
@@ -76,10 +88,10 @@ impl HaproxySocket {
         replies::serving(&self.answer("show stat -1 2 -1")?, backend)
     }
 
-    /// `show stat` of the servers (that is 4) of `backend`: of all or of one. By its name HAProxy
-    /// would take the frontend where one has the same.
-    fn stat(&self, backend: &str, id: &str) -> Result<Vec<Row>, String> {
-        replies::stat(&self.answer(&format!("show stat -1 4 {id}"))?, backend)
+    /// `show stat` of the servers (that is 4) of all sections: of all or of those with this number.
+    /// By its name HAProxy would take the frontend where one has the same.
+    fn stat(&self, id: &str) -> Result<Vec<Row>, String> {
+        replies::stat(&self.answer(&format!("show stat -1 4 {id}"))?)
     }
 
     /// Sends commands that are answered by `expected` alone, blanks and line ends aside.
@@ -185,9 +197,13 @@ pub mod tests {
         let state =
             "1\n# srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port\n7 app1 10.0.0.5 2 0 80\n";
         let servers = replies::servers_state(state).unwrap();
-        let rows =
-            ["app1", "app2"].map(|name| format!("# pxname,svname,scur,status,\nservers,{name},0,UP,\n"));
-        let answers = [rows[0].as_str(), &rows[1], "# pxname,svname,scur,status,\n"];
+        let rows = ["app1", "app2"]
+            .map(|name| format!("# pxname,svname,scur,status,bck,lastchg,\nservers,{name},0,UP,0,7,\n"));
+        let answers = [
+            rows[0].as_str(),
+            &rows[1],
+            "# pxname,svname,scur,status,bck,lastchg,\n",
+        ];
         let (asked, sessions) = scripted(&answers, |socket| {
             answers.map(|_| socket.sessions("servers", &servers[0]))
         });

@@ -2,6 +2,7 @@
 //! decides nothing.
 
 pub mod child;
+pub mod drains;
 pub mod due;
 pub mod files;
 pub mod hangup;
@@ -13,6 +14,7 @@ pub mod links;
 pub mod listener;
 pub mod log;
 pub mod machine;
+pub mod owner;
 pub mod ssh;
 pub mod state;
 pub mod tunnel;

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use super::{Check, Part, cloud};
 use crate::command::{generate, master, status};
 use crate::core::check::Finding;
-use crate::core::entry::Entry;
-use crate::core::fleet::Listed;
+use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
 use crate::core::runtime::{self, text};
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;
-use crate::system::hosts_dir::HostsDir;
+use crate::system::hosts_dir::{HostsDir, Listing};
 use crate::system::lines::SILENCE;
 
 pub const PARTS: [Part; 3] = [
@@ -28,17 +27,22 @@ fn configuration(check: &Check) -> Vec<Finding> {
     let place = hosts.path();
     let place = place.display();
     let mut found = Vec::new();
-    match entries(&hosts) {
-        Ok(entries) if entries.is_empty() => found.push(Finding::Warn(format!(
+    let Listing { entries, strays } = match hosts.read() {
+        Ok(listing) => listing,
+        Err(error) => return vec![error.into()],
+    };
+    if entries.is_empty() {
+        found.push(Finding::Warn(format!(
             "{place}: no entry yet; run: autoscaler add-host <host> <port>"
-        ))),
-        Ok(entries) => found.push(Finding::Ok(format!(
-            "{place}: every entry is good ({})",
-            entries.len()
-        ))),
-        Err(errors) => return errors.into_iter().map(Finding::Fail).collect(),
+        )));
+    } else if strays.is_empty() {
+        let count = entries.len();
+        found.push(Finding::Ok(format!("{place}: every entry is good ({count})")));
     }
-    let rendered = match generate::rehearse(config) {
+    let advised =
+        |stray: Error| Finding::Fail(stray.advise("it is passed over; correct it, or remove the file"));
+    found.extend(strays.into_iter().map(advised));
+    let rendered = match generate::rehearse(config, &entries) {
         Ok(rendered) => rendered,
         Err(error) => {
             found.push(error.into());
@@ -56,19 +60,6 @@ fn configuration(check: &Check) -> Vec<Finding> {
         found.push(running(check, &socket, &rendered));
     }
     found
-}
-
-/// All entries, or what is wrong with each that can't be read.
-fn entries(hosts: &HostsDir) -> Result<Vec<Entry>, Vec<Error>> {
-    let names = hosts.names().map_err(|e| vec![e])?;
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for name in names {
-        match hosts.entry(&name) {
-            Ok(entry) => good.push(entry),
-            Err(error) => bad.push(error.advise("correct it, or remove the file")),
-        }
-    }
-    if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
 /// The installed file against template and entries.
@@ -169,10 +160,11 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Finding {
 /// The entries against EC2's instances.
 fn membership(check: &Check) -> Vec<Finding> {
     let hosts = HostsDir::new(check.config.dir());
-    let Ok(entries) = hosts.entries() else {
+    let Ok(listing) = hosts.read() else {
         return Vec::new();
     };
-    let listing: Vec<Listed> = entries
+    let listing: Vec<Listed> = listing
+        .entries
         .iter()
         .filter_map(|e| Listed::parse(&e.listing()))
         .collect();
@@ -189,8 +181,8 @@ fn master(check: &Check) -> Vec<Finding> {
     };
     let reporting: Vec<&str> = answer.lines.iter().filter_map(fresh).collect();
     let entries = HostsDir::new(check.config.dir())
-        .names()
-        .map_or(0, |names| names.len());
+        .read()
+        .map_or(0, |listing| listing.entries.len());
     let (nodes, names) = (reporting.len(), reporting.join(", "));
     let text = format!(
         "master {}: answers on {place}; entries: {entries}, nodes that report: {nodes} ({names})",

@@ -6,18 +6,18 @@ mod change;
 use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::core::runtime::replies::Process;
 use crate::core::runtime::{self, Change, text};
-use crate::error::{Error, Kind};
-use crate::system::child::{self, Finished};
+use crate::error::Error;
+use crate::system::child::{self, Finished, Rest};
 use crate::system::due::{Due, DueFile};
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::log::Log;
+use crate::system::owner;
 pub use change::Plan;
 
 /// A check or a reload that takes longer hangs.
@@ -85,18 +85,13 @@ pub fn bring(
 fn reload(config: &Config) -> Result<(), Error> {
     let command = &config.haproxy.reload_command;
     let target = config.haproxy.config.as_deref().unwrap_or(Path::new(""));
-    let failed = |cause: String| {
-        Error::new(
-            Kind::Io,
-            "reload_command",
-            format!("`{command}`: {cause}; {NEXT}"),
-        )
-    };
-    let done = shell(command, target).map_err(failed)?;
-    if done.status.success() {
-        Ok(())
-    } else {
-        Err(failed(done.complaint()))
+    let done = shell(config, "reload_command", command, target).map_err(|e| e.advise(NEXT))?;
+    match done.status.success() {
+        true => Ok(()),
+        false => {
+            let cause = format!("`{command}`: {}; {NEXT}", done.complaint());
+            Err(Error::io("reload_command", cause))
+        }
     }
 }
 
@@ -158,13 +153,14 @@ fn differs(text: &str, socket: &HaproxySocket, backend: &str) -> Option<String> 
 /// Runs one of the INI's commands on `file`.
 ///
 /// # Errors
-/// It could not be started or did not end.
-pub fn shell(command: &str, file: &Path) -> Result<Finished, String> {
+/// It could not be started, did not end, or is not root's to run.
+pub fn shell(config: &Config, key: &str, command: &str, file: &Path) -> Result<Finished, Error> {
     let path = match env::var("PATH") {
         Ok(path) if !path.is_empty() => format!("{path}:{SBIN}"),
         _ => format!("/usr/bin:/bin:{SBIN}"),
     };
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).env("FILE", file).env("PATH", path);
-    child::run(child::without_credentials(&mut shell), PATIENCE)
+    let mut shell = child::guard(owner::shell(&config.path)?, command);
+    shell.env("FILE", file).env("PATH", path);
+    let done = child::run_script(child::without_credentials(&mut shell), PATIENCE, Rest::Lives);
+    done.map_err(|cause| Error::io(key, format!("`{command}`: {cause}")))
 }

@@ -3,6 +3,7 @@
 
 mod addition;
 pub mod replies;
+pub mod state;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -117,42 +117,72 @@ pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
 /// One server's row of `show stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// The `backend` or `listen` section that it is in.
+    pub section: String,
     pub name: String,
     /// `UP`, `DOWN 1/2`, `MAINT`, `DRAIN`, `no check`, …
     pub status: String,
     /// Sessions right now.
     pub sessions: u64,
+    /// Is it a `backup`?
+    pub backup: bool,
+    /// In seconds, since when it is up or down; `None` where HAProxy does not say.
+    pub since: Option<u64>,
 }
 
 impl Row {
+    pub fn is_up(&self) -> bool {
+        self.status.starts_with("UP") || self.status == "no check"
+    }
+
     pub fn is_down(&self) -> bool {
         self.status.starts_with("DOWN")
+    }
+
+    pub fn in_maintenance(&self) -> bool {
+        self.status.starts_with("MAINT")
     }
 
     /// Was it told to take no new requests?
     pub fn is_set_aside(&self) -> bool {
         // NOLB: it was about to go down when it was set to drain.
-        ["DRAIN", "MAINT", "NOLB"]
-            .iter()
-            .any(|s| self.status.starts_with(s))
+        self.in_maintenance() || ["DRAIN", "NOLB"].iter().any(|s| self.status.starts_with(s))
     }
 }
 
-/// Reads the servers of `backend` out of `show stat`.
+/// Reads the servers out of `show stat`.
 ///
 /// # Errors
 /// The answer as it stands, when it is another one.
-pub fn stat(answer: &str, backend: &str) -> Result<Vec<Row>, String> {
-    let rows = table(answer, backend, ["svname", "status", "scur"])?.into_iter();
-    rows.filter(|[name, ..]| !["FRONTEND", "BACKEND"].contains(&name.as_str()))
-        .map(|[name, status, sessions]| {
+pub fn stat(answer: &str) -> Result<Vec<Row>, String> {
+    let columns = ["pxname", "svname", "status", "scur", "bck", "lastchg"];
+    let rows = table(answer, columns)?.into_iter();
+    rows.filter(|[_, name, ..]| !["FRONTEND", "BACKEND"].contains(&name.as_str()))
+        .map(|[section, name, status, sessions, backup, since]| {
             Some(Row {
+                section,
                 name,
                 status,
                 sessions: sessions.parse().ok()?,
+                backup: backup == "1",
+                since: since.parse().ok(),
             })
         })
         .map(|row| row.ok_or_else(|| unexpected("show stat", answer)))
+        .collect()
+}
+
+/// Reads how many requests have arrived in each section since HAProxy's start out of `show stat`.
+///
+/// # Errors
+/// The answer as it stands, when it is another one.
+pub fn arrivals(answer: &str) -> Result<Vec<(String, u64)>, String> {
+    let rows = table(answer, ["pxname", "svname", "stot"])?.into_iter();
+    rows.filter(|[_, name, _]| name == "BACKEND")
+        .map(|[section, _, total]| {
+            let total = total.parse().map_err(|_| unexpected("show stat", answer))?;
+            Ok((section, total))
+        })
         .collect()
 }
 
@@ -161,31 +191,26 @@ pub fn stat(answer: &str, backend: &str) -> Result<Vec<Row>, String> {
 /// # Errors
 /// The answer as it stands, when it is another one.
 pub fn serving(answer: &str, backend: &str) -> Result<usize, String> {
-    let rows = table(answer, backend, ["svname", "act", "bck"])?;
-    let count = |[_, active, backup]: &[String; 3]| {
+    let rows = table(answer, ["pxname", "svname", "act", "bck"])?;
+    let count = |[_, _, active, backup]: &[String; 4]| {
         Some(active.parse::<usize>().ok()? + backup.parse::<usize>().ok()?)
     };
-    let row = rows.iter().find(|[name, ..]| name == "BACKEND");
+    let of_backend = |[section, name, ..]: &&[String; 4]| section == backend && name == "BACKEND";
+    let row = rows.iter().find(of_backend);
     row.and_then(count).ok_or_else(|| unexpected("show stat", answer))
 }
 
-/// These `columns` of the rows that `show stat` has of the proxy `backend`.
-fn table<const N: usize>(
-    answer: &str,
-    backend: &str,
-    columns: [&str; N],
-) -> Result<Vec<[String; N]>, String> {
+/// These `columns` of the rows of `show stat`.
+fn table<const N: usize>(answer: &str, columns: [&str; N]) -> Result<Vec<[String; N]>, String> {
     let wrong = || unexpected("show stat", answer);
     let mut records = csv(answer.strip_prefix("# ").ok_or_else(wrong)?).into_iter();
     let header = records.next().ok_or_else(wrong)?;
     let place = |name: &str| header.iter().position(|c| c == name).ok_or_else(wrong);
-    let proxy = place("pxname")?;
     let mut places = [0; N];
     for (at, name) in places.iter_mut().zip(columns) {
         *at = place(name)?;
     }
     records
-        .filter(|r| r.get(proxy).is_some_and(|p| p == backend))
         .map(|r| match places.iter().all(|at| *at < r.len()) {
             true => Ok(places.map(|at| r[at].clone())),
             false => Err(wrong()),
@@ -270,13 +295,24 @@ mod tests {
 
     #[test]
     fn the_sessions_of_servers() {
-        let answer = "# pxname,svname,scur,status,last_chk,\nweb,FRONTEND,3,OPEN,,\n\
-            servers,app1,2,UP 1/3,\"a, \"\"b\"\"\nc\",\nservers,BACKEND,2,UP,,\nother,app1,9,UP,,\n\n";
-        let rows = stat(answer, "servers").unwrap();
-        assert_eq!(rows.len(), 1);
+        let answer = "# pxname,svname,scur,status,last_chk,bck,lastchg,\nweb,FRONTEND,3,OPEN,,,,\n\
+            servers,app1,2,UP 1/3,\"a, \"\"b\"\"\nc\",0,7,\nservers,BACKEND,2,UP,,0,7,\nother,app1,9,no check,,1,,\n\n";
+        let rows = stat(answer).unwrap();
+        assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].name.as_str(), rows[0].sessions), ("app1", 2));
-        assert!(!rows[0].is_down() && !rows[0].is_set_aside());
-        assert!(stat("Permission denied\n", "servers").is_err());
+        assert!(!rows[0].is_down() && !rows[0].is_set_aside() && rows.iter().all(Row::is_up));
+        assert_eq!(rows.iter().map(|r| r.since).collect::<Vec<_>>(), [Some(7), None]);
+        assert!(rows[1].backup && !rows[0].backup && rows[1].section == "other");
+        assert!(stat("Permission denied\n").is_err());
+    }
+
+    #[test]
+    fn how_many_requests_arrived() {
+        let answer = "# pxname,svname,stot,\nservers,app1,9,\nservers,BACKEND,734,\nother,BACKEND,0,\n\n";
+        let expected = [("servers".to_string(), 734), ("other".into(), 0)];
+        assert_eq!(arrivals(answer).unwrap(), expected);
+        assert!(arrivals("# pxname,svname,stot,\nservers,BACKEND,x,\n").is_err());
+        assert!(arrivals("Permission denied\n").is_err());
     }
 
     #[test]
@@ -299,7 +335,7 @@ mod tests {
         #[test]
         fn no_answer_is_too_strange(answer in "(1\n# |# )?[a-z_0-9 ,\"\n:.]{0,80}") {
             let _ = (info(&answer), servers_state(&answer));
-            let _ = (stat(&answer, "b"), serving(&answer, "b"));
+            let _ = (stat(&answer), serving(&answer, "b"), arrivals(&answer));
         }
     }
 }

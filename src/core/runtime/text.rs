@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::core::template::holds_servers;
+
 /// The words that begin a section.
 const SECTIONS: [&str; 20] = [
     "acme",
@@ -73,6 +75,23 @@ pub struct Backend<'a> {
     pub unclear: Option<String>,
     /// All lines of the file but the servers of this backend.
     pub others: Vec<&'a str>,
+}
+
+/// The names of the `backend` and `listen` sections of a template that have a line with
+/// `$SERVERS`: the managed ones, whose servers are those of `hosts.d`.
+pub fn managed(template: &str) -> Vec<&str> {
+    let mut section = None;
+    let mut found = Vec::new();
+    for line in template.split('\n') {
+        let mut words = words_of(line);
+        match (words.next(), words.next()) {
+            (Some("backend" | "listen"), name) => section = name,
+            (Some(first), _) if SECTIONS.contains(&first) => section = None,
+            (Some(_), _) if holds_servers(line) => found.extend(section.filter(|s| !found.contains(s))),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// What a section hands on to its servers.
@@ -272,6 +291,13 @@ ring r
         assert_eq!(second.address(), "[2001:db8::1]:81".parse().ok());
         assert!(second.is_checked() && !first.is_checked());
         assert_eq!(read(TEXT, "web").unwrap().servers[0].arguments, ["rise", "9"]);
+    }
+
+    #[test]
+    fn the_managed_sections() {
+        let template = "# $SERVERS\nbackend a # one\n  $SERVERS\n  $SERVERS # again\nbackend b\n  # $SERVERS\n\
+            listen c\n  bind :1\n\t$SERVERS # no\nfrontend f\n  $SERVERS\nbackend a\n $SERVERS\n";
+        assert_eq!(managed(template), ["a", "c"]);
     }
 
     #[test]
