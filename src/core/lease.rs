@@ -19,6 +19,8 @@ const MOST_UNSAVED: u64 = 1000;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Nobody renews a lease for longer: each of its steps has an end.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// A machine that was entered serves within this time, or counts for nothing until it does.
+const ARRIVAL: Duration = Duration::from_secs(10);
 /// More machines than anybody launches at once, or in a day: a number of the other side must not
 /// fill memory or disk.
 const MOST_MACHINES: usize = 1000;
@@ -128,12 +130,13 @@ pub struct Refusal {
     pub wait: Duration,
 }
 
-/// One machine that was launched, and is not entered yet.
+/// One machine that was launched, and does not serve yet.
 #[derive(Debug, Clone, Copy)]
 struct Boot {
     until: Instant,
     /// Of the lease that it was launched under.
     epoch: u64,
+    entered: bool,
 }
 
 /// Decides who may scale.
@@ -169,6 +172,7 @@ impl Arbiter {
         let boot = |(left, epoch): &(Duration, u64)| Boot {
             until: now + rules.boot_timeout.min(*left),
             epoch: *epoch,
+            entered: false,
         };
         Arbiter {
             // There is always a next one.
@@ -213,7 +217,12 @@ impl Arbiter {
             shrink_cooldown: left(self.shrink_after),
             hot_cooldown: left(self.hot_after),
             launches: self.launches.iter().map(|until| left(*until)).collect(),
-            booting: self.booting.iter().map(|b| (left(b.until), b.epoch)).collect(),
+            booting: self
+                .booting
+                .iter()
+                .filter(|b| !b.entered)
+                .map(|b| (left(b.until), b.epoch))
+                .collect(),
             launching: self.launching.save(now),
             leaving: self.leaving.save(now),
             held: self.lease.as_ref().map(|l| Held {
@@ -265,22 +274,43 @@ impl Arbiter {
 
     /// How many machines were launched, and are neither entered, failed nor `boot_timeout` old.
     pub fn booting(&self, now: Instant) -> usize {
+        let booting = |b: &&Boot| b.until > now && !b.entered;
+        self.booting.iter().filter(booting).count()
+    }
+
+    /// The same, with those that were entered a moment ago: HAProxy has yet to see that they serve, and
+    /// nobody must launch for them meanwhile.
+    pub fn arriving(&self, now: Instant) -> usize {
         self.booting.iter().filter(|b| b.until > now).count()
     }
 
     /// So many of them are entered now; the oldest are taken for it. False: there were none.
     pub fn entered(&mut self, machines: usize, now: Instant) -> bool {
-        !self.take_booted(machines, now).is_empty()
+        let booting = self.booting.iter_mut().filter(|b| b.until > now && !b.entered);
+        let mut any = false;
+        for boot in booting.take(machines) {
+            boot.entered = true;
+            boot.until = boot.until.min(now + ARRIVAL);
+            any = true;
+        }
+        any
     }
 
-    fn take_booted(&mut self, machines: usize, now: Instant) -> Vec<Boot> {
+    /// Takes so many out that are `entered`, or not.
+    fn take_boots(&mut self, machines: usize, entered: bool, now: Instant) -> Vec<Boot> {
         self.booting.retain(|b| b.until > now);
-        self.booting.drain(..machines.min(self.booting.len())).collect()
+        let mut left = machines;
+        let taken = self.booting.extract_if(.., |b| {
+            let take = b.entered == entered && left > 0;
+            left -= usize::from(take);
+            take
+        });
+        taken.collect()
     }
 
     /// `FAILED`: so many machines never came to serve.
     pub fn failed(&mut self, machines: usize, now: Instant) {
-        let gone = self.take_booted(machines, now);
+        let gone = self.take_boots(machines, false, now);
         let newest = gone.iter().map(|b| b.epoch).max();
         if newest.is_none_or(|epoch| epoch > self.failed_epoch) {
             self.launching.failed(self.rules.cooldown, now);
@@ -288,8 +318,9 @@ impl Arbiter {
         self.failed_epoch = self.failed_epoch.max(newest.unwrap_or(0));
     }
 
-    /// A machine has come to serve: the cooldown begins, and whatever failed before is mended.
-    pub fn serves(&mut self, now: Instant) {
+    /// So many machines have come to serve: the cooldown begins, and whatever failed before is mended.
+    pub fn serves(&mut self, machines: usize, now: Instant) {
+        self.take_boots(machines, true, now);
         self.launching.end();
         self.cool_down(self.rules.cooldown, now);
     }
@@ -467,8 +498,12 @@ impl Arbiter {
                 if ok {
                     let until = now + self.rules.boot_timeout;
                     let epoch = lease.epoch;
-                    self.booting
-                        .extend(std::iter::repeat_n(Boot { until, epoch }, launched));
+                    let boot = Boot {
+                        until,
+                        epoch,
+                        entered: false,
+                    };
+                    self.booting.extend(std::iter::repeat_n(boot, launched));
                     let Rules {
                         cooldown,
                         scale_down_cooldown,

@@ -17,7 +17,7 @@ pub struct Picture {
     pub serving: usize,
     /// Percent: the mean of the fresh loads; `None` where nobody reports one.
     pub mean: Option<f64>,
-    /// Launched, and not entered yet.
+    /// Launched, and not serving yet.
     pub booting: usize,
     /// What the requests ask for, where they are a measure and the machines are saturated.
     pub demand: Option<Demand>,

@@ -164,6 +164,12 @@ fn what_was_launched_boots_until_it_is_entered_failed_or_too_old() {
     assert_eq!(a.booting(now + 299 * SECOND), 2);
     assert_eq!(a.booting(now + 300 * SECOND), 0);
     assert!(!a.entered(1, now + 300 * SECOND));
+    // One that is entered counts for a moment more, unless it serves before.
+    let mut b = Arbiter::new(rules(), Some(saved.clone()), now);
+    assert!(b.entered(2, now));
+    assert_eq!((b.booting(now), b.arriving(now)), (0, 2));
+    b.serves(1, now);
+    assert_eq!((b.arriving(now), b.arriving(now + 10 * SECOND)), (1, 0));
     // A clock that jumped does not stretch it.
     let jumped = Saved {
         booting: vec![(86_400 * SECOND, 1)],
@@ -197,7 +203,7 @@ fn failures_in_a_row_double_the_back_off_until_a_machine_serves() {
         refused(a.ask(force, share(1), "app1", 1, "s", later)),
         (Reason::Failing, 240)
     );
-    a.serves(later);
+    a.serves(1, later);
     assert_eq!(refused(grow(&mut a, "app1", 1, later)), (Reason::Cooldown, 120));
     assert_eq!(a.failing(Wish::Grow, later).1, 0);
 }

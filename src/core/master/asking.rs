@@ -30,7 +30,7 @@ impl Master {
         Picture {
             serving: self.fleet.as_ref().map_or(0, |fleet| fleet.up),
             mean,
-            booting: self.arbiter.booting(now),
+            booting: self.arbiter.arriving(now),
             demand: self.demands.now(mean, now),
             threshold: rules.threshold,
             min_hosts: rules.min_hosts,

@@ -351,7 +351,9 @@ fn as_many_are_granted_as_are_missing() {
     // Entered is not booting.
     b.see(&["app1/i-1 UP", "app2/i-2 UP", "app3/i-3 DOWN"]);
     assert_eq!(facts(&mut b, 1, "HOSTS"), ["HOSTS 3 1 10 2 1 1"]);
-    assert_eq!(b.ask(1, "SCALE"), "2");
+    assert_eq!(b.ask(1, "SCALE"), "1", "HAProxy has yet to see it");
+    b.after(10);
+    assert_eq!(b.ask(1, "SCALE"), "2", "and does not");
 }
 
 #[test]

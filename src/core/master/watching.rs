@@ -150,7 +150,7 @@ impl Master {
             self.progress.entered(now);
         }
         if changes.came_up && fleet.up > before.up {
-            self.arbiter.serves(now);
+            self.arbiter.serves(fleet.up - before.up, now);
             self.progress.serves(now);
             save = true;
         }
