@@ -35,7 +35,7 @@ def over(load, serving, length):
         while j + 1 < len(serving) and serving[j + 1][0] <= begin:
             j += 1
         if load[i][1] > serving[j][1] / 2 and end > begin:
-            if spans and spans[-1][1] == begin:
+            if spans and begin - spans[-1][1] < length / PLOT / 2:  # no eye would see them apart
                 spans[-1][1] = end
             else:
                 spans.append([begin, end])
@@ -69,8 +69,9 @@ def as_svg(name, what, told, played):
         out.append(f'{shape.format(x=x)}<text x="{x + 22}" y="66">{label}</text>')
         x += 50 + 6.6 * len(label)
     top = 76
-    points = " ".join(f"{LEFT + column},{PANEL * (1 - value / most):.1f}" for column, value in enumerate(needed))
-    out.append(f'<defs><polygon id="need" class="need" points="{LEFT},{PANEL} {points} {LEFT + PLOT - 1},{PANEL}"/>'
+    changes = [(column, value) for column, value in enumerate(needed) if not column or value != needed[column - 1]]
+    steps = "".join(f"H{LEFT + column}V{PANEL * (1 - value / most):.1f}" for column, value in changes)
+    out.append(f'<defs><path id="need" class="need" d="M{LEFT} {PANEL}{steps}H{LEFT + PLOT}V{PANEL}z"/>'
                f'<clipPath id="plot"><rect x="{LEFT}" y="-2" width="{PLOT}" height="{PANEL + 4}"/></clipPath></defs>')
     step, unit, unit_name = ticks(length)
     for each in played:
