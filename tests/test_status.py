@@ -292,7 +292,11 @@ def test_one_form_at_a_time(cli, options):
 @pytest.mark.parametrize("options", [[], ["--json"], ["--watch"]], ids=str)
 def test_no_master_is_an_error(cli, options):
     cli.write("[master]\ntunnel_ports = 9\n")
-    assert cli.refused(69, "status", *options).startswith("127.0.0.1:9: no master answers here")
+    done = cli.call("status", *options)
+    assert (done.returncode, done.stderr) == (69, "autoscaler: 127.0.0.1:9: no master answers here\n")
+    # For an alert.
+    assert re.findall("^[^#].*$", done.stdout, re.M) == (
+        ['autoscaler_master_up{master=""} 0'] if options == ["--prometheus"] else [])
 
 
 def test_a_master_that_knows_no_report(cli):

@@ -145,6 +145,8 @@ pub struct Body {
     events: Receiver<Event>,
     refusals: BTreeMap<u16, String>,
     complained: BTreeSet<(u16, String)>,
+    /// Ports that were said to be open to the network.
+    opened: BTreeSet<u16>,
     /// Every tunnel port has been looked at once.
     looked: bool,
     /// How many connections have been found and how many greetings have ended, one way or other.
@@ -205,6 +207,7 @@ impl Body {
             events,
             refusals: BTreeMap::new(),
             complained: BTreeSet::new(),
+            opened: BTreeSet::new(),
             looked: false,
             found: 0,
             greeted: 0,
@@ -268,6 +271,11 @@ impl Body {
                     self.log.warning(&why);
                 }
                 self.refusals.insert(port, why);
+            }
+            Event::Net(News::Open { port }) => {
+                if !links::is_own(port, &self.config.master) && self.opened.insert(port) {
+                    self.log.warning(&links::open_port(port));
+                }
             }
             Event::Net(News::Looked { found }) => {
                 self.looked = true;

@@ -290,6 +290,7 @@ impl Masters {
                 self.why = format!(": port {port}: {why}");
             }
             News::Looked { found } => self.found = Some(found),
+            News::Open { .. } => {}
             News::Lost(id, why) => {
                 self.why = format!(": {why}");
                 self.links

@@ -11,6 +11,7 @@ mod watching;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::demand::Demands;
 use super::history::History;
 use super::lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use super::protocol::{self, FromMaster, FromNode};
@@ -90,6 +91,7 @@ pub struct Master {
     strangers: Strangers,
     refused: Refused,
     loads: Loads,
+    demands: Demands,
     /// This host, once it has been looked at.
     fleet: Option<Fleet>,
     /// What `SET` tells.
@@ -115,6 +117,7 @@ impl Master {
             strangers: Strangers::new(strangers::MOST),
             refused: Refused::default(),
             loads: Loads::default(),
+            demands: Demands::default(),
             fleet: None,
             settings: Vec::new(),
             next_look: None,

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod backoff;
 pub mod check;
 pub mod cpu;
+pub mod demand;
 pub mod diff;
 pub mod duration;
 pub mod entry;

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from .support import wait_until
 
-_SSHD_CONFIG = """Port {port}
+# The first of two lines counts.
+_SSHD_CONFIG = """{settings}
+Port {port}
 AddressFamily any
 HostKey /etc/ssh/ssh_host_ed25519_key
 PidFile /run/sshd.pid
@@ -30,7 +32,6 @@ PrintMotd no
 Subsystem sftp internal-sftp
 SetEnv PATH={path}
 LogLevel VERBOSE
-{settings}
 """
 
 # Debian's haproxy.service, as far as `reload` goes: check first, then the signal.

@@ -60,7 +60,7 @@ impl Master {
             send(format!("HELD {verb} {held} {}", lease.share.machines));
         }
         for (wish, share) in [
-            (Wish::Grow, self.growth(None, now)),
+            (Wish::Grow, self.growth(None, &picture, now)),
             (Wish::Shrink, self.anybodys_departure(now)),
         ] {
             let (answer, left) = match self.arbiter.verdict(Ask::plain(wish), share, NOBODY, now) {

@@ -185,11 +185,24 @@ impl Master {
         if save {
             out.push(Output::Save);
         }
+        if changes.came + changes.went > 0 {
+            self.demands.disturb(now);
+        } else if fleet.up != before.up {
+            self.demands.unsettle(now);
+        }
         if changes.came + changes.went > 0 || changes.went_down {
             self.look(now, &mut out);
         }
         self.join_entries();
         out
+    }
+
+    /// So many requests have arrived at this HAProxy since its start; `None`: it can't be asked. To be
+    /// called about once a second.
+    pub fn requests(&mut self, total: Option<u64>, now: Instant) {
+        let picture = self.picture(now);
+        self.demands
+            .observe(total, picture.serving, picture.mean, picture.threshold, now);
     }
 
     /// Marks the nodes that have entries, and forgets those that have ended.

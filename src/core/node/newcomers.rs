@@ -243,8 +243,9 @@ impl Node {
             return;
         }
         let late = now >= newcomer.until;
-        newcomer.owed = failed;
-        newcomer.next = match newcomer.owed.is_empty() || late {
+        // From then on whoever looks sees to it.
+        newcomer.owed = if late { Vec::new() } else { failed };
+        newcomer.next = match newcomer.owed.is_empty() {
             true => None,
             false => Some(now + newcomer.retry.failed()),
         };

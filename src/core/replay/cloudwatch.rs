@@ -101,7 +101,9 @@ impl Place<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(usize, i64, f64)>, (usize, String)> {
+    type Points = Vec<(usize, i64, f64)>;
+
+    fn read(text: &str) -> Result<Points, (usize, String)> {
         let rows = rows(text, &mut Clock::default())?;
         Ok(rows.iter().map(|r| (r.line, r.begin / 1000, r.percent)).collect())
     }

@@ -18,21 +18,25 @@ pub struct Metric {
 enum Value {
     Number(&'static str),
     Percent(&'static str),
+    /// As it stands.
+    Decimal(&'static str),
     /// 1 where the field is one of these words, else 0.
     Is(&'static str, &'static [&'static str]),
     One,
 }
 
-use Value::{Is, Number, One, Percent};
+use Value::{Decimal, Is, Number, One, Percent};
 
 const NODE_NAME: (&str, &str) = ("node", "name");
 const NODE: (&str, &str) = ("node", "node");
 const REQUEST: (&str, &str) = ("request", "request");
 
 #[rustfmt::skip]
-const METRICS: [Metric; 33] = [
+const METRICS: [Metric; 34] = [
     gauge("autoscaler_master_info", "The master's version.", "MASTER", One, &[("version", "version")]),
     gauge("autoscaler_master_uptime_seconds", "Time since the master's start.", "MASTER", Number("uptime_seconds"), &[]),
+    gauge("autoscaler_setting", "A setting in force: seconds, percent or a count.", "SETTING", Decimal("number"),
+        &[("key", "key")]),
     gauge("autoscaler_epoch", "The newest lease's epoch; it leaps when a master starts.", "MASTER", Number("epoch"), &[]),
     counter("autoscaler_decisions_total", "Decisions by outcome, since the master's start.", "COUNT", Number("count"),
         &[REQUEST, ("outcome", "outcome")]),
@@ -43,6 +47,8 @@ const METRICS: [Metric; 33] = [
     gauge("autoscaler_lease_remaining_seconds", "Time until the lease runs out.", "LEASE", Number("seconds_left"), &[]),
     gauge("autoscaler_cooldown_seconds", "What is left of the cooldown.", "COOLDOWN", Number("seconds_left"), &[]),
     gauge("autoscaler_scaling_allowed", "Whether the request would be granted now.", "MAY", Is("answer", &["yes"]), &[REQUEST]),
+    gauge("autoscaler_scaling_answer", "What the request would be answered now, as its label says.", "MAY", One,
+        &[REQUEST, ("answer", "answer")]),
     gauge("autoscaler_hosts", "Entries in hosts.d.", "HOSTS", Number("entries"), &[]),
     gauge("autoscaler_hosts_min", "The setting min_hosts.", "HOSTS", Number("min_hosts"), &[]),
     gauge("autoscaler_hosts_max", "The setting max_hosts.", "HOSTS", Number("max_hosts"), &[]),
@@ -63,8 +69,6 @@ const METRICS: [Metric; 33] = [
         &[REQUEST, ("reason", "reason")]),
     gauge("autoscaler_last_scale_up_seconds", "How long the steps of the last scale-up took.", "STEP", Number("seconds"),
         &[("step", "step")]),
-    gauge("autoscaler_setting", "A setting of [scaling] in force on the master, in percent, seconds or machines.", "SETTING",
-        Number("number"), &[("key", "key")]),
     gauge("autoscaler_node_refused", "Whether the master does not let this node in.", "REFUSED", One, &[NODE]),
     gauge("autoscaler_node_double", "Whether two nodes go by this name, or its host's.", "DOUBLE", One, &[NODE]),
     gauge("autoscaler_tunnel_up", "Whether the tunnel to this app server stands.", "TUNNEL", Is("state", &["up"]),
@@ -108,12 +112,26 @@ const fn counter(
     }
 }
 
+/// The one metric of masters that is there whether one answers or not.
+const MASTER_UP: (&str, &str) = (
+    "autoscaler_master_up",
+    "Whether the master answers; 0, without a name, where none does.",
+);
+
 /// All reports, and the HAProxy hosts that were asked. Where a line is missing whose metric has no labels of its own, it is 0.
 pub fn metrics(reports: &[Report], hosts: &[Host]) -> String {
     let mut out = format!(
         "# HELP autoscaler_masters Masters that answered.\n# TYPE autoscaler_masters gauge\nautoscaler_masters {}\n",
         reports.len()
     );
+    let (name, help) = MASTER_UP;
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for report in reports {
+        let _ = writeln!(out, "{name}{{master=\"{}\"}} 1", escaped(&report.master));
+    }
+    if reports.is_empty() {
+        let _ = writeln!(out, "{name}{{master=\"\"}} 0");
+    }
     if !hosts.is_empty() {
         let name = "autoscaler_haproxy_host_up";
         let help = "Whether this HAProxy host answers the app server that asks, by ssh.";
@@ -146,8 +164,12 @@ fn sample(out: &mut String, metric: &Metric, report: &Report, fact: Option<&Fact
         let value = fact.map_or("", |f| f.get(field));
         let _ = write!(out, ",{label}=\"{}\"", escaped(value));
     }
+    if let (Decimal(field), Some(fact)) = (&metric.value, fact) {
+        let _ = writeln!(out, "}} {}", fact.get(field));
+        return;
+    }
     let value = fact.map_or(0, |fact| match metric.value {
-        Number(field) | Percent(field) => fact.number(field),
+        Number(field) | Percent(field) | Decimal(field) => fact.number(field),
         Is(field, words) => u64::from(words.contains(&fact.get(field))),
         One => 1,
     });
@@ -186,7 +208,14 @@ mod tests {
                         "SERVER s - missing",
                     ],
                 ),
-                report("lb2", &["MAY SCALE yes 0", "SETTING cooldown 2m 120 file"]),
+                report(
+                    "lb2",
+                    &[
+                        "MAY SCALE yes 0",
+                        "SETTING cooldown 2m 120 file",
+                        "SETTING threshold 50.5 50.5 file",
+                    ],
+                ),
             ],
             &[("lb1", None), ("lb2", Some("no route"))].map(|(name, error)| Host {
                 name: name.into(),
@@ -207,6 +236,9 @@ mod tests {
             r#"autoscaler_cooldown_seconds{master="lb2"} 0"#,
             r#"autoscaler_scaling_allowed{master="lb1",request="SCALE"} 0"#,
             r#"autoscaler_scaling_allowed{master="lb2",request="SCALE"} 1"#,
+            r#"autoscaler_master_up{master="lb2"} 1"#,
+            r#"autoscaler_setting{master="lb2",key="threshold"} 50.5"#,
+            r#"autoscaler_scaling_answer{master="lb1",request="SCALE",answer="cooldown"} 1"#,
             r#"autoscaler_haproxy_server_up{master="lb1",server="s"} 0"#,
             r#"autoscaler_haproxy_server_missing{master="lb1",server="s"} 1"#,
         ] {

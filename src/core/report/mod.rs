@@ -204,13 +204,20 @@ fn members_of(shape: &Shape, fact: Option<&Fact>) -> Vec<String> {
         let name = field.trim_matches(['#', '…']);
         let word = fact.map_or("", |f| f.get(name));
         let value = match field.starts_with('#') {
-            true if word.parse::<u64>().is_ok() => word.into(),
+            true if is_number(word) => word.into(),
             false if !word.is_empty() => text(word),
             _ => "null".into(),
         };
         format!("\"{name}\":{value}")
     };
     shape.fields.iter().map(member).collect()
+}
+
+/// Is it a number as JSON writes it, without a sign or an exponent?
+fn is_number(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+    digits(whole) && digits(part) && (whole == "0" || !whole.starts_with('0'))
 }
 
 /// A JSON string of printable ASCII, which is what lines hold.
