@@ -31,6 +31,7 @@ pub enum Command {
         port: u16,
         name: Option<String>,
         instance: Option<String>,
+        unless_removed: bool,
         apply: bool,
     },
     ListHosts {
@@ -53,6 +54,10 @@ pub enum Command {
     /// What the command in `SSH_ORIGINAL_COMMAND` asks for.
     SshGate,
     Simulate(Simulate),
+    Set {
+        key: String,
+        value: String,
+    },
 }
 
 /// What `generate` does with what it rendered.
@@ -173,9 +178,14 @@ impl Reader {
     fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
         Ok(match name {
             "add-host" => {
-                let mut options = [Opt::value("name"), Opt::value("id"), Opt::flag("apply")];
+                let mut options = [
+                    Opt::value("name"),
+                    Opt::value("id"),
+                    Opt::flag("unless-removed"),
+                    Opt::flag("apply"),
+                ];
                 let words = self.words(&["host", "port"], &mut options)?;
-                let [name, id, apply] = options;
+                let [name, id, unless_removed, apply] = options;
                 if self.help {
                     return Ok(Command::Init);
                 }
@@ -190,6 +200,7 @@ impl Reader {
                     port: entry::parse_port(&words[1]).map_err(|e| Error::usage("port", e))?,
                     name: name.value,
                     instance: id.value,
+                    unless_removed: unless_removed.given,
                     apply: apply.given,
                 }
             }
@@ -294,6 +305,13 @@ impl Reader {
                         ));
                     }
                 })
+            }
+            "set" => {
+                let mut words = self.words(&["KEY", "VALUE"], &mut [])?.into_iter();
+                Command::Set {
+                    key: words.next().unwrap_or_default(),
+                    value: words.next().unwrap_or_default(),
+                }
             }
             "simulate" => self.simulate()?,
             other => {

@@ -78,7 +78,7 @@ def test_every_field_of_status_is_in_the_manual():
     table = [(verb, key or "-", re.sub(r'[#…",]', "", fields)) for verb, key, fields in shapes]
     assert re.findall(r"^\.It Ic (\w+) No in Ic (\S+) : Ar (.*)$", man_section("STATUS IN JSON"), re.M) == table
     metrics = re.findall(r'^    (?:gauge|counter)\("(\w+)", "(.*?)", ', (ROOT / "src/core/report/metrics.rs").read_text(), re.M)
-    assert len(metrics) >= 19
+    assert len(metrics) >= 21
     assert re.findall(r"^\.It Ic (\w+).*\n(.*)$", man_section("METRICS"), re.M) == metrics
 
 
@@ -128,8 +128,11 @@ def test_keys_that_have_no_effect_are_said_to_have_none():
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`make ([a-z]+)`", README)):
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    for target in {"quick", "check", *re.findall(r"`[^`\n]*\bmake ([a-z]+)", README + guide)}:
         assert re.search(rf"^{target}:", makefile, re.M), target
+    for path in re.findall(r"`((?:src|tests|packaging)/[\w./-]+)`", guide):
+        assert (ROOT / path).exists(), path
 
 
 def test_links_and_files_exist():
@@ -196,7 +199,7 @@ def test_the_manual_is_well_quoted():
     for left, right in ("‘’", "“”"):
         assert re.findall(f"{left}[^{right}]*{left}.{{20}}|.{{20}}{right}[^{left}]*{right}", text) == []
         assert text.count(left) == text.count(right)
-    assert "‘HELLO 1 <node> <nonce>’" in text
+    assert "‘HELLO 2 <node> <nonce>’" in text
 
 
 def test_the_reference_is_the_manual_and_reads_well():

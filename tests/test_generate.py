@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
-from cli import CHECK, TEMPLATE, refusal, run
+from cli import CHECK, TEMPLATE, Cli, refusal, run
 from lab import wait_until
 
 
@@ -214,6 +216,48 @@ def test_calls_side_by_side_wait_for_each_other(site):
     assert steps == ["in", "out"] * (len(steps) // 2) and steps
     assert site.installed.read_text().count("    server app") == 10
     assert leftovers(site) == []
+
+
+# Out of whose INI
+
+@pytest.fixture
+def open_site(binary):
+    """A directory that others may look into."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Cli(binary, Path(directory) / "etc")
+
+
+def test_root_runs_the_commands_of_somebody_else_s_ini_as_that_user(open_site):
+    site = open_site
+    site("add-host", "10.0.0.1", 80)
+    who = site.dir / "who"
+    who.touch()
+    who.chmod(0o666)
+    site.settings(check_command=f"id -u >>{who}; id -G >>{who}; head -n 1 $FILE >>{who}", reload_command=f"id -u >>{who}")
+    for whose in (site.ini, site.dir):
+        os.chown(whose, 60999, 60998)
+        site.template.write_text(TEMPLATE + f"# {whose}\n")
+        site("generate")
+        assert who.read_text() == f"60999\n60998\n{TEMPLATE.splitlines()[0]}\n60999\n"
+        who.write_text("")
+        os.chown(whose, 0, 0)
+    # One that the system knows has its own groups.
+    os.chown(site.ini, 1, 1)
+    site.template.write_text(TEMPLATE)
+    site("generate")
+    assert who.read_text().split()[:2] == ["1", "1"]
+
+
+@pytest.mark.parametrize("which, mode", [("ini", 0o666), ("dir", 0o777)])
+def test_root_runs_nothing_that_everybody_may_write(site, which, mode):
+    path = getattr(site, which)
+    path.chmod(mode)
+    site.template.write_text(TEMPLATE + "# more\n")
+    complaint = site.refused(78, "generate")
+    assert complaint.startswith(f"{path}: ") and f"chmod go-w {path}" in complaint
+    path.chmod(mode & ~0o022)
+    site("generate")
 
 
 # Reloading

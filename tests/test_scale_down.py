@@ -168,11 +168,11 @@ def test_a_spot_instance_that_ec2_takes_back_is_replaced_and_drains(tmp_path, bi
 def test_what_dies_half_way_is_finished_by_the_next_holder(tmp_path, binary):
     site, new = grown(tmp_path, binary)
     with site:
-        site.ec2.fail_next("TerminateInstances", None, "InternalError", status=500)
+        site.ec2.protect(new)
         site.load[new].load = 5
         site.daemons[new].wait_line("is out of HAProxy on lb1", timeout=30)
         site.daemons[new].kill()
-        site.ec2.clear_faults()
+        site.ec2.protect(new, False)
         assert site.net.hosts[new].alive and new in site.ec2.running
         site.ec2.instances[new].launched -= 60  # it is past its boot_timeout: nobody is booting it
         site.load["app1"].load = 90

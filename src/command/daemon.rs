@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ini::{Changes, Watched};
 use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
 use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
@@ -19,15 +20,13 @@ use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
 use crate::worker::{Worker, leave, survey};
 
-/// Keys of `[scaling]` that no master sets.
-const OWN_KEYS: [&str; 4] = ["sample_interval", "window", "drain_timeout", "procfs"];
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 
-pub fn run(config: Config, log: Log) -> Result<(), Error> {
-    let config = Arc::new(config);
+pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
     let mut sampler = Sampler::new(&config.scaling, log);
-    let mut body = Body::start(config, log)?;
+    let mut file = Changes::new(watched, log);
+    let mut body = Body::start(config, file.text(), log)?;
     log.event(&format!(
         "daemon: watching the CPU, threshold {:.0}%, window {} s",
         body.config.scaling.threshold,
@@ -37,6 +36,10 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
     loop {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
+        }
+        if let Some(new) = file.look(&body.config, body.node.is_at_it(), Instant::now()) {
+            body.take_file(new, file.text());
+            sampler.set(&body.config.scaling);
         }
         for action in body.step(sampler.next) {
             if let Action::Say(text) = action {
@@ -84,6 +87,13 @@ impl Sampler {
         }
     }
 
+    /// Goes by other settings.
+    fn set(&mut self, settings: &Scaling) {
+        self.stat = StatFile::new(&settings.procfs);
+        self.interval = settings.sample_interval;
+        self.next = self.next.min(Instant::now() + self.interval);
+    }
+
     /// The CPU's use since the last sample, 0 to 100, if one is due and can be told.
     fn sample_when_due(&mut self, now: Instant) -> Option<f64> {
         if now < self.next {
@@ -123,6 +133,11 @@ enum Event {
 /// What carries out a [`Node`]'s actions: for `daemon` and `scale-up` alike.
 pub struct Body {
     pub config: Arc<Config>,
+    /// The text of its file.
+    text: String,
+    /// What the masters set beside that: whose word it is, and the keys.
+    set: Option<(String, Vec<(String, String)>)>,
+    secrets: Arc<Mutex<Vec<String>>>,
     pub node: Node,
     worker: Arc<Worker>,
     writers: BTreeMap<LinkId, TcpStream>,
@@ -130,6 +145,8 @@ pub struct Body {
     events: Receiver<Event>,
     refusals: BTreeMap<u16, String>,
     complained: BTreeSet<(u16, String)>,
+    /// Ports that were said to be open to the network.
+    opened: BTreeSet<u16>,
     /// Every tunnel port has been looked at once.
     looked: bool,
     /// How many connections have been found and how many greetings have ended, one way or other.
@@ -144,7 +161,8 @@ impl Body {
     ///
     /// # Errors
     /// Config, before anything has begun.
-    pub fn start(config: Arc<Config>, log: Log) -> Result<Body, Error> {
+    pub fn start(config: Config, text: &str, log: Log) -> Result<Body, Error> {
+        let config = Arc::new(config);
         let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
         worker.check_ready()?;
         let settings = settings(&config, worker.asks_ec2(), worker.has_group());
@@ -157,9 +175,10 @@ impl Body {
         if !protocol::is_word(&node) {
             return Err(Error::config("host name", format!("`{host}` is too long")));
         }
+        let secrets = Arc::new(Mutex::new(config.cluster.secrets().to_vec()));
         let identity = Identity {
             node,
-            secrets: config.cluster.secrets().to_vec(),
+            secrets: Arc::clone(&secrets),
         };
         // Where there is no way to HAProxy yet, its listings do not tell which entry this is.
         let myself = leave::own_address(&config).ok().map(|host| Machine {
@@ -179,12 +198,16 @@ impl Body {
         Ok(Body {
             node: Node::new(settings, myself, Instant::now()),
             config,
+            text: text.into(),
+            set: None,
+            secrets,
             worker,
             writers: BTreeMap::new(),
             send,
             events,
             refusals: BTreeMap::new(),
             complained: BTreeSet::new(),
+            opened: BTreeSet::new(),
             looked: false,
             found: 0,
             greeted: 0,
@@ -249,6 +272,11 @@ impl Body {
                 }
                 self.refusals.insert(port, why);
             }
+            Event::Net(News::Open { port }) => {
+                if !links::is_own(port, &self.config.master) && self.opened.insert(port) {
+                    self.log.warning(&links::open_port(port));
+                }
+            }
             Event::Net(News::Looked { found }) => {
                 self.looked = true;
                 self.found = found;
@@ -275,30 +303,53 @@ impl Body {
                     });
                 }
                 Action::Notify(notice) => self.notifier.tell(notice),
-                Action::Adopt(pairs) => self.adopt(&pairs),
+                Action::Adopt { master, pairs } => {
+                    self.set = Some((master, pairs));
+                    self.adopt();
+                }
                 Action::Say(_) | Action::End(_) => left.push(action),
             }
         }
         left
     }
 
-    /// Goes by what the masters' file sets of `[scaling]`, beside this node's own.
-    fn adopt(&mut self, pairs: &[(String, String)]) {
-        let own = |key: &str| OWN_KEYS.contains(&key);
-        let pairs: Vec<(&str, &str)> = pairs
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .filter(|(key, _)| !own(key))
-            .collect();
-        match super::ini::load_with(&self.config.path, &pairs) {
-            Ok(config) => {
+    /// Goes by a changed file.
+    fn take_file(&mut self, config: Config, text: &str) {
+        let config = Arc::new(config);
+        match Worker::new(Arc::clone(&config), self.log).and_then(|w| w.check_ready().map(|()| w)) {
+            Ok(worker) => self.worker = Arc::new(worker),
+            Err(error) => {
+                return self
+                    .log
+                    .warning(&format!("{error}; the settings stay as they were"));
+            }
+        }
+        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = config.cluster.secrets().to_vec();
+        self.notifier.set_config(Arc::clone(&config));
+        self.config = config;
+        self.text = text.into();
+        self.adopt();
+    }
+
+    /// Goes by its own settings, and by what the masters' file sets of `[scaling]` before them.
+    fn adopt(&mut self) {
+        let path = &self.config.path;
+        let config = match &self.set {
+            None => Config::parse(path, &self.text),
+            Some((master, pairs)) => {
+                let pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                Config::parse_under(path, &self.text, master, &pairs)
+            }
+        };
+        match config {
+            Ok(mut config) => {
+                config.keep_until_next_start(&self.config);
                 let (ec2, by_group) = (self.worker.asks_ec2(), self.worker.has_group());
                 self.node.adopt(settings(&config, ec2, by_group));
-                self.log.detail("[scaling] is what the masters' file sets");
             }
             Err(error) => self
                 .log
-                .warning(&format!("{error}; a master set it, and the old settings stay")),
+                .warning(&format!("{error}; the settings stay as they were")),
         }
     }
 

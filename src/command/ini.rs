@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::core::ini;
 use crate::error::Error;
+use crate::system::log::Log;
 
 /// How often a service looks at its file.
 const LOOK: Duration = Duration::from_secs(1);
@@ -16,11 +17,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Reads the settings of the INI.
 pub fn load(path: &Path) -> Result<Config, Error> {
     Config::parse(path, &read(path)?)
-}
-
-/// The same, with these keys of `[scaling]` set to these values.
-pub fn load_with(path: &Path, scaling: &[(&str, &str)]) -> Result<Config, Error> {
-    Config::parse_with(path, &read(path)?, scaling)
 }
 
 /// The text of the INI.
@@ -106,8 +102,8 @@ impl Watched {
     }
 
     /// The text in force.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
-    pub fn text(&self) -> &str {
+    #[cfg(test)]
+    fn text(&self) -> &str {
         &self.text
     }
 
@@ -116,7 +112,6 @@ impl Watched {
     ///
     /// A file that is written in place is taken when it has stopped changing, so that nobody goes by
     /// half of it; one that takes over the name is whole at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for taking a changed file"))]
     pub fn look(
         &mut self,
         now: Instant,
@@ -151,6 +146,47 @@ impl Watched {
             self.text = text;
             Ok(config)
         }))
+    }
+}
+
+/// The INI of a service, whose changes are taken between leases.
+pub struct Changes {
+    watched: Watched,
+    /// What it says by now, and is not in force yet.
+    read: Option<Config>,
+    log: Log,
+}
+
+impl Changes {
+    pub fn new(watched: Watched, log: Log) -> Changes {
+        Changes {
+            watched,
+            read: None,
+            log,
+        }
+    }
+
+    /// The text in force, or about to be.
+    pub fn text(&self) -> &str {
+        &self.watched.text
+    }
+
+    /// The settings to go by from now on, where they are others than those of `config`. While somebody
+    /// holds the lease, which is `held`, they wait.
+    pub fn look(&mut self, config: &Config, held: bool, now: Instant) -> Option<Config> {
+        match self.watched.look(now, Config::parse) {
+            Some(Ok(read)) => self.read = Some(read),
+            Some(Err(error)) => self
+                .log
+                .warning(&format!("{error}; the settings stay as they were")),
+            None => {}
+        }
+        let mut new = self.read.take_if(|_| !held)?;
+        let change = config.change_to(&new)?;
+        self.log
+            .event(&format!("{} has changed: {change}", config.path.display()));
+        new.keep_until_next_start(config);
+        Some(new)
     }
 }
 

@@ -44,6 +44,8 @@ fn with_states(config: &Config, entries: &[Entry], log: Log) -> String {
 pub struct Running {
     sections: usize,
     by_server: HashMap<String, Vec<Row>>,
+    /// How many requests have arrived in these sections since its start.
+    pub requests: u64,
 }
 
 impl Running {
@@ -54,16 +56,21 @@ impl Running {
     pub fn ask(config: &Config) -> Result<Running, String> {
         let template = template(config).map_err(|e| e.to_string())?;
         let sections = text::managed(&template);
-        let rows = HaproxySocket::new(&config.haproxy.socket).rows();
+        let answer = HaproxySocket::new(&config.haproxy.socket).rows_and_arrivals();
+        let (rows, arrivals) = answer.map_err(|why| format!("HAProxy: {why}"))?;
         let mut by_server: HashMap<String, Vec<Row>> = HashMap::new();
-        for row in rows.map_err(|why| format!("HAProxy: {why}"))? {
+        for row in rows {
             if sections.contains(&&*row.section) {
                 by_server.entry(row.name.clone()).or_default().push(row);
             }
         }
+        let managed = arrivals
+            .iter()
+            .filter(|(section, _)| sections.contains(&&**section));
         Ok(Running {
             sections: sections.len(),
             by_server,
+            requests: managed.map(|(_, total)| total).sum(),
         })
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::ini::Watched;
+use super::ini::{Changes, Watched};
 use super::list_hosts::Running;
 use crate::config::Config;
 use crate::core::lease::{Arbiter, Rules, Wish};
@@ -80,11 +80,7 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
     let (send, events) = mpsc::sync_channel(EVENTS);
     let mut reporter = Reporter::new(send.clone(), now);
     let mut sight = Sight::new(send.clone());
-    let mut file = Ini {
-        watched,
-        read: None,
-        log,
-    };
+    let mut file = Changes::new(watched, log);
     let to_net = send.clone();
     listener::listen(config.master.listen, move |news| {
         to_net.send(Event::Net(news)).is_ok()
@@ -173,34 +169,6 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
 fn handed_out(config: &Config) -> Vec<(String, String)> {
     let pair = |(key, value): (&str, &str)| (key.to_string(), value.split_whitespace().collect());
     config.handed_out().map(pair).collect()
-}
-
-/// The INI, whose changes are taken between leases.
-struct Ini {
-    watched: Watched,
-    /// What it says by now, and is not in force yet.
-    read: Option<Config>,
-    log: Log,
-}
-
-impl Ini {
-    /// The settings to go by from now on, where they are others than those of `config`. While somebody
-    /// holds the lease, which is `held`, they wait.
-    fn look(&mut self, config: &Config, held: bool, now: Instant) -> Option<Config> {
-        match self.watched.look(now, Config::parse) {
-            Some(Ok(read)) => self.read = Some(read),
-            Some(Err(error)) => self
-                .log
-                .warning(&format!("{error}; the settings stay as they were")),
-            None => {}
-        }
-        let mut new = self.read.take_if(|_| !held)?;
-        let change = config.change_to(&new)?;
-        self.log
-            .event(&format!("{} has changed: {change}", config.path.display()));
-        new.keep_until_next_start(config);
-        Some(new)
-    }
 }
 
 /// What this process may have open bounds them, too: a tunnel takes three files.

@@ -13,6 +13,7 @@ mod master;
 mod prune;
 mod remove_host;
 mod scale;
+mod set;
 mod simulate;
 mod ssh_gate;
 mod status;
@@ -25,6 +26,7 @@ use std::time::Instant;
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
 use crate::core::entry::Entry;
+use crate::core::octets;
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
@@ -64,14 +66,15 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         }
         Command::Daemon => {
             hangup::ignore();
-            let (_, config) = Watched::open(&path, Instant::now())?;
-            daemon::run(config, Log::daemon(level))
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            daemon::run(watched, config, Log::daemon(level))
         }
         Command::AddHost {
             host,
             port,
             name,
             instance,
+            unless_removed,
             apply,
         } => {
             let asked = Addition {
@@ -79,6 +82,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
                 port,
                 name: name.as_deref(),
                 instance: instance.as_deref(),
+                unless_removed,
                 apply,
                 by,
             };
@@ -98,6 +102,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
+        Command::Set { key, value } => set::run(&path, &key, &value, log),
         Command::SshGate => {
             let (command, caller) = ssh_gate::command()?;
             let invocation = Invocation {
@@ -108,8 +113,8 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
             carry_out(invocation, By::Gate(caller))
         }
         Command::Simulate(asked) => simulate::run(&path, &asked),
-        Command::Scale(asked) => scale::run(load(&path)?, asked, log),
-        Command::Replace(asked) => scale::replace(load(&path)?, &asked, log),
+        Command::Scale(asked) => scale::run(&path, asked, log),
+        Command::Replace(asked) => scale::replace(&path, &asked, log),
     }
 }
 
@@ -123,18 +128,19 @@ fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", e)),
         _ => Ok(()),
     }
 }
 
-/// The template beside the INI.
+/// The template beside the INI, a text of [`octets`].
 fn template(config: &Config) -> Result<String, Error> {
     let path = template_path(config);
-    fs::read_to_string(&path).map_err(|e| files::unread(&path, &e, "`autoscaler init` makes an example"))
+    let read = fs::read(&path).map(|bytes| octets::widen(&bytes));
+    read.map_err(|e| files::unread(&path, &e, "`autoscaler init` makes an example"))
 }
 
 fn template_path(config: &Config) -> std::path::PathBuf {

@@ -1,9 +1,11 @@
 //! `scale-up`, `scale-down` and `replace`: decisions by hand, through the same lease and the same steps.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::daemon::Body;
+use super::ini::{self, load};
 use super::print;
 use crate::cli::Scale;
 use crate::config::Config;
@@ -20,10 +22,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// For waiting for events alone.
 const LONG: Duration = Duration::from_secs(3600);
 
-pub fn run(config: Config, asked: Scale, log: Log) -> Result<(), Error> {
-    let config = Arc::new(config);
+pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
     if asked.dry_run {
-        return describe(config, asked.up, log);
+        return describe(Arc::new(load(path)?), asked.up, log);
     }
     let force = asked.force;
     let wanted = match asked.up {
@@ -33,7 +34,7 @@ pub fn run(config: Config, asked: Scale, log: Log) -> Result<(), Error> {
         },
         false => Wanted::Leave { force },
     };
-    let mut hand = Hand::start(config, log)?;
+    let mut hand = Hand::start(path, log)?;
     hand.carry_out(&wanted, asked.wait)?;
     hand.all_told()
 }
@@ -53,8 +54,8 @@ fn describe(config: Arc<Config>, up: bool, log: Log) -> Result<(), Error> {
 }
 
 /// One old machine after the other; the first that gets no successor ends it.
-pub fn replace(config: Config, asked: &Whom, log: Log) -> Result<(), Error> {
-    let config = Arc::new(config);
+pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
+    let config = Arc::new(load(path)?);
     let worker = Worker::new(Arc::clone(&config), log)?;
     let own = leave::own_instance(&config, &worker);
     let (own, others): (Vec<Machine>, Vec<Machine>) = worker
@@ -71,7 +72,7 @@ pub fn replace(config: Config, asked: &Whom, log: Log) -> Result<(), Error> {
         log.event("nothing to replace");
         return Ok(());
     }
-    let mut hand = Hand::start(config, log)?;
+    let mut hand = Hand::start(path, log)?;
     for old in others {
         log.event(&format!("{}: replacing it", old.title()));
         hand.carry_out(&Wanted::Replace { old, new: None }, true)?;
@@ -91,8 +92,9 @@ impl Hand {
     ///
     /// # Errors
     /// Config; there is none.
-    fn start(config: Arc<Config>, log: Log) -> Result<Hand, Error> {
-        let body = Body::start(Arc::clone(&config), log)?;
+    fn start(path: &Path, log: Log) -> Result<Hand, Error> {
+        let text = ini::read(path)?;
+        let body = Body::start(Config::parse(path, &text)?, &text, log)?;
         let mut hand = Hand { body, log };
         let patience = Instant::now() + PATIENCE;
         while !hand.body.all_greeted() && Instant::now() < patience {
@@ -102,7 +104,7 @@ impl Hand {
         }
         match hand.body.node.has_master() {
             true => Ok(hand),
-            false => Err(no_master(&config, &hand.body)),
+            false => Err(no_master(&hand.body)),
         }
     }
 
@@ -151,8 +153,8 @@ impl Hand {
     }
 }
 
-fn no_master(config: &Config, body: &Body) -> Error {
-    let ports = &config.master.tunnel_ports;
+fn no_master(body: &Body) -> Error {
+    let ports = &body.config.master.tunnel_ports;
     let refusals = body.refusals();
     let why = match refusals.is_empty() {
         true => {

@@ -33,7 +33,7 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
     })?;
     let model = Model {
         machines: asked.start.unwrap_or(trace.machines),
-        boot: asked.boot,
+        boots: asked.boots,
         spread: asked.spread,
         yardstick: policies[0].node.threshold,
     };
@@ -56,7 +56,8 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
         write(path, &picture).map_err(|e| Error::io(path.display(), e))?;
     }
     let without = replay::run(&trace, &model, &policies[0].without_scaling(), start);
-    print(&replay::text(title, &trace, &model, &without, &runs))
+    let report = if asked.json { replay::json } else { replay::text };
+    print(&report(title, &trace, &model, &without, &runs))
 }
 
 /// In one step, but into a pipe or a device as it is: it must not be replaced by a file.
@@ -74,7 +75,7 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
     let config = Config::parse_with(ini, text, &given)?;
-    if asked.boot > config.machine.boot_timeout {
+    if asked.boots.most > config.machine.boot_timeout {
         return Err(Error::usage(
             "--boot-time",
             "is longer than boot_timeout: no machine would ever serve",

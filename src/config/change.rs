@@ -108,6 +108,13 @@ impl Config {
         })
     }
 
+    /// All of those keys, with the value in force and whether the file sets it.
+    pub fn in_force(&self) -> impl Iterator<Item = (&'static str, &str, bool)> {
+        let texts = KEYS.iter().zip(&self.file.0);
+        let theirs = texts.filter(|((section, key, _), _)| *section == "scaling" && !OWN.contains(key));
+        theirs.map(|((_, key, default), text)| (*key, text.as_deref().unwrap_or(default), text.is_some()))
+    }
+
     /// Reads the settings out of `text`, with those that the master of the name `master` has handed
     /// out in the place of the file's. Keys that are a node's own, or unknown here, are passed over.
     ///

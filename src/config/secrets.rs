@@ -33,6 +33,17 @@ impl Config {
     }
 }
 
+/// Is the value of this key nobody's but its owner's?
+pub fn is_secret(section: &str, key: &str) -> bool {
+    [
+        ("aws", "aws_secret_key"),
+        ("aws", "aws_session_token"),
+        ("cluster", "secret"),
+        ("notify", "webhook"),
+    ]
+    .contains(&(section, key))
+}
+
 /// Shorter words are those of a passphrase, which is one secret.
 const SHORTEST_OF_TWO: usize = 16;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::lease::{Lease, Wish};
-use super::protocol::NOT_NOW;
+use super::protocol::{NOT_NOW, REASONS, Reason};
 
 /// How many decisions are told.
 pub const KEPT: usize = 10;
@@ -106,6 +106,8 @@ pub struct History {
     decisions: Vec<Decision>,
     /// By wish and outcome, since the start.
     counts: [[u64; OUTCOMES.len()]; WISHES.len()],
+    /// By wish and reason to wait, since the start.
+    waits: [[u64; REASONS.len()]; WISHES.len()],
 }
 
 impl History {
@@ -119,6 +121,11 @@ impl History {
         now: Instant,
     ) -> bool {
         self.add(node, wish, percent, Outcome::Refused, text, now)
+    }
+
+    /// A request was refused for `reason`.
+    pub fn waits(&mut self, wish: Wish, reason: Reason) {
+        self.waits[wish as usize][reason as usize] += 1;
     }
 
     /// `node` may change the cluster, for the need in `text`.
@@ -211,7 +218,18 @@ impl History {
         self.decisions = lines.iter().rev().filter_map(decision).collect();
     }
 
-    /// `<verb> <outcome> <how often>`, for those that there were.
+    /// `<verb> <reason> <how often>`, of what was refused.
+    pub fn refusals(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for ((_, verb), counts) in WISHES.iter().zip(self.waits) {
+            for ((_, reason), count) in REASONS.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                lines.push(format!("{verb} {reason} {count}"));
+            }
+        }
+        lines
+    }
+
+    /// `<verb> <outcome> <how often>`.
     pub fn counts(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for ((_, verb), counts) in WISHES.iter().zip(self.counts) {

@@ -26,11 +26,6 @@ const MOST_MACHINES: usize = 1000;
 /// by and by.
 const REMEMBERED: usize = 100;
 
-/// How the text of a `FINISH` begins when a machine was launched under the lease, whatever came of
-/// it, and when one was entered that had been launched before.
-pub const LAUNCHED: &str = "launched";
-pub const ADOPTED: &str = "adopted";
-
 /// What the name of a lease begins with; 0 where that is no epoch.
 fn epoch_of(id: &str) -> u64 {
     id.split('-').next().and_then(|e| e.parse().ok()).unwrap_or(0)
@@ -291,17 +286,13 @@ impl Arbiter {
     /// A machine has come to serve: the cooldown begins, and whatever failed before is mended.
     pub fn serves(&mut self, now: Instant) {
         self.launching.end();
-        self.cool_down(now);
+        self.cool_down(self.rules.cooldown, now);
     }
 
-    fn cool_down(&mut self, now: Instant) {
-        let Rules {
-            cooldown,
-            scale_down_cooldown,
-            ..
-        } = self.rules;
-        self.grow_after = self.grow_after.max(now + cooldown);
-        self.shrink_after = self.shrink_after.max(now + cooldown.max(scale_down_cooldown));
+    /// Nobody launches for the cooldown, nor leaves for `stay`, which is no shorter.
+    fn cool_down(&mut self, stay: Duration, now: Instant) {
+        self.grow_after = self.grow_after.max(now + self.rules.cooldown);
+        self.shrink_after = self.shrink_after.max(now + stay);
     }
 
     /// Machines were launched, or may have been.
@@ -473,7 +464,12 @@ impl Arbiter {
                     let epoch = lease.epoch;
                     self.booting
                         .extend(std::iter::repeat_n(Boot { until, epoch }, launched));
-                    self.cool_down(now);
+                    let Rules {
+                        cooldown,
+                        scale_down_cooldown,
+                        ..
+                    } = self.rules;
+                    self.cool_down(cooldown.max(scale_down_cooldown), now);
                 } else {
                     self.launching.failed(self.rules.cooldown, now);
                 }

@@ -4,18 +4,21 @@
 mod asking;
 mod greeting;
 mod loads;
+mod progress;
 mod telling;
 mod watching;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::demand::Demands;
 use super::history::History;
 use super::lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use super::protocol::{self, FromMaster, FromNode};
 use super::strangers::{self, Strangers};
 use greeting::Refused;
 use loads::Loads;
+use progress::Progress;
 use watching::Fleet;
 
 /// Something for the caller to do.
@@ -82,11 +85,13 @@ pub struct Master {
     secrets: Vec<String>,
     pub arbiter: Arbiter,
     pub history: History,
+    progress: Progress,
     peers: BTreeMap<PeerId, Stage>,
     most_peers: usize,
     strangers: Strangers,
     refused: Refused,
     loads: Loads,
+    demands: Demands,
     /// This host, once it has been looked at.
     fleet: Option<Fleet>,
     /// What `SET` tells.
@@ -106,11 +111,13 @@ impl Master {
             secrets: Vec::new(),
             arbiter,
             history: History::default(),
+            progress: Progress::default(),
             peers: BTreeMap::new(),
             most_peers: usize::MAX,
             strangers: Strangers::new(strangers::MOST),
             refused: Refused::default(),
             loads: Loads::default(),
+            demands: Demands::default(),
             fleet: None,
             settings: Vec::new(),
             next_look: None,
@@ -255,6 +262,10 @@ impl Master {
                     return send(FromMaster::Error("you do not hold this lease".into()));
                 };
                 let text = protocol::one_line(&text);
+                if launched > 0 {
+                    let took = self.history.held(&lease, now);
+                    self.progress.launched(launched, took, now);
+                }
                 self.history.ended(&lease, Some(ok), &text, now);
                 out.push(Output::Save);
                 out.push(Output::Say(verdict(&lease, ok, launched, &text)));
@@ -266,6 +277,7 @@ impl Master {
             }
             FromNode::Failed { machines, text } => {
                 self.arbiter.failed(machines as usize, now);
+                self.progress.failed += u64::from(machines);
                 let text = protocol::one_line(&text);
                 let load = self.loads.of(&node, now);
                 out.push(Output::Save);

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use super::demand::Demand;
+
+/// So many machines per one that serves are launched by what the requests ask for, at most.
+const MOST_MORE: usize = 3;
 /// How far under the threshold the others must stay with the load of a machine that leaves: what
 /// they take over must not make them scale up again.
 pub const ROOM: f64 = 0.8;
@@ -13,10 +17,12 @@ pub struct Picture {
     pub serving: usize,
     /// Percent: the mean of the fresh loads; `None` where nobody reports one.
     pub mean: Option<f64>,
-    /// Launched, and not entered yet.
+    /// Launched, and not serving yet.
     pub booting: usize,
-    /// How many machines the requests call for in all, where they are a measure.
-    pub by_requests: Option<usize>,
+    /// DOWN for less than a minute, which does not make them missing.
+    pub restarting: usize,
+    /// What the requests ask for, where they are a measure and the machines are saturated.
+    pub demand: Option<Demand>,
     /// `[scaling] threshold`, percent, over 0.
     pub threshold: f64,
     pub min_hosts: usize,
@@ -52,21 +58,29 @@ impl fmt::Display for Estimate {
 }
 
 impl Picture {
-    /// The smallest number of machines that brings the load under the threshold; `None` where
-    /// nobody reports one.
     fn by_loads(&self) -> Option<usize> {
-        let load = self.serving as f64 * self.mean?;
+        Some(self.enough_for(self.serving as f64 * self.mean?))
+    }
+
+    fn by_requests(&self) -> Option<usize> {
+        let demand = self.demand?;
+        let most = self.serving * (1 + MOST_MORE);
+        Some(self.enough_for(demand.rate * demand.cost).min(most))
+    }
+
+    /// The smallest number of machines that brings `load`, in percent of one, under the threshold.
+    fn enough_for(&self, load: f64) -> usize {
         let under = |machines: usize| load / (machines as f64) < self.threshold;
         // A division rounds; the last word has the comparison.
         let near = (load / self.threshold).min(1e9) as usize;
         let first = near.saturating_sub(1).max(1);
-        (first..first + 4).find(|n| under(*n)).or(Some(near + 1))
+        (first..first + 4).find(|n| under(*n)).unwrap_or(near + 1)
     }
 
     /// How many machines are called for in all, and by which estimate.
     pub fn called_for(&self) -> (usize, Estimate) {
         let loads = self.by_loads().unwrap_or(0);
-        let requests = self.by_requests.unwrap_or(0);
+        let requests = self.by_requests().unwrap_or(0);
         let (most, estimate) = match requests > loads {
             true => (requests, Estimate::Requests),
             false => (loads, Estimate::Loads),
@@ -86,7 +100,7 @@ impl Picture {
     pub fn need(&self) -> Need {
         let missing = self.missing();
         let known = self.mean.is_some() && self.serving > 0;
-        match missing.max(1).checked_sub(self.booting) {
+        match missing.max(1).checked_sub(self.booting + self.restarting) {
             None | Some(0) => Need::Booting,
             Some(_) if missing == 0 && known => Need::OneHot,
             Some(machines) => Need::Missing(machines),
@@ -106,7 +120,13 @@ impl fmt::Display for Picture {
         } = self;
         match (estimate, self.mean) {
             (Estimate::MinHosts, _) => write!(f, "{serving} serve, min_hosts {min_hosts}")?,
-            (Estimate::Requests, _) => write!(f, "{serving} serve, the requests call for {all}")?,
+            (Estimate::Requests, _) => {
+                let (rate, cost) = self.demand.map_or((0.0, 0.0), |d| (d.rate, d.cost));
+                write!(
+                    f,
+                    "{serving} serve, threshold {threshold}%: {rate:.0} requests/s at {cost:.2}% each call for {all}"
+                )?;
+            }
             (Estimate::Loads, Some(mean)) => write!(
                 f,
                 "{serving} serve at {mean:.0}%, threshold {threshold}%: the loads call for {all}"
@@ -167,7 +187,8 @@ mod tests {
             serving,
             mean: Some(mean),
             booting: 0,
-            by_requests: None,
+            restarting: 0,
+            demand: None,
             threshold: 50.0,
             min_hosts: 1,
         }
@@ -199,6 +220,11 @@ mod tests {
         assert_eq!(booting(1).need(), Need::Missing(2));
         assert_eq!(booting(3).need(), Need::Booting);
         assert_eq!(booting(9).need(), Need::Booting);
+        let restarting = Picture {
+            restarting: 3,
+            ..picture(2, 100.0)
+        };
+        assert_eq!(restarting.need(), Need::Booting);
         let hot = Picture {
             booting: 1,
             ..picture(10, 20.0)
@@ -214,17 +240,18 @@ mod tests {
         };
         assert_eq!(few.need(), Need::Missing(2));
         assert_eq!(few.called_for(), (4, Estimate::MinHosts));
-        let stormed = Picture {
-            by_requests: Some(7),
+        let asked = |rate| Picture {
+            demand: Some(Demand { rate, cost: 0.5 }),
             ..picture(2, 100.0)
         };
-        assert_eq!(stormed.need(), Need::Missing(5));
-        assert_eq!(stormed.called_for().1, Estimate::Requests);
-        let fewer = Picture {
-            by_requests: Some(4),
-            ..picture(2, 100.0)
-        };
-        assert_eq!(fewer.called_for(), (5, Estimate::Loads));
+        assert_eq!(asked(640.0).need(), Need::Missing(5));
+        assert_eq!(asked(640.0).called_for(), (7, Estimate::Requests));
+        assert_eq!(
+            asked(640.0).to_string(),
+            "2 serve, threshold 50%: 640 requests/s at 0.50% each call for 7"
+        );
+        assert_eq!(asked(400.0).called_for(), (5, Estimate::Loads));
+        assert_eq!(asked(1e9).need(), Need::Missing(6), "three per one that serves");
     }
 
     #[test]

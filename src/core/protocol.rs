@@ -44,7 +44,7 @@ pub enum Reason {
 }
 
 /// In the order of the variants.
-const REASONS: [(Reason, &str); 8] = [
+pub const REASONS: [(Reason, &str); 8] = [
     (Reason::Holder, "holder"),
     (Reason::Cooldown, "cooldown"),
     (Reason::Booting, "booting"),

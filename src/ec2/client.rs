@@ -3,7 +3,8 @@
 use super::exchange::{Exchange, Hook};
 use super::xml::Element;
 use super::{Env, Failure, Group, Imds, Instance, Service, Settings};
-use super::{endpoint, group, response};
+use super::{endpoint, group, response, var};
+use crate::system::machine;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,6 +41,10 @@ impl Client {
             Some((_, value)) => Some(value.clone()),
             None => std::env::var(name).ok(),
         };
+        let env = move |name: &str| match env(name) {
+            None if name == "HOME" => machine::home(),
+            found => found,
+        };
         Client::with_env(settings, Arc::new(env))
     }
 
@@ -52,6 +57,14 @@ impl Client {
         if !settings.endpoint_url.is_empty() {
             endpoint::split(&settings.endpoint_url)
                 .map_err(|what| Failure::Config(format!("endpoint_url: {what}")))?;
+        }
+        let regions = [
+            settings.region.clone(),
+            var(&env, "AWS_REGION"),
+            var(&env, "AWS_DEFAULT_REGION"),
+        ];
+        if let Some(region) = regions.iter().find(|region| !region.is_empty()) {
+            endpoint::check_region(region).map_err(Failure::Config)?;
         }
         let settings = Arc::new(settings);
         let imds = Arc::new(Imds::new(&settings.metadata_url, &env)?);
@@ -84,10 +97,7 @@ impl Client {
     /// Finds credentials and Region. A failure's text tells what was tried.
     pub fn identity(&self) -> Result<Identity, Failure> {
         let resolved = self.exchange.resolved()?;
-        let keys = self
-            .exchange
-            .provider
-            .keys(self.now(), &resolved.http, &resolved.sts)?;
+        let keys = self.exchange.provider.keys(self.now(), &resolved.sts())?;
         Ok(Identity {
             access_key: keys.access_key,
             source: keys.source,

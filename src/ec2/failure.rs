@@ -69,6 +69,7 @@ impl Failure {
             }
             Failure::Credentials { code, .. } => match code.as_str() {
                 "NoCredentials" => "set aws_access_key and aws_secret_key, or attach an instance role",
+                "CredentialProcess" => "see to credential_process",
                 "RequestExpired" | "ExpiredToken" | "ExpiredTokenException" => {
                     "renew the session credentials"
                 }

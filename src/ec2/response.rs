@@ -200,7 +200,8 @@ fn reason(item: &Element) -> Option<String> {
     let code = one_line(item.text_at(&["stateReason", "code"]));
     let message = one_line(item.text_at(&["stateReason", "message"]));
     match (code.is_empty(), message.is_empty()) {
-        (true, true) => None,
+        // What the transition is put down to: `User initiated (<time>)`.
+        (true, true) => Some(one_line(item.text_at(&["reason"]))).filter(|text| !text.is_empty()),
         // EC2's messages often repeat their code.
         (false, false) if !message.starts_with(&code) => Some(format!("{code}: {message}")),
         (false, true) => Some(code),

@@ -5,6 +5,7 @@ use super::endpoint::{self, Endpoint, Service};
 use super::http::Http;
 use super::imds::Imds;
 use super::profile::Profile;
+use super::sts::Sts;
 use super::{Env, Failure, var};
 use std::fmt;
 
@@ -47,7 +48,7 @@ pub struct Resolved {
     pub region_source: String,
     pub ec2: Endpoint,
     pub autoscaling: Endpoint,
-    pub sts: Endpoint,
+    sts: Endpoint,
     pub http: Http,
 }
 
@@ -57,6 +58,7 @@ impl Resolved {
     pub fn find(settings: &Settings, env: &Env, imds: &Imds) -> Result<Resolved, Failure> {
         let profile = Profile::load(settings, env)?;
         let (region, region_source) = region(settings, env, &profile, imds)?;
+        endpoint::check_region(&region).map_err(Failure::Config)?;
         let at = |service| {
             let url = configured_url(service, settings, env, &profile);
             let flag = |variable, key| {
@@ -94,6 +96,15 @@ impl Resolved {
             region,
             region_source,
         })
+    }
+
+    /// Where STS answers.
+    pub fn sts(&self) -> Sts<'_> {
+        Sts {
+            http: &self.http,
+            at: &self.sts,
+            region: &self.region,
+        }
     }
 
     pub fn endpoint(&self, service: Service) -> &Endpoint {

@@ -1,13 +1,13 @@
 //! `hosts.d`: one file per app server, beside the INI.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::files::{self, Place, Temporary};
 use crate::core::entry::{self, Entry, Form};
@@ -33,6 +33,9 @@ pub enum Added {
 
 /// `O_NONBLOCK` of Linux.
 const NONBLOCK: i32 = 0o4000;
+
+/// For how long a removed entry is remembered; longer than any machine boots.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// More bytes than a line of HAProxy's configuration may have.
 const LONGEST: usize = 4096;
@@ -257,6 +260,40 @@ impl HostsDir {
         self.base.join(".serial")
     }
 
+    /// The numbers that entries have, by their names: `$ID` of `server_line`.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn numbers(&self) -> Result<BTreeMap<String, u32>, Error> {
+        let path = self.numbers_path();
+        let line = |line: &str| {
+            let (name, number) = line.split_once(' ')?;
+            Some((name.to_string(), number.parse().ok()?))
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(line).collect()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(e) => Err(Error::io(path.display(), e)),
+        }
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn keep_numbers(&self, numbers: &BTreeMap<String, u32>) -> Result<(), Error> {
+        let path = self.numbers_path();
+        let text: String = numbers
+            .iter()
+            .map(|(name, number)| format!("{name} {number}\n"))
+            .collect();
+        files::write(&path, &text, 0o644, Place::Replace).map_err(|e| Error::io(path.display(), e))
+    }
+
+    fn numbers_path(&self) -> PathBuf {
+        self.base.join(".ids")
+    }
+
     /// Removes the entry called `name`.
     ///
     /// # Errors
@@ -265,8 +302,49 @@ impl HostsDir {
         debug_assert!(entry::check_name(name).is_ok());
         self.remember(name)?;
         let path = self.path().join(name);
-        fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))
+        let kept = self.removed_path();
+        // What was removed is remembered for a while: a rename sets the time of its last change.
+        for old in fs::read_dir(&kept).into_iter().flatten().flatten() {
+            if age(&old.path()).is_some_and(|age| age > REMEMBERED) {
+                let _ = fs::remove_file(old.path());
+            }
+        }
+        let moved = files::make_dir(&kept, 0o755).is_ok() && fs::rename(&path, kept.join(name)).is_ok();
+        match moved {
+            true => Ok(()),
+            false => fs::remove_file(&path).map_err(|e| Error::io(path.display(), e)),
+        }
     }
+
+    fn removed_path(&self) -> PathBuf {
+        self.base.join(".removed")
+    }
+
+    /// How long ago the entry of this machine was removed, if that is remembered: of this instance, or
+    /// of what stood at the place where no instance is known.
+    pub fn removed_ago(&self, address: IpAddr, port: u16, instance: Option<&str>) -> Option<Duration> {
+        let address = address.to_string();
+        let is_it = |e: &Entry| match (e.instance(), instance) {
+            (Some(one), Some(other)) => one == other,
+            _ => e.address() == address && e.port() == Some(port),
+        };
+        let files = fs::read_dir(self.removed_path()).into_iter().flatten().flatten();
+        files
+            .filter(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                read(&file.path(), &name).is_ok_and(|e| is_it(&e))
+            })
+            .filter_map(|file| age(&file.path()))
+            .min()
+    }
+}
+
+/// How long ago a file was changed last, its name included.
+fn age(path: &Path) -> Option<Duration> {
+    let changed = u64::try_from(fs::metadata(path).ok()?.ctime()).ok()?;
+    (SystemTime::UNIX_EPOCH + Duration::from_secs(changed))
+        .elapsed()
+        .ok()
 }
 
 /// Reads the entry `name` from `path`.

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lines::{End, Lines, SILENCE};
 use super::machine;
+use crate::config;
 use crate::core::auth::{self, Claim, Role};
 use crate::core::backoff::Backoff;
 use crate::core::node::{HEARTBEAT, LinkId};
@@ -19,6 +20,19 @@ use crate::core::protocol::{self, FromMaster, FromNode};
 
 /// Where tunnels end.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Does a master of this host's own listen on it for others, on purpose?
+pub fn is_own(port: u16, master: &config::Master) -> bool {
+    master.listen.port() == port && !master.listen.ip().is_loopback()
+}
+
+/// What is to be said of a port that [`News::Open`] names.
+pub fn open_port(port: u16) -> String {
+    format!(
+        "port {port}, where the tunnel ends, is open to the network: take `GatewayPorts yes` out of this host's \
+         sshd_config (`no` keeps it on 127.0.0.1)"
+    )
+}
 /// How long a port of this machine may take to answer.
 const LOCAL: Duration = Duration::from_secs(1);
 /// How long a master may take for each line of its greeting.
@@ -36,7 +50,7 @@ const SHORT_LIFE: Duration = Duration::from_secs(3);
 pub struct Identity {
     pub node: String,
     /// None: no proof is asked for or given. It proves with the first and, refused, with the next.
-    pub secrets: Vec<String>,
+    pub secrets: Arc<Mutex<Vec<String>>>,
 }
 
 /// News from the links.
@@ -47,6 +61,10 @@ pub enum News {
         link: LinkId,
         master: String,
         stream: TcpStream,
+    },
+    /// The far end of this master's tunnel is open to the network.
+    Open {
+        port: u16,
     },
     Line(LinkId, FromMaster),
     Lost(LinkId, String),
@@ -132,10 +150,15 @@ fn follow(
     identity: &Identity,
     tell: &impl Fn(News) -> bool,
 ) -> bool {
-    let mut secrets = identity.secrets.iter().map(String::as_str);
+    let secrets = identity
+        .secrets
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let mut secrets = secrets.into_iter();
     let mut secret = secrets.next().unwrap_or_default();
     let (mut lines, master) = loop {
-        match (greet(&stream, &identity.node, secret), secrets.next()) {
+        match (greet(&stream, &identity.node, &secret), secrets.next()) {
             (Ok(greeted), _) => break greeted,
             (Err(why), next) => {
                 let address = stream.peer_addr();
@@ -152,6 +175,9 @@ fn follow(
     let Ok(writer) = stream.try_clone() else {
         return false;
     };
+    if !machine::open_ports(port..=port).is_empty() && !tell(News::Open { port }) {
+        return true;
+    }
     if !tell(News::Connected {
         link,
         master,

@@ -14,6 +14,7 @@ pub mod links;
 pub mod listener;
 pub mod log;
 pub mod machine;
+pub mod owner;
 pub mod ssh;
 pub mod state;
 pub mod tunnel;

@@ -40,7 +40,8 @@ class Ec2Endpoint:
     launchTime out; `old_tokens`: a token whose instance is
     terminated is answered with that instance, as AWS did before it had IdempotentInstanceTerminated;
     `credentials` {access key: (secret, session token or None, expiry or None)}; `policy`, an IAM policy document that
-    all requests have to comply with; `web_identities` {token: role} of AssumeRoleWithWebIdentity.
+    all requests have to comply with; `web_identities` {token: role} of AssumeRoleWithWebIdentity; `roles`
+    {ARN: external id or None} of AssumeRole.
     """
 
     image = "ami-12345678"
@@ -51,7 +52,7 @@ class Ec2Endpoint:
         self.on_launch, self.on_terminate = on_launch, on_terminate
         self.boot_delay, self.stop_delay, self.visible_delay = boot_delay, stop_delay, visible_delay
         self.clock_offset, self.quota, self.doom, self.old_tokens = 0.0, None, None, False
-        self.policy, self.web_identities, self.no_launch_times = None, {}, False
+        self.policy, self.web_identities, self.roles, self.no_launch_times = None, {}, {}, False
         self.exercised = set()  # the IAM actions that requests needed since `policy` was set
         self.access_key = "AKIA" + random_secrets.token_hex(8).upper()
         self.secret_key = random_secrets.token_urlsafe(30)
@@ -274,7 +275,7 @@ class Ec2Endpoint:
         if service == "ec2":
             return self.fleet.perform(params)
         if service == "sts":
-            return 200, sts.assume_role(self, params)
+            return 200, sts.perform(self, params)
         return self.groups.perform(params)
 
 

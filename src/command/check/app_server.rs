@@ -8,7 +8,7 @@ use crate::core::check::{Finding, ssh_step};
 use crate::core::plan::{Life, Listed};
 use crate::core::protocol::FromMaster;
 use crate::error::Error;
-use crate::system::links::LOOPBACK;
+use crate::system::links::{LOOPBACK, is_own, open_port};
 use crate::system::machine::{self, StatFile};
 use crate::system::ssh::Ssh;
 use crate::worker::cloud::CLUSTER_TAG;
@@ -119,6 +119,9 @@ fn tunnels(check: &Check) -> Vec<Finding> {
         }
         false => Finding::Ok(format!("masters: {masters}")),
     }];
+    let open = machine::open_ports(config.master.tunnel_ports.clone());
+    let open = open.into_iter().filter(|port| !is_own(*port, &config.master));
+    found.extend(open.map(|port| Finding::Warn(open_port(port))));
     let node = machine::host_name().unwrap_or_default();
     let knows = |line: &FromMaster| matches!(line, FromMaster::Node { name, .. } if *name == node);
     let strangers = answers.iter().filter(|a| !a.lines.iter().any(knows));

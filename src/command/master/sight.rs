@@ -58,6 +58,7 @@ impl Sight {
         now: Instant,
     ) -> Vec<Output> {
         self.asking = false;
+        master.requests(running.as_ref().map(|running| running.requests), now);
         match running {
             Some(running) => self.running = Some((running, now)),
             None => {

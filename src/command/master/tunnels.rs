@@ -152,7 +152,7 @@ impl Tunnels {
         for name in names {
             match self.hosts_dir.entry(&name) {
                 Ok(entry) => {
-                    self.open(name, entry.address());
+                    self.open(name, entry.address(), entry.instance());
                     self.entries.push(entry);
                 }
                 Err(error) => {
@@ -172,9 +172,15 @@ impl Tunnels {
         }
     }
 
-    fn open(&mut self, name: String, host: String) {
-        if self.running.get(&name).is_some_and(|t| t.host() == host) {
-            return;
+    fn open(&mut self, name: String, host: String, instance: Option<&str>) {
+        if let Some(tunnel) = self.running.remove(&name) {
+            if tunnel.leads_to(&host, instance) {
+                self.running.insert(name, tunnel);
+                return;
+            }
+            self.log
+                .event(&format!("tunnel {name}: entry changed, opening it anew"));
+            tunnel.give_way(&host, instance);
         }
         if let Err(error) = files::make_dir(&self.known_hosts, 0o700) {
             self.say_once("known_hosts", &error.to_string());
@@ -182,6 +188,7 @@ impl Tunnels {
         *self.state(&name) = TunnelState::new(&name);
         let route = Route {
             host,
+            instance: instance.map(String::from),
             ports: self.config.master.tunnel_ports.clone(),
             target: super::reachable(self.config.master.listen).to_string(),
             known_hosts: self.known_hosts.join(&name),

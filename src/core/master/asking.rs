@@ -24,12 +24,15 @@ impl Master {
     /// What is there and what is asked of it, as of now.
     pub fn picture(&self, now: Instant) -> Picture {
         let rules = self.arbiter.rules();
-        let down = |node: &str| self.fleet.as_ref().is_some_and(|fleet| fleet.is_down(node));
+        let fleet = self.fleet.as_ref().filter(|fleet| fleet.down > 0);
+        let down = |node: &str| fleet.is_some_and(|fleet| fleet.is_down(node));
+        let mean = self.loads.mean(|node| !down(node), now);
         Picture {
             serving: self.fleet.as_ref().map_or(0, |fleet| fleet.up),
-            mean: self.loads.mean(|node| !down(node), now),
+            mean,
             booting: self.arbiter.booting(now),
-            by_requests: None,
+            restarting: self.fleet.as_ref().map_or(0, |fleet| fleet.restarting),
+            demand: self.demands.now(mean, now),
             threshold: rules.threshold,
             min_hosts: rules.min_hosts,
         }
@@ -50,8 +53,13 @@ impl Master {
     }
 
     /// What a node that asks for `machines`, by hand, or for what is missing, may launch.
-    pub(super) fn growth(&self, machines: Option<usize>, now: Instant) -> Result<Share, Refusal> {
-        let (wanted, hot) = match machines.map_or_else(|| self.picture(now).need(), Need::Missing) {
+    pub(super) fn growth(
+        &self,
+        machines: Option<usize>,
+        picture: &Picture,
+        now: Instant,
+    ) -> Result<Share, Refusal> {
+        let (wanted, hot) = match machines.map_or_else(|| picture.need(), Need::Missing) {
             Need::Missing(machines) => (machines, false),
             Need::OneHot => (1, true),
             Need::Booting => return again(Reason::Booting),
@@ -124,17 +132,22 @@ impl Master {
         let salt: String = nonce.chars().take(16).collect();
         let by_load = machines.is_none() && !ask.force;
         let is_down = self.fleet.as_ref().is_some_and(|fleet| fleet.is_down(node));
+        let picture = self.picture(now);
         let share = match ask.wish {
             // Its load says nothing of what is missing.
             Wish::Grow if by_load && is_down => again(Reason::Failing),
-            Wish::Grow => self.growth(machines, now),
+            Wish::Grow => self.growth(machines, &picture, now),
             Wish::Shrink => self.departure(node, &self.stayers(now), now),
         };
-        let grounds = self.picture(now).to_string();
         let verdict = self.arbiter.ask(ask, share, node, peer, &salt, now).cloned();
         let load = self.loads.of(node, now);
+        if ask.wish == Wish::Grow && by_load && !is_down {
+            let reason = verdict.as_ref().err().map(|refusal| refusal.reason);
+            self.progress.answered(reason, now);
+        }
         match &verdict {
             Err(refusal) => {
+                self.history.waits(ask.wish, refusal.reason);
                 let why = self.why(refusal, ask.wish, now);
                 self.answer(peer, verdict, out);
                 if self.history.refused(node, ask.wish, load, why, now) {
@@ -146,7 +159,7 @@ impl Master {
                     (Wish::Shrink, _) => ("leave".into(), String::new()),
                     (Wish::Grow, 0) => ("put things right".into(), String::new()),
                     (Wish::Grow, n) if machines.is_some() => (deed(n), "by hand".into()),
-                    (Wish::Grow, n) => (deed(n), grounds),
+                    (Wish::Grow, n) => (deed(n), picture.to_string()),
                 };
                 let colon = if text.is_empty() { "" } else { ": " };
                 let say = format!("{node}: may {what} (epoch {}){colon}{text}", lease.epoch);

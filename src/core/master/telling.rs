@@ -60,7 +60,7 @@ impl Master {
             send(format!("HELD {verb} {held} {}", lease.share.machines));
         }
         for (wish, share) in [
-            (Wish::Grow, self.growth(None, now)),
+            (Wish::Grow, self.growth(None, &picture, now)),
             (Wish::Shrink, self.anybodys_departure(now)),
         ] {
             let (answer, left) = match self.arbiter.verdict(Ask::plain(wish), share, NOBODY, now) {
@@ -79,8 +79,13 @@ impl Master {
                 ));
             }
         }
-        for (key, value) in &self.settings {
-            send(format!("SETTING {key} {value}"));
+        if let Some((reason, since)) = self.progress.blocked(now) {
+            send(format!("BLOCKED {reason} {}", since.as_secs()));
+        }
+        let progress = &self.progress;
+        send(format!("MACHINES {} {}", progress.launched, progress.failed));
+        for (step, took) in progress.steps() {
+            send(format!("STEP {step} {}", took.as_secs()));
         }
         let seen = self.fleet.as_ref().map_or(0, |fleet| fleet.age(now));
         for entry in self.fleet.iter().flat_map(|fleet| &fleet.entries) {
@@ -102,6 +107,9 @@ impl Master {
         for (node, refusal) in &self.refused.nodes {
             let ago = now.saturating_duration_since(refusal.at).as_secs();
             send(format!("REFUSED {node} {ago} {} {}", refusal.times, refusal.why));
+        }
+        for line in self.history.refusals() {
+            send(format!("WAITS {line}"));
         }
         for line in self.history.counts() {
             send(format!("COUNT {line}"));

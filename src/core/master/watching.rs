@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::lease::PeerId;
 use super::super::listing::{Listed, State};
+use super::super::plan::DOWN_COUNTS;
 use super::super::protocol::FromMaster;
 use super::{Master, Output, Stage};
 
@@ -24,12 +25,22 @@ pub struct Fleet {
     /// How many of them HAProxy has UP.
     known_up: usize,
     pub down: usize,
+    /// Of those, for less than a minute: they may just be starting again.
+    pub restarting: usize,
+    /// Entries that came after others and have not served yet: they are on their way still.
+    pending: BTreeSet<(String, Option<String>)>,
     /// HAProxy has an opinion of one of them at least.
     pub is_known: bool,
 }
 
 fn serves(state: State) -> bool {
     matches!(state, State::Up | State::Unknown)
+}
+
+/// Is it DOWN for less than a minute?
+fn is_restarting(entry: &Listed) -> bool {
+    let counts = |since: u64| Duration::from_secs(since) >= DOWN_COUNTS;
+    entry.state == State::Down && !entry.since.is_some_and(counts)
 }
 
 /// The instance in the name `<host>/<instance id>`.
@@ -46,6 +57,8 @@ impl Fleet {
             up: count(serves),
             known_up: count(|state| state == State::Up),
             down: count(|state| state == State::Down),
+            restarting: listed.iter().filter(|e| is_restarting(e)).count(),
+            pending: BTreeSet::new(),
             is_known: count(|state| state != State::Unknown) > 0,
             entries: listed.to_vec(),
             seen_at,
@@ -93,6 +106,8 @@ fn key(entry: &Listed) -> (&str, Option<&str>) {
 /// What is different from one look to the next.
 struct Changes {
     came: usize,
+    /// So many serve that came, now or before.
+    came_to_serve: usize,
     went: usize,
     went_down: bool,
     /// One serves that did not, or that was not there.
@@ -100,16 +115,25 @@ struct Changes {
 }
 
 impl Changes {
-    fn between(before: &[Listed], after: &[Listed]) -> Changes {
-        let was: BTreeMap<_, State> = before.iter().map(|e| (key(e), e.state)).collect();
+    /// What is different `after`, which takes over who has yet to serve.
+    fn between(before: &Fleet, after: &mut Fleet) -> Changes {
+        let was: BTreeMap<_, State> = before.entries.iter().map(|e| (key(e), e.state)).collect();
         let mut changes = Changes {
             came: 0,
+            came_to_serve: 0,
             went: 0,
             went_down: false,
             came_up: false,
         };
-        for entry in after {
+        for entry in &after.entries {
             let state = entry.state;
+            let owned = (entry.name.clone(), entry.instance.clone());
+            let is_new = !was.contains_key(&key(entry)) || before.pending.contains(&owned);
+            match serves(state) {
+                _ if !is_new => {}
+                true => changes.came_to_serve += 1,
+                false => _ = after.pending.insert(owned),
+            }
             match was.get(&key(entry)) {
                 None => {
                     changes.came += 1;
@@ -122,7 +146,10 @@ impl Changes {
                 }
             }
         }
-        let kept = after.len() - changes.came;
+        let pending = |e: &&Listed| after.pending.contains(&(e.name.clone(), e.instance.clone()));
+        let restarting = after.entries.iter().filter(|e| is_restarting(e) && !pending(e));
+        after.restarting = restarting.count();
+        let kept = after.entries.len() - changes.came;
         changes.went = was.len().saturating_sub(kept);
         changes
     }
@@ -132,32 +159,50 @@ impl Master {
     /// This host's entries, and how its HAProxy has each, as of now.
     pub fn saw(&mut self, listed: &[Listed], now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
-        let fleet = Fleet::new(listed, now);
-        let Some(before) = self.fleet.replace(fleet) else {
+        let mut fleet = Fleet::new(listed, now);
+        let Some(before) = self.fleet.take() else {
+            self.fleet = Some(fleet);
             self.join_entries();
             return out;
         };
-        let fleet = self.fleet.as_ref().expect("it has just been put there");
-        let changes = Changes::between(&before.entries, &fleet.entries);
+        let changes = Changes::between(&before, &mut fleet);
+        let fleet = self.fleet.insert(fleet);
         if fleet.message() != before.message() {
             out.push(Output::Tell {
                 except: None,
                 message: fleet.message(),
             });
         }
-        let mut save = changes.came > 0 && self.arbiter.entered(changes.came, now);
+        let mut save = changes.came_to_serve > 0 && self.arbiter.entered(changes.came_to_serve, now);
+        if save {
+            self.progress.entered(now);
+        }
         if changes.came_up && fleet.up > before.up {
             self.arbiter.serves(now);
+            self.progress.serves(now);
             save = true;
         }
         if save {
             out.push(Output::Save);
+        }
+        if changes.came + changes.went > 0 {
+            self.demands.disturb(now);
+        } else if fleet.up != before.up {
+            self.demands.unsettle(now);
         }
         if changes.came + changes.went > 0 || changes.went_down {
             self.look(now, &mut out);
         }
         self.join_entries();
         out
+    }
+
+    /// So many requests have arrived at this HAProxy since its start; `None`: it can't be asked. To be
+    /// called about once a second.
+    pub fn requests(&mut self, total: Option<u64>, now: Instant) {
+        let picture = self.picture(now);
+        self.demands
+            .observe(total, picture.serving, picture.mean, picture.threshold, now);
     }
 
     /// Marks the nodes that have entries, and forgets those that have ended.

@@ -300,8 +300,8 @@ impl Masters {
         name: &str,
         pair: Option<(String, String)>,
         now: Instant,
-    ) -> Option<Vec<(String, String)>> {
-        let before = self.in_force().cloned();
+    ) -> Option<(String, Vec<(String, String)>)> {
+        let before = self.in_force();
         let settings = self.settings.entry(name.into()).or_default();
         match pair {
             Some(pair) => settings.coming.push(pair),
@@ -314,12 +314,14 @@ impl Masters {
             true => _ = self.differ_since.get_or_insert(now),
             false => (self.differ_since, self.differ_said) = (None, false),
         }
-        let after = self.in_force().cloned();
+        let after = self.in_force();
         after.filter(|after| Some(after) != before.as_ref())
     }
 
-    fn in_force(&self) -> Option<&Vec<(String, String)>> {
-        self.settings.values().find_map(|s| s.whole.as_ref())
+    /// Whose word counts, and what it is.
+    fn in_force(&self) -> Option<(String, Vec<(String, String)>)> {
+        let said = |(name, s): (&String, &Settings)| Some((name.clone(), s.whole.clone()?));
+        self.settings.iter().find_map(said)
     }
 
     /// When [`Masters::differ`] has something to say.

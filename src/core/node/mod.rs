@@ -313,8 +313,8 @@ impl Node {
                 self.end_soft_pauses();
             }
             FromMaster::Set(pair) => {
-                if let Some(settings) = self.masters.set(&name, pair, now) {
-                    self.out.push(Action::Adopt(settings));
+                if let Some((master, pairs)) = self.masters.set(&name, pair, now) {
+                    self.out.push(Action::Adopt { master, pairs });
                 }
             }
             FromMaster::Fleet { up, .. } => {

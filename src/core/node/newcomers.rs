@@ -266,6 +266,7 @@ impl Node {
                 self.say(what.clone());
                 self.came_to_nothing(1, Error::unavailable("scale-up", what));
             }
+            Stage::Serving if late => _ = self.newcomers.all.remove(at),
             Stage::Serving => self.serves(at),
             _ => {}
         }

@@ -114,8 +114,11 @@ pub struct Launched {
 pub enum Action {
     Send(LinkId, FromNode),
     Run(Step),
-    /// Go by these keys of `[scaling]`, which a master's file sets, beside the node's own.
-    Adopt(Vec<(String, String)>),
+    /// Go by these keys of `[scaling]`, which the file of this master sets, beside the node's own.
+    Adopt {
+        master: String,
+        pairs: Vec<(String, String)>,
+    },
     /// Tell the operator.
     Say(String),
     /// Tell whom `[notify]` names.

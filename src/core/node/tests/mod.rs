@@ -10,9 +10,9 @@ mod replacing;
 mod shrinking;
 
 use super::*;
+use crate::error::Error;
 use crate::core::plan::{Instance, Life, Listed, Rules, Survey};
 use crate::core::shortage::Place;
-use crate::error::Error;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NOTHING: [&str; 0] = [];
@@ -167,7 +167,7 @@ impl Bench {
 fn shown(action: &Action) -> Option<String> {
     Some(match action {
         Action::Send(_, FromNode::Load(_) | FromNode::Ping | FromNode::Report) => return None,
-        Action::Say(_) | Action::Notify(_) | Action::Adopt(_) => return None,
+        Action::Say(_) | Action::Notify(_) | Action::Adopt { .. } => return None,
         Action::Send(link, message) => format!("{link} {message}"),
         Action::End(Ok(())) => "ok".into(),
         Action::End(Err(error)) => format!("{:?}", error.kind()),
