@@ -85,10 +85,13 @@ fn master(data: &[u8]) {
         max_hosts: 10,
         max_launches_per_day: 0,
         min_hosts: 1,
-        room: 40.0,
+        threshold: 50.0,
+        max_step: 0,
+        scale_down_window: 60 * second,
+        boot_timeout: 60 * second,
     };
     let mut now = Instant::now();
-    let mut master = Master::new("lb1".into(), String::new(), Arbiter::new(rules, None, now));
+    let mut master = Master::new("lb1".into(), Vec::new(), Arbiter::new(rules, None, now));
     let (mut epoch, mut lease) = (0, String::new());
     for (number, line) in lines(data).iter().enumerate() {
         now += second;
@@ -101,7 +104,7 @@ fn master(data: &[u8]) {
             master.opened(peer, now);
         }
         let nonce = format!("{number:032x}");
-        for output in master.line(peer, text, 2, &nonce, now) {
+        for output in master.line(peer, text, &nonce, now) {
             for (_, message) in master.spelt_out(output) {
                 assert!(is_line(&message.to_string()), "{message}");
                 if let FromMaster::Grant {
@@ -226,7 +229,7 @@ fn command(data: &[u8]) {
     }
     let _ = words::quoted(&text);
     let no_file = |_: &str| Err(ErrorKind::NotFound.into());
-    aws_cli::is_native(&text);
+    aws_cli::kind(&text);
     let _ = aws_cli::parse(&text, &no_file);
     let _ = aws_cli::parse(
         &format!("aws ec2 run-instances --image-id ami-1 {text}"),

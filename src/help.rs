@@ -54,6 +54,8 @@ the ssh host key that the master kept for it is forgotten.
 
       --name NAME  the server's name in HAProxy, instead of the next app<n>
       --id ID      the EC2 instance that it is (i-…); also its name
+      --unless-removed
+                   not if it was removed within [machine] boot_timeout (75)
       --apply      then do what `generate` does
 ",
     },
@@ -165,6 +167,20 @@ only a machine that autoscaler launched leaves; where scale_down_command is a sh
 command, any machine does. Never one of the last min_hosts.
 
       --dry-run    print the request that it would send, and change nothing
+",
+    },
+    Topic {
+        name: "set",
+        arguments: "<key> <value>",
+        summary: "Change one key of the INI",
+        details: "\
+Sets a key of [scaling], or SECTION.KEY of another section. The file is checked with the
+new value first; comments, order, mode and owner stay, and it is replaced in one step.
+master and daemon take the change by themselves. An empty value leaves a key at its
+default. With - the value is read from the standard input, and a secret only so:
+
+  autoscaler set min_hosts 4
+  autoscaler set cluster.secret - <new-secret
 ",
     },
     Topic {

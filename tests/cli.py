@@ -18,7 +18,7 @@ backend servers
 # the end
 """
 
-# What the default server_line ends with.
+# How a server line ends where the INI sets none.
 CHECK = "check fastinter 200ms downinter 200ms"
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

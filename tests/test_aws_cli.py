@@ -137,7 +137,7 @@ FILES = {
     "more.txt": b"x" * 16385,
     "blob.bin": bytes(range(256)) + b"\r\n",
     "type.txt": b"t3.micro",
-    "count.txt": b"2:3\n",
+    "count.txt": b"1:3\n",
     "disks.json": b'[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20, "Encrypted": true}}]',
     "placement.json": b' {"AvailabilityZone": "us-east-1b", "PartitionNumber": 7}',
     "placement.txt": b"AvailabilityZone=us-east-1b,Tenancy=default",
@@ -157,13 +157,15 @@ aws ec2 run-instances --image-id ami-1 --image-id ami-2
 aws ec2 run-instances --image ami-1 --instance-t t3.micro --key k --sub subnet-1
 aws --region eu-west-1 ec2 run-instances --image-id ami-1 --output text --query 'Instances[0].InstanceId'
 aws ec2 run-instances --security-group-ids sg-1 --region eu-west-1 sg-2 --no-paginate sg-3
-aws ec2 --dry-run run-instances --image-id ami-1
+aws ec2 --no-dry-run run-instances --image-id ami-1
+AWS_PAGER="" aws ec2 run-instances --image-id ami-1
+AWS_PROFILE= AWS_REGION=eu-west-1 aws ec2 run-instances --image-id ami-1
 aws --cli-read-timeout 5 --cli-connect-timeout=5 --color off ec2 run-instances --reg us-west-2
-aws ec2 run-instances --count 3
-aws ec2 run-instances --count 2:5
-aws ec2 run-instances --count ' +007 '
+aws ec2 run-instances --count 1
+aws ec2 run-instances --count 1:5
+aws ec2 run-instances --count ' +001 : 007 '
 aws ec2 run-instances --count file://count.txt
-aws ec2 run-instances --cou=4
+aws ec2 run-instances --cou=1:4
 aws ec2 run-instances --image-id ami-1 --security-group-ids sg-1 sg-2 --security-groups web 'my group'
 aws ec2 run-instances --security-group-ids '["sg-1", "sg-2"]'
 aws ec2 run-instances --security-group-ids sg-1,sg-2
@@ -226,13 +228,13 @@ aws ec2 run-instances --private-dns-name-options HostnameType=ip-name,EnableReso
 aws ec2 run-instances --maintenance-options AutoRecovery=default --network-performance-options BandwidthWeighting=vpc-1 --operator Principal=p
 aws ec2 run-instances --monitoring Enabled=true --ebs-optimized --disable-api-termination --disable-api-stop
 aws ec2 run-instances --monitoring '{"Enabled":false}' --no-ebs-optimized --enable-api-termination --no-disable-api-stop
-aws ec2 run-instances --ebs-optimized --no-ebs-optimized --dry-run --no-dry-run
+aws ec2 run-instances --ebs-optimized --no-ebs-optimized --no-dry-run
 aws ec2 run-instances --instance-initiated-shutdown-behavior terminate --additional-info x --kernel-id aki-1 --ramdisk-id ari-1
 aws ec2 run-instances --ipv6-addresses Ipv6Address=::1,IsPrimaryIpv6=true Ipv6Address=::2 --ipv6-address-count=1
 aws ec2 run-instances --elastic-gpu-specification Type=eg1.medium --elastic-inference-accelerators Type=eia1.medium,Count=2
 aws ec2 run-instances --cli-input-json file://input.json
 aws ec2 run-instances --cli-input-json file://input.json --image-id ami-1 --count 1 --security-group-ids sg-1 --user-data bye
-aws ec2 run-instances --cli-input-json file://input.json --no-associate-public-ip-address --dry-run
+aws ec2 run-instances --cli-input-json file://input.json --no-associate-public-ip-address --no-dry-run
 aws ec2 run-instances --cli-input-json '{"MinCount":1,"MaxCount":3,"Placement":{"AvailabilityZone":"z"}}' --placement Tenancy=host
 aws ec2 run-instances --image-id "ami-1" --key-name my\ key --user-data 'a'\''b'"c\"\\\$"
 aws ec2 run-instances --key-name '' --user-data {a,b}[c]=d#e~f%g
@@ -246,7 +248,7 @@ aws autoscaling set-desired-capacity --cli-input-json '{"AutoScalingGroupName":"
 aws autoscaling terminate-instance-in-auto-scaling-group --instance-id i-1 --should-decrement-desired-capacity
 aws autoscaling terminate-instance-in-auto-scaling-group --instance-id i-1 --no-should-decrement-desired-capacity
 """.strip().splitlines()] + [
-    "aws ec2 run-instances \\\n    --image-id ami-1 \\\n    --count 2",
+    "aws ec2 run-instances \\\n    --image-id ami-1 \\\n    --count 1:2",
     "aws ec2 run-instances --image-id ami-1 --user-data 'two\n    lines'",
 ]
 
@@ -302,6 +304,17 @@ REFUSED_BY_US = [
     ("aws ec2 run-instances --user-data http://127.0.0.1/x", "http://"),
     ("aws ec2 run-instances --user-data 'file://$HOME/x'", "$"),
     ("aws ec2 run-instances --security-group-ids file://not-a-list.txt", "JSON"),
+    ("aws ec2 run-instances --dry-run", "--dry-run: would launch or end nothing"),
+    ("aws ec2 run-instances --cli-input-json '{\"DryRun\":true}'", "DryRun"),
+    ("aws ec2 run-instances --count 2", "write --count 1, or 1:N"),
+    ("aws ec2 run-instances --count 2:5", "write --count 1, or 1:N"),
+    ("aws ec2 run-instances --cli-input-json '{\"MinCount\":2,\"MaxCount\":2}'", "--count 2:2"),
+    ("sudo aws ec2 run-instances --image-id ami-1", "sh -c '…'"),
+    ("HOST=$(aws ec2 run-instances --image-id ami-1); echo $HOST", "sh -c '…'"),
+    ("docker run --rm amazon/aws-cli ec2 run-instances --image-id ami-1", "sh -c '…'"),
+    ("AWS_PROFILE=$P aws ec2 run-instances --image-id ami-1", "sh -c '…'"),
+    ("aws ec2 run-instance --image-id run-instances", "did you mean run-instances?"),
+    ("aws ec2 start-instances --instance-ids run-instances", "is not carried out"),
     ("aws ec2 run-instances --count 0", "--count"),
     ("aws ec2 run-instances --count 3:2", "--count"),
     ("aws ec2 run-instances --instance-market-options SpotOptions={ValidUntil=tomorrow}", "ValidUntil"),
@@ -364,6 +377,7 @@ def test_every_parameter(files, endpoint, loader, capsys):
     del document["ClientToken"]
     (files / "all.json").write_text(json.dumps(document | {"MinCount": 1, "MaxCount": 2}))
     command = "aws ec2 run-instances --cli-input-json file://all.json"
+    assert document["DryRun"] is False
     expected = theirs(command, endpoint, loader, capsys)
     assert len(expected) > 150
     assert ours(command, files) == expected

@@ -1,6 +1,9 @@
 """Whose credentials, and what is said of those that are wrong, run out, or allow too little."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -75,6 +78,12 @@ def test_the_action_to_allow_is_named_for_the_launch(cli, ec2):
 
     ec2.policy = policy(ec2)
     launch("ok", "scale_up_command: EC2 would launch (a signed dry run)")
+    launch("skip", "termination: not tried")
+    old = ec2.seed("127.0.1.9", TAG)
+    launch("ok", f"termination: EC2 would terminate {old} (a signed dry run)")
+    ec2.policy = policy(ec2, without=["ec2:TerminateInstances"])
+    launch("FAIL", "EC2 TerminateInstances: UnauthorizedOperation", "allow ec2:TerminateInstances in the IAM policy")
+    assert ec2.running == [old]
     for action in ("ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"):
         ec2.policy = policy(ec2, without=[action])
         launch("FAIL", "EC2 RunInstances: UnauthorizedOperation", f"allow {action} in the IAM policy")
@@ -117,6 +126,98 @@ def test_each_source_is_named_and_so_is_what_was_passed_over(ask, ec2, cli, tmp_
     token.unlink()
     done = ask(**web | region)
     assert done.returncode == 78 and f"web identity token {token}: No such file" in done.stderr, done
+
+
+def signer(call):
+    """The access key that a request was signed with."""
+    headers = {name.lower(): value for name, value in call.headers.items()}
+    return headers["authorization"].split("Credential=")[1].split("/")[0]
+
+
+def test_roles_are_assumed_as_the_aws_cli_does(ask, ec2, tmp_path):
+    keys = f"aws_access_key_id = {ec2.access_key}\naws_secret_access_key = {ec2.secret_key}\n"
+    role = "arn:aws:iam::123456789012:role/"
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nregion = {ec2.region}\n[profile base]\n{keys}\n"
+                      f"[profile one]\nrole_arn = {role}one\nsource_profile = base\nexternal_id = a/b\nduration_seconds = 900\n"
+                      f"[profile two]\nrole_arn = {role}two\nsource_profile = one\nrole_session_name = me@host\n"
+                      f"[profile env]\nrole_arn = {role}two\ncredential_source = Environment\n"
+                      f"[profile host]\nrole_arn = {role}two\ncredential_source = Ec2InstanceMetadata\n"
+                      f"[profile itself]\nrole_arn = {role}two\nsource_profile = itself\n{keys}"
+                      f"[profile refused]\nrole_arn = {role}one\nsource_profile = base\n"
+                      f"[profile mfa]\nrole_arn = {role}one\nsource_profile = base\nmfa_serial = x\n")
+    ec2.roles = {role + "one": "a/b", role + "two": None}
+    aws = {name: value for name, value in ec2.env().items() if "REGION" in name or "ENDPOINT" in name}
+    shared = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), **aws}
+    own = {"AWS_ACCESS_KEY_ID": ec2.access_key, "AWS_SECRET_ACCESS_KEY": ec2.secret_key}
+
+    def asked(calls):
+        """What STS was asked, and by whom; sessions have names of one's own where none is given."""
+        found = []
+        for call in calls:
+            params = {name: value for name, value in call.params.items() if name not in ("Action", "Version")}
+            if params["RoleSessionName"].startswith(("botocore-", "autoscaler")):
+                del params["RoleSessionName"]
+            by = signer(call)
+            found.append((params, by if by == ec2.access_key else "temporary"))
+        return found
+
+    for profile, env, count in (("one", {}, 1), ("two", {}, 2), ("host", {}, 1), ("itself", {}, 1), ("env", own, 1)):
+        # The AWS CLI prefers the environment's keys to a role that is named by a variable; by an option, it does not.
+        script = "import botocore.session, sys; botocore.session.Session(profile=sys.argv[1]).create_client('ec2').describe_instances()"
+        done = subprocess.run([sys.executable, "-c", script, profile], env=os.environ | shared | env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        theirs = asked(ec2.calls("AssumeRole"))
+        ec2.requests.clear()
+        command = f"AWS_CONFIG_FILE={config} aws --profile {profile} ec2 run-instances"
+        done = ask(ec2.ini(credentials=False) + f"[machine]\nscale_up_command = {command}\n", **shared | env)
+        assert done.returncode == 0, done
+        assert asked(ec2.calls("AssumeRole", "ok")) == theirs and len(theirs) == count, profile
+        [listed] = ec2.calls("DescribeInstances", "ok")
+        assert signer(listed).startswith("ASIA")
+        ec2.requests.clear()
+    for profile, code, words in (("refused", 77, "AccessDenied: Not authorized to perform sts:AssumeRole"),
+                                 ("mfa", 78, "profile mfa: mfa_serial: "), ("none", 78, "profile none is in neither ")):
+        done = ask(ec2.ini(credentials=False), AWS_PROFILE=profile, **shared)
+        assert done.returncode == code and words in done.stderr and not ec2.calls("DescribeInstances"), done
+
+
+def test_a_program_prints_the_credentials(ask, ec2, tmp_path):
+    config, log = tmp_path / "config", tmp_path / "calls"
+    program = tmp_path / "a helper"
+
+    def prints(text, ends=0):
+        program.write_text(f"#!/bin/sh\necho \"$@\" >>{log}\necho so it is >&2\ncat <<'END'\n{text}\nEND\nexit {ends}\n")
+        program.chmod(0o700)
+
+    config.write_text(f"[profile p]\ncredential_process = '{program}' --as \"a b\" $HOME\n")
+    env = {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "p", "AWS_REGION": ec2.region}
+    good = {"Version": 1, "AccessKeyId": ec2.access_key, "SecretAccessKey": ec2.secret_key}
+    prints(json.dumps(good))
+    assert ask(**env).returncode == 0 and log.read_text() == "--as a b $HOME\n"
+    for text, ends, words in ((json.dumps(good | {"Expiration": "2015-08-30T12:36:00Z"}), 0, "credentials that have expired"),
+                              (json.dumps(good | {"Version": 2}), 0, 'did not print "Version": 1'),
+                              (json.dumps(good), 4, f"{program} ended with exit status: 4: so it is")):
+        prints(text, ends)
+        done = ask(**env)
+        assert done.returncode == 77 and words in done.stderr and ec2.secret_key not in done.stderr, done
+
+
+def test_variables_before_aws_are_those_of_its_requests(ask, ec2, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(f"[profile p]\naws_access_key_id = {ec2.access_key}\naws_secret_access_key = {ec2.secret_key}\n")
+    command = f"AWS_PAGER= AWS_CONFIG_FILE={config} AWS_PROFILE=p AWS_REGION={ec2.region} aws ec2 run-instances"
+    # They go before the INI's.
+    ini = f"[aws]\naws_access_key = AKIAOTHER\naws_secret_key = x\naws_default_region = eu-west-1\nendpoint_url = {ec2.url}\n"
+    assert ask(ini).returncode == 77
+    done = ask(ini + f"[machine]\nscale_up_command = {command}\n")
+    assert done.returncode == 0, done
+
+
+def test_a_zone_in_place_of_a_region_is_named_at_once(ask, ec2):
+    done = ask(ec2.ini().replace(ec2.region, "us-east-1a"))
+    assert done.returncode == 78 and "us-east-1a is an availability zone; the Region is us-east-1" in done.stderr, done
+    assert ec2.requests == []
 
 
 def test_a_hop_limit_that_swallows_the_answer_is_explained(ask, ec2):
@@ -162,7 +263,7 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
         wait_until(lambda: host.run(["autoscaler", "scale-down"], check=False) and not host.alive, 40, f"{new} leaves")
         assert ec2.exercised == actions(ec2.policy) and ec2.running == [foreign]
         lb.run(["autoscaler", "prune", "--dry-run"])
-        assert {call.verdict for call in ec2.requests} == {"ok"}
+        assert {call.verdict for call in ec2.requests} == {"ok", "DryRunOperation"}  # before the drain
 
 
 @needs

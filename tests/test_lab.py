@@ -491,6 +491,32 @@ def test_dry_runs_capacity_and_quota(ec2):
     assert len(launch(ec2, "3", SubnetId=b)) == 1
     ec2.quota = 3
     assert code_of(launch, ec2, "4") == "InstanceLimitExceeded"
+    ec2.quota = 5
+    assert len(launch(ec2, "5", n=9)) == 2  # what the quota leaves
+    assert code_of(launch, ec2, "5", n=8) == "IdempotentParameterMismatch"
+
+
+def test_terminations_that_are_refused(ec2):
+    [free, kept] = launch(ec2, n=2)
+    ec2.protect(kept)
+    [made] = launch(ec2, "2", DisableApiTermination=True)
+    terminate = client(ec2).terminate_instances
+    assert code_of(terminate, InstanceIds=[free], DryRun=True) == "DryRunOperation"
+    assert code_of(terminate, InstanceIds=[kept]) == "OperationNotPermitted"
+    assert code_of(terminate, InstanceIds=[made]) == "OperationNotPermitted"
+    ec2.protect(kept, False)
+    terminate(InstanceIds=[kept])
+    assert ec2.running == [free, made]
+
+
+def test_what_people_do_to_instances(ec2):
+    [one] = launch(ec2)
+    ec2.stop(one)
+    ec2.tag(one, autoscaler_keep="yes")
+    ec2.no_launch_times = True
+    found = describe(ec2)[one]
+    assert found["State"]["Name"] == "stopped" and "LaunchTime" not in found
+    assert {"Key": "autoscaler:keep", "Value": "yes"} in found["Tags"]
 
 
 def test_a_new_instance_is_not_visible_at_once(ec2):
@@ -595,19 +621,23 @@ def test_a_group_launches_and_ends_what_it_is_told_to(ec2):
     ec2.groups.create("g", tags={"autoscaler:cluster": "c"}, least=1, most=2, desired=1)
     [first] = ec2.launched
     refused(boto.set_desired_capacity, "above max value 2", DesiredCapacity=3)
-    ec2.groups.delay = 0.2
+    ec2.groups.delay = 10
     boto.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=2)
 
     def group():
         [found] = boto.describe_auto_scaling_groups(AutoScalingGroupNames=["g"])["AutoScalingGroups"]
         return found
 
-    # At once it is wanted, and later it is there.
+    # At once it is wanted, and later it is there: told once more, so that nobody has to wait for it.
     assert (group()["DesiredCapacity"], len(group()["Instances"])) == (2, 1)
+    ec2.groups.delay = 0.0
+    boto.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=2)
     wait_until(lambda: len(group()["Instances"]) == 2, 5, "the second is there")
     second = ec2.launched[1]
     tags = {each["Key"]: each["Value"] for each in describe(ec2)[second]["Tags"]}
     assert tags["autoscaler:cluster"] == "c" and tags["aws:autoscaling:groupName"] == "g"
+    ec2.groups.set_lifecycle(second, "Standby")
+    assert {each["LifecycleState"] for each in group()["Instances"]} == {"InService", "Standby"}
     leave = boto.terminate_instance_in_auto_scaling_group
     leave(InstanceId=first, ShouldDecrementDesiredCapacity=True)
     assert ec2.running == [second] and group()["DesiredCapacity"] == 1

@@ -4,6 +4,7 @@ import pytest
 from lab import ProcStat, missing, wait_until
 from loopback import Loopback
 from site_lab import Site, loads
+from test_credentials import policy
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
 
@@ -48,6 +49,30 @@ def test_a_machine_that_autoscaler_did_not_launch_stays(tmp_path, binary):
         site.daemons["app1"].wait_line("it stays", timeout=20)
         assert len(site.haproxies["lb1"].servers()) == 2
         assert "TerminateInstances" not in [call.action for call in site.ec2.requests]
+
+
+def test_one_late_answer_of_the_metadata_service_is_not_the_end_of_it(tmp_path, binary):
+    site, new = grown(tmp_path, binary)
+    with site:
+        site.ec2.imds.mode = "hang"
+        site.load[new].load = 5
+        site.daemons[new].wait_line("instance metadata", timeout=20)
+        assert len(site.haproxies["lb1"].servers()) == 2
+        site.ec2.imds.mode = "on"
+        wait_until(lambda: not site.net.hosts[new].alive, 40, f"{new} is terminated")
+
+
+def test_what_may_not_be_terminated_is_not_drained(tmp_path, binary):
+    site, new = grown(tmp_path, binary)
+    with site:
+        site.ec2.policy = policy(site.ec2, cluster="test", without=["ec2:TerminateInstances"])
+        site.load[new].load = 5
+        site.daemons[new].wait_line("allow ec2:TerminateInstances in the IAM policy", timeout=20)
+        site.ec2.policy = None
+        site.ec2.tag(new, autoscaler_keep="")
+        site.daemons[new].wait_line("tagged autoscaler:keep", timeout=40)
+        assert len(site.haproxies["lb1"].servers()) == 2
+        assert {call.params.get("DryRun") for call in site.ec2.calls("TerminateInstances")} == {"true"}
 
 
 def test_with_commands_of_its_own_any_machine_leaves_and_none_is_ended(tmp_path, binary):
@@ -143,11 +168,11 @@ def test_a_spot_instance_that_ec2_takes_back_is_replaced_and_drains(tmp_path, bi
 def test_what_dies_half_way_is_finished_by_the_next_holder(tmp_path, binary):
     site, new = grown(tmp_path, binary)
     with site:
-        site.ec2.fail_next("TerminateInstances", None, "InternalError", status=500)
+        site.ec2.protect(new)
         site.load[new].load = 5
         site.daemons[new].wait_line("is out of HAProxy on lb1", timeout=30)
         site.daemons[new].kill()
-        site.ec2.clear_faults()
+        site.ec2.protect(new, False)
         assert site.net.hosts[new].alive and new in site.ec2.running
         site.ec2.instances[new].launched -= 60  # it is past its boot_timeout: nobody is booting it
         site.load["app1"].load = 90

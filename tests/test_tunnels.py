@@ -205,6 +205,96 @@ def test_a_master_that_is_killed_leaves_nothing(site, sig):
     daemon.wait_line("master lb1: connected", after=mark)
 
 
+# App servers that let the master in and carry nothing
+
+@pytest.fixture
+def sshd(site):
+    """A function: app1's sshd anew with these options before its key, or these lines of its configuration."""
+    def again(options="", settings=""):
+        site.app1.stop_sshd()
+        key = site.app1.path("/root/.ssh/id_ed25519.pub").read_text()
+        site.app1.start_sshd(authorized_keys=f"{options} {key}", settings=settings)
+
+    yield again
+    again()
+
+
+def says(site, text):
+    """A tunnel to app1 is down for this reason, says so once, and is never up."""
+    site.configure(site.lb1, "tunnel_ports = 65432-65434")
+    site.enter(site.lb1, "app1", f"{site.app1.address} 80 -")
+    master = site.master(site.lb1)
+    master.wait_line(f"tunnel app1: down: {text}", timeout=20)
+    told = site.lb1.run(["autoscaler", "status"]).stdout
+    assert "0 of 1 up" in told, told
+    return master
+
+
+NOT_ROOT = 'Please login as the user "ec2-user" rather than the user "root".'
+
+
+def test_the_key_of_ec2s_images_says_whom_to_log_in_as(site, sshd):
+    text = NOT_ROOT.replace('"', '\\"')
+    sshd(f"no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command=\"echo '{text}';echo;sleep 10;exit 142\"")
+    says(site, f"where cat should run, this is printed: {NOT_ROOT}")
+
+
+def test_what_answers_in_place_of_cat_is_not_up(site, sshd):
+    sshd('command="echo This account is currently not available."')
+    master = says(site, "where cat should run, this is printed: This account is currently not available.")
+    wait_until(lambda: len(running(site.lb1, "ssh")) == 0, 10, "that try has ended")
+    assert "up, port" not in master.text() and master.text().count("tunnel app1: down") == 1
+
+
+@pytest.mark.parametrize("how", [{"settings": "AllowTcpForwarding no"}, {"settings": "PermitListen 1"}, {"options": "restrict"}],
+                         ids=lambda how: next(iter(how.values())).split()[0])
+def test_a_host_that_forbids_forwarding_is_told_from_a_port_that_is_taken(site, sshd, how):
+    sshd(**how)
+    says(site, f"root@{site.app1.address} gives none of the ports 65432-65434: .*AllowTcpForwarding and PermitListen.*"
+         "no-port-forwarding")
+
+
+def test_a_greeting_before_the_echo_does_no_harm(site, sshd):
+    sshd('command="echo Welcome; exec cat"')
+    site.enter(site.lb1, "app1", f"{site.app1.address} 80 -")
+    site.master(site.lb1).wait_line("tunnel app1: up")
+
+
+def test_a_port_that_is_open_to_the_network_is_said_once_and_in_check(site, sshd):
+    sshd(settings="GatewayPorts yes")
+    site.enter(site.lb1, "app1", f"{site.app1.address} 80 -")
+    site.master(site.lb1).wait_line("tunnel app1: up")
+    daemon = site.start(site.app1, "daemon")
+    daemon.wait_line("port 65432, where the tunnel ends, is open to the network: take `GatewayPorts yes` out")
+    daemon.wait_line("master lb1: connected")
+    told = site.app1.run(["autoscaler", "check"], check=False).stdout
+    assert "warn  port 65432, where the tunnel ends, is open to the network" in told, told
+    sshd()
+    daemon.wait_line("master lb1: connected", after=daemon.mark(), timeout=20)
+    assert daemon.text().count("open to the network") == 1
+    assert "open to the network" not in site.app1.run(["autoscaler", "check"], check=False).stdout
+
+
+def test_an_entry_that_is_edited_in_place_is_followed(site):
+    lb1, app1, app2 = site.lb1, site.app1, site.app2
+    site.enter(lb1, "one", f"{app1.address} 80 i-1")
+    master = site.master(lb1)
+    master.wait_line("tunnel one: up")
+    file = lb1.path("/etc/autoscaler/hosts.d/one")
+    mark = master.mark()
+    file.write_text(f"{app2.address} 80 i-1\n")
+    master.wait_line("tunnel one: entry changed", after=mark, timeout=15)
+    master.wait_line("tunnel one: up", after=mark)
+    assert master_at(app2) == "lb1"
+    is_closed(app1)
+    # EC2 gave the address to another instance, which has another key.
+    new_host_key(app2)
+    mark = master.mark()
+    file.write_text(f"{app2.address} 80 i-2\n")
+    master.wait_line("tunnel one: entry changed", after=mark, timeout=15)
+    master.wait_line("tunnel one: up", after=mark)
+
+
 # Host keys
 
 def new_host_key(app):
@@ -228,7 +318,8 @@ def test_a_host_key_is_taken_once_and_kept_for_its_entry(site):
     # Another key under the same entry: somebody is in the way.
     site.enter(lb1, "other", f"{app1.address} 81 -")
     master = site.master(lb1)
-    master.wait_line("tunnel one: down: .*(?i:host key)")
+    master.wait_line("tunnel one: down: Host key verification failed.* if it was set up anew, remove "
+                     "/var/lib/autoscaler/known_hosts/one;")
     # A new entry at that address is a new machine.
     master.wait_line("tunnel other: up")
     assert master_at(app1) == "lb1" and "tunnel one: up" not in master.text()

@@ -8,6 +8,8 @@ use super::shapes::{OPERATIONS, Operation};
 /// A command line that names an operation of ours.
 pub struct Line {
     pub operation: &'static Operation,
+    /// The variables that a shell would set for it.
+    pub variables: Vec<(String, String)>,
     pub globals: Globals,
     /// All but the global options and the names of service and operation.
     pub words: Vec<String>,
@@ -37,7 +39,7 @@ enum Global {
     Refused(&'static str),
 }
 
-const GLOBALS: [(&str, Global); 17] = [
+const GLOBALS: [(&str, Global); 20] = [
     ("--region", Global::Region),
     ("--profile", Global::Profile),
     ("--endpoint-url", Global::EndpointUrl),
@@ -47,6 +49,10 @@ const GLOBALS: [(&str, Global); 17] = [
     ("--color", Global::Ignored),
     ("--cli-connect-timeout", Global::Ignored),
     ("--cli-read-timeout", Global::Ignored),
+    // Of version 2. None of our parameters is of the type that it is about.
+    ("--cli-binary-format", Global::Ignored),
+    ("--cli-error-format", Global::Ignored),
+    ("--cli-auto-prompt", Global::IgnoredFlag),
     ("--debug", Global::IgnoredFlag),
     ("--v2-debug", Global::IgnoredFlag),
     ("--no-paginate", Global::IgnoredFlag),
@@ -65,8 +71,9 @@ const GLOBALS: [(&str, Global); 17] = [
 
 /// Finds the operation in a split command. None: it isn't `aws` with an operation of ours.
 pub fn recognise(words: &[String]) -> Option<Line> {
+    let (variables, words) = variables(words);
     let (program, words) = words.split_first()?;
-    if program != "aws" && !program.ends_with("/aws") {
+    if !is_aws(program) {
         return None;
     }
     let (globals, mut words) = take_globals(words);
@@ -77,9 +84,28 @@ pub fn recognise(words: &[String]) -> Option<Line> {
         .find(|known| known.service_word == service && known.command_word == command)?;
     Some(Line {
         operation,
+        variables,
         globals,
         words,
     })
+}
+
+/// Is it the AWS CLI's name, with or without a path?
+pub fn is_aws(program: &str) -> bool {
+    program == "aws" || program.ends_with("/aws")
+}
+
+/// Splits off the assignments in front (POSIX Shell Command Language, 2.9.1).
+pub fn variables(words: &[String]) -> (Vec<(String, String)>, &[String]) {
+    let assignment = |word: &String| {
+        let (name, value) = word.split_once('=')?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let named = name.starts_with(|c: char| !c.is_ascii_digit()) && name.chars().all(plain);
+        named.then(|| (name.to_string(), value.to_string()))
+    };
+    let found: Vec<_> = words.iter().map_while(assignment).collect();
+    let count = found.len();
+    (found, &words[count..])
 }
 
 /// Splits off the global options. A problem is only noted, for it is one only if the command is ours.

@@ -11,6 +11,7 @@
 
 mod input;
 mod interface;
+mod kind;
 mod line;
 mod options;
 mod request;
@@ -20,6 +21,7 @@ mod wire;
 mod words;
 
 use crate::ec2::Service;
+pub use kind::{Kind, kind};
 pub use words::split;
 
 /// The interface that has the subnet, if there is any interface.
@@ -41,16 +43,14 @@ pub struct Request {
     pub endpoint_url: Option<String>,
     /// `--ca-bundle`: a PEM file in place of the system's roots.
     pub ca_bundle: Option<String>,
+    /// The variables that stand before `aws`, for this request's environment.
+    pub variables: Vec<(String, String)>,
+    /// The machines that RunInstances may launch at a time, where the command bounds them: the N of
+    /// `--count 1:N`.
+    pub most: Option<u32>,
 }
 
-/// Whether a command is for `parse`: its words begin with `aws` (or a path to it), and name an operation
-/// that autoscaler carries out. Shell syntax after that doesn't change it: `parse` then says what to do.
-pub fn is_native(command: &str) -> bool {
-    let (words, _) = words::scan(command);
-    line::recognise(&words).is_some()
-}
-
-/// Reads a command for which `is_native` holds, into the request that the AWS CLI would send.
+/// Reads a command whose [`Kind`] is `Native`, into the request that the AWS CLI would send.
 /// `read` reads the file of a `file://PATH` or `fileb://PATH` value; a path in the home directory comes to
 /// it with its `~/`.
 /// Err is one line that names the option.
@@ -59,13 +59,16 @@ pub fn parse(command: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> 
     let Some(line) = line::recognise(&words) else {
         return Err("not an `aws` command that autoscaler carries out itself".to_string());
     };
-    let globals = line.globals;
+    let (globals, variables) = (line.globals, line.variables);
     if let Some(problem) = globals.problem {
         return Err(problem);
     }
     let options = options::options(line.operation);
     let given = options::collect(&line.words, &options)?;
-    let request = Request {
+    let bounded = given.iter().any(|given| {
+        matches!(options[given.option].meaning, options::Meaning::Count) && given.values[0].contains(':')
+    });
+    let mut request = Request {
         service: line.operation.service,
         action: line.operation.action,
         params: request::params(line.operation, given, &options, read)?,
@@ -73,12 +76,26 @@ pub fn parse(command: &str, read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> 
         profile: globals.profile,
         endpoint_url: globals.endpoint_url,
         ca_bundle: globals.ca_bundle,
+        variables,
+        most: None,
     };
-    let (min, max) = request.count();
-    if request.action == "RunInstances" && !(1 <= min && min <= max) {
-        return Err("--count: must be N or MIN:MAX, from 1 up".to_string());
+    if request.action == "RunInstances" {
+        request.most = most(request.count(), bounded)?;
     }
     Ok(request)
+}
+
+/// The bound in a count, at least and at most. How many are missing is for autoscaler to say, so
+/// there must be none that it has to launch.
+fn most((min, max): (u32, u32), bounded: bool) -> Result<Option<u32>, String> {
+    match (min, max) {
+        (1, 1) if !bounded => Ok(None),
+        (1, max) if max >= 1 => Ok(Some(max)),
+        _ => Err(format!(
+            "--count {min}:{max}: autoscaler launches as many as are missing; write --count 1, or 1:N for N at \
+             most at a time"
+        )),
+    }
 }
 
 impl Request {

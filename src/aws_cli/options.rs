@@ -38,6 +38,11 @@ pub fn options(operation: &Operation) -> Vec<Opt> {
                 let reason = "autoscaler makes its own, so that no two nodes launch two machines";
                 add(&name, Meaning::Refused(reason));
             }
+            ("DryRun", _) => {
+                let reason = "would launch or end nothing; `autoscaler check` makes a dry run of the command";
+                add(&name, Meaning::Refused(reason));
+                add(&format!("no-{name}"), Meaning::Turn(member, false));
+            }
             (_, Shape::Boolean) => {
                 add(&name, Meaning::Turn(member, true));
                 match name.strip_prefix("disable-api-termination") {

@@ -105,6 +105,9 @@ fn input_json(text: &str) -> Result<Map, String> {
     if map.get("ClientToken").is_some() {
         return Err("ClientToken: autoscaler makes its own".to_string());
     }
+    if map.get("DryRun") == Some(&Value::Bool(true)) {
+        return Err("DryRun: would launch or end nothing; take it out".to_string());
+    }
     if let Some(Value::Text(text)) = map.get("UserData") {
         let encoded = user_data(text.as_bytes()).map_err(|cause| format!("UserData: {cause}"))?;
         map.set("UserData", Value::Text(encoded));

@@ -31,37 +31,6 @@ fn params(options: &str) -> String {
 }
 
 #[test]
-fn knows_its_own_commands() {
-    for command in [
-        "aws ec2 run-instances",
-        "/usr/local/bin/aws --region x ec2 run-instances",
-        "aws --output=text ec2 --dry-run terminate-instances",
-        "aws autoscaling set-desired-capacity",
-        "'aws' autoscaling terminate-instance-in-auto-scaling-group",
-        "aws --no-verify-ssl ec2 run-instances",
-        "aws ec2 run-instances --image-id $AMI",
-        "aws ec2 run-instances|tail -1",
-    ] {
-        assert!(is_native(command), "{command}");
-    }
-    for command in [
-        "",
-        "aws",
-        "aws ec2",
-        "aws ec2 describe-instances",
-        "aws s3 ls",
-        "laws ec2 run-instances",
-        "AWS_PROFILE=x aws ec2 run-instances",
-        "/opt/launch.sh",
-        "sh -c 'aws ec2 run-instances'",
-        "$AWS ec2 run-instances",
-        "aws --region ec2 run-instances",
-    ] {
-        assert!(!is_native(command), "{command}");
-    }
-}
-
-#[test]
 fn reads_global_options_wherever_they_stand() {
     let command = "aws --reg eu-west-1 ec2 --debug run-instances --security-group-ids a --profile=p b \
         --endpoint-url http://x --ca-bundle c.pem --output text --query 'a[0]' --no-cli-pager";
@@ -72,6 +41,33 @@ fn reads_global_options_wherever_they_stand() {
     assert_eq!(request.ca_bundle.as_deref(), Some("c.pem"));
     assert_eq!(request.get("SecurityGroupId.2"), Some("b"));
     assert_eq!(request.count(), (1, 1));
+}
+
+#[test]
+fn a_count_bounds_what_is_launched_at_a_time() {
+    for (options, most) in [
+        ("", None),
+        ("--count 1", None),
+        ("--count 1:1", Some(1)),
+        ("--count 1:4", Some(4)),
+        ("--cli-input-json '{\"MinCount\":1,\"MaxCount\":3}'", Some(3)),
+        ("--cli-input-json '{\"MinCount\":1,\"MaxCount\":1}'", None),
+    ] {
+        assert_eq!(run(options).unwrap().most, most, "{options}");
+    }
+}
+
+#[test]
+fn variables_stand_before_the_command() {
+    let command = "AWS_PAGER='' AWS_PROFILE=p /usr/bin/aws ec2 run-instances --no-dry-run \
+        --cli-binary-format base64 --no-cli-pager";
+    let variable = |name: &str, value: &str| (name.to_string(), value.to_string());
+    let request = parse(command, &read).unwrap();
+    assert_eq!(
+        request.variables,
+        [variable("AWS_PAGER", ""), variable("AWS_PROFILE", "p")]
+    );
+    assert_eq!(request.profile, None);
 }
 
 #[test]
@@ -119,7 +115,8 @@ fn says_what_is_wrong_on_one_line() {
             "--blok-device-mappings: unknown option; did you mean --block-device-mappings?",
         ),
         ("--image-id", "--image-id: needs a value"),
-        ("--dry-run=true", "--dry-run: takes no value"),
+        ("--dry-run", "--dry-run: would launch or end nothing"),
+        ("--cli-input-json '{\"DryRun\":true}'", "DryRun: would launch"),
         ("--s x", "--s: could be --security-group-ids or"),
         (
             "--placement PartitionNumber=x",
@@ -140,7 +137,13 @@ fn says_what_is_wrong_on_one_line() {
         ("--monitoring '{}'", "--monitoring: Enabled is missing"),
         ("--user-data file://none", "--user-data: file://none: "),
         ("--user-data file://raw", "fileb://"),
-        ("--count 2:1", "--count: "),
+        ("--count 2:1", "--count 2:1: "),
+        ("--count 0", "--count 0:0: "),
+        (
+            "--count 2",
+            "--count 2:2: autoscaler launches as many as are missing; write --count 1, or 1:N",
+        ),
+        ("--count 2:5", "--count 2:5: "),
     ] {
         let text = run(options).unwrap_err();
         assert!(text.contains(words) && !text.contains('\n'), "{options}: {text}");

@@ -18,6 +18,8 @@ pub struct Addition<'a> {
     pub port: u16,
     pub name: Option<&'a str>,
     pub instance: Option<&'a str>,
+    /// Not if it was removed within `boot_timeout`.
+    pub unless_removed: bool,
     pub apply: bool,
     pub by: By,
 }
@@ -31,6 +33,14 @@ pub fn run(config: &Config, asked: &Addition, log: Log) -> Result<(), Error> {
         By::Gate(_) => config.scaling.max_hosts.saturating_add(1),
     };
     let hosts = HostsDir::new(config.dir());
+    let removed = hosts.removed_ago(address, port, asked.instance);
+    if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
+        let cause = format!(
+            "was removed here {} s ago, and is not entered again so soon",
+            ago.as_secs()
+        );
+        return Err(Error::busy(asked.instance.unwrap_or(asked.host), cause));
+    }
     let place = SocketAddr::new(address, port);
     match hosts.add(address, port, asked.name, asked.instance, limit)? {
         Added::Now(name) => log.event(&format!("{name}: entered, {place}")),

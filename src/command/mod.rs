@@ -6,12 +6,14 @@ mod daemon;
 mod drain;
 mod generate;
 mod haproxy;
+mod ini;
 mod init;
 mod list_hosts;
 mod master;
 mod prune;
 mod remove_host;
 mod scale;
+mod set;
 mod simulate;
 mod ssh_gate;
 mod status;
@@ -19,18 +21,18 @@ mod status;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::time::Instant;
 
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
 use crate::core::entry::Entry;
 use crate::core::octets;
 use crate::error::Error;
-use crate::system::files;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
+use crate::system::{files, hangup};
 use add_host::Addition;
+use ini::{Watched, load};
 use remove_host::Removal;
 
 /// Who gives a command.
@@ -57,13 +59,22 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
     match command {
         Command::Print(text) => print(&text),
         Command::Init => init::run(&path, log),
-        Command::Master => master::run(load_for_service(&path)?, Log::daemon(level)),
-        Command::Daemon => daemon::run(load_for_service(&path)?, Log::daemon(level)),
+        Command::Master => {
+            hangup::ignore();
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            master::run(watched, config, Log::daemon(level))
+        }
+        Command::Daemon => {
+            hangup::ignore();
+            let (watched, config) = Watched::open(&path, Instant::now())?;
+            daemon::run(watched, config, Log::daemon(level))
+        }
         Command::AddHost {
             host,
             port,
             name,
             instance,
+            unless_removed,
             apply,
         } => {
             let asked = Addition {
@@ -71,6 +82,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
                 port,
                 name: name.as_deref(),
                 instance: instance.as_deref(),
+                unless_removed,
                 apply,
                 by,
             };
@@ -90,6 +102,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),
         Command::Prune(asked) => prune::run(&load(&path)?, asked, log),
+        Command::Set { key, value } => set::run(&path, &key, &value, log),
         Command::SshGate => {
             let (command, caller) = ssh_gate::command()?;
             let invocation = Invocation {
@@ -100,7 +113,8 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
             carry_out(invocation, By::Gate(caller))
         }
         Command::Simulate(asked) => simulate::run(&path, &asked),
-        Command::Scale { wish, dry_run } => scale::run(load(&path)?, wish, dry_run, log),
+        Command::Scale(asked) => scale::run(&path, asked, log),
+        Command::Replace(asked) => scale::replace(&path, &asked, log),
     }
 }
 
@@ -111,55 +125,6 @@ fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
         log.warning(&format!("{stray}; passed over"));
     }
     Ok(listing.entries)
-}
-
-/// Reads the settings of the INI.
-fn load(path: &Path) -> Result<Config, Error> {
-    Config::parse(path, &read_ini(path)?)
-}
-
-fn read_ini(path: &Path) -> Result<String, Error> {
-    let bytes = fs::read(path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => Error::config(path.display(), "not found; `autoscaler init` makes one"),
-        _ => Error::io(path.display(), e),
-    })?;
-    String::from_utf8(bytes).map_err(|e| {
-        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        Error::config(format!("{}:{line}", path.display()), "is not UTF-8")
-    })
-}
-
-/// Reads the INI for a command that runs for long: its secrets must be its owner's alone.
-fn load_for_service(path: &Path) -> Result<Config, Error> {
-    let config = load(path)?;
-    private(&config)?;
-    Ok(config)
-}
-
-/// Is the INI closed to others, if it holds a secret?
-///
-/// # Errors
-/// Config, with the `chmod` to run.
-fn private(config: &Config) -> Result<(), Error> {
-    let path = &config.path;
-    let mode = mode_of(path)?;
-    if config.has_secret() && mode & 0o077 != 0 {
-        return Err(Error::config(
-            path.display(),
-            format!(
-                "holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {}",
-                path.display()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// The permissions of a file.
-fn mode_of(path: &Path) -> Result<u32, Error> {
-    let metadata = fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
-    Ok(metadata.permissions().mode() & 0o777)
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.

@@ -1,5 +1,6 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
+mod change;
 mod keys;
 mod notify;
 mod secrets;
@@ -15,8 +16,9 @@ use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
+pub use secrets::is_secret;
 pub use values::Place;
-use values::{Values, url};
+use values::{Source, Values, url};
 
 /// All settings. Every key has a value: its own or the default.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub haproxy: Haproxy,
     pub notify: notify::Notify,
+    file: change::Texts,
 }
 
 /// `[aws]`; an empty text is an unset key.
@@ -78,9 +81,13 @@ pub struct Scaling {
     pub window: Duration,
     pub cooldown: Duration,
     pub max_hosts: usize,
+    pub min_hosts: usize,
+    /// The most machines of one scale-up; 0: as many as are missing.
+    pub max_step: usize,
+    /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
+    pub replace_after: Duration,
     /// 0: no limit.
     pub max_launches_per_day: usize,
-    pub min_hosts: usize,
     /// Percent; 0: never leave.
     pub scale_down_threshold: f64,
     pub scale_down_window: Duration,
@@ -109,8 +116,17 @@ impl Master {
 /// `[cluster]`.
 pub struct Cluster {
     pub name: String,
-    /// Empty: nodes and masters take each other's word.
-    pub secret: String,
+    /// Whether the file sets the name: clusters that do not may share one, and an account.
+    pub is_named: bool,
+    secrets: Vec<String>,
+}
+
+impl Cluster {
+    /// None: nodes and masters take each other's word. Two: the new one and the old, while one
+    /// replaces the other.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
 }
 
 /// `[haproxy]`.
@@ -156,12 +172,17 @@ impl Config {
         Config::parse_with(path, text, &[])
     }
 
-    /// The same, with these keys of `[scaling]` set to these values, whatever the file says.
+    /// The same, with these keys of `[scaling]` set on the command line, whatever the file says.
     ///
     /// # Errors
     /// As above; usage, where the command line's values are wrong.
     pub fn parse_with(path: &Path, text: &str, scaling: &[(&str, &str)]) -> Result<Config, Error> {
-        let mut v = Values::read(path, text, KEYS)?;
+        Config::read(path, text, Source::CommandLine, scaling)
+    }
+
+    fn read(path: &Path, text: &str, source: Source, scaling: &[(&str, &str)]) -> Result<Config, Error> {
+        let mut v = Values::read(path, text, KEYS, source)?;
+        let file = change::Texts::of(&v);
         for (key, value) in scaling {
             v.set("scaling", key, value);
         }
@@ -194,8 +215,10 @@ impl Config {
                 window: v.duration("scaling", "window")?,
                 cooldown: v.duration("scaling", "cooldown")?,
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
-                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
+                max_step: v.parsed("scaling", "max_step", count)?,
+                replace_after: v.duration("scaling", "replace_after")?,
+                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 scale_down_threshold: v.parsed("scaling", "scale_down_threshold", percent)?,
                 scale_down_window: v.duration("scaling", "scale_down_window")?,
                 scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
@@ -210,7 +233,8 @@ impl Config {
             },
             cluster: Cluster {
                 name: v.parsed("cluster", "name", cluster_name)?,
-                secret: v.text("cluster", "secret"),
+                is_named: v.is_set("cluster", "name"),
+                secrets: secrets::split(&v.text("cluster", "secret")),
             },
             haproxy: Haproxy {
                 servers: v.parsed("haproxy", "servers", servers)?,
@@ -230,6 +254,7 @@ impl Config {
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,
+            file,
         };
         config.check(&v)?;
         Ok(config)
@@ -270,7 +295,7 @@ impl Config {
         if self.scaling.min_hosts > self.scaling.max_hosts {
             return Err(v.error("scaling", "min_hosts", "must not be over max_hosts"));
         }
-        if !self.master.listen.ip().is_loopback() && self.cluster.secret.is_empty() {
+        if !self.master.listen.ip().is_loopback() && self.cluster.secrets.is_empty() {
             return Err(v.error(
                 "master",
                 "listen",
@@ -313,7 +338,7 @@ fn health_check(text: &str) -> Result<HealthCheck, String> {
 
 fn percent(text: &str) -> Result<f64, String> {
     text.trim_end_matches('%')
-        .trim_end()
+        .trim_end_matches(' ')
         .parse()
         .ok()
         .filter(|p| (0.0..=100.0).contains(p))
@@ -397,9 +422,9 @@ fn backend(text: &str) -> Result<String, String> {
 fn socket(text: &str) -> Result<Socket, String> {
     match text.parse() {
         Ok(address) => Ok(Socket::Address(address)),
-        Err(_) if text.contains(':') && !text.contains('/') => {
-            Err(format!("`{text}` is neither a path nor <address>:<port>"))
-        }
+        Err(_) if text.contains(':') && !text.contains('/') => Err(format!(
+            "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
+        )),
         Err(_) => Ok(Socket::Path(text.into())),
     }
 }

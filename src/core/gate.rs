@@ -6,7 +6,7 @@
 //! program = "autoscaler" | an absolute path that ends in "/autoscaler"
 //! call    = "list-hosts" [" --state"]
 //!         | "generate --check"
-//!         | "add-host " host " " port [" --id " instance] " --apply"
+//!         | "add-host " host " " port [" --id " instance] [" --unless-removed"] " --apply"
 //!         | "remove-host " server " --apply" [" --force"]
 //! server  = name | host ":" port | "'[" IPv6 address "]:" port "'"
 //! ```
@@ -30,8 +30,11 @@ pub fn arguments(order: &str) -> Option<Vec<&str>> {
     let permitted = is_program(program)
         && match call {
             ["list-hosts"] | ["list-hosts", "--state"] | ["generate", "--check"] => true,
-            ["add-host", host, port, "--apply"] => is_place(host, port),
-            ["add-host", host, port, "--id", id, "--apply"] => {
+            ["add-host", host, port, "--apply"] | ["add-host", host, port, "--unless-removed", "--apply"] => {
+                is_place(host, port)
+            }
+            ["add-host", host, port, "--id", id, "--apply"]
+            | ["add-host", host, port, "--id", id, "--unless-removed", "--apply"] => {
                 is_place(host, port) && check_instance(id).is_ok()
             }
             ["remove-host", server, "--apply"] | ["remove-host", server, "--apply", "--force"] => {

@@ -3,7 +3,8 @@
 use super::exchange::{Exchange, Hook};
 use super::xml::Element;
 use super::{Env, Failure, Group, Imds, Instance, Service, Settings};
-use super::{endpoint, group, response};
+use super::{endpoint, group, response, var};
+use crate::system::machine;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,7 +36,16 @@ impl Client {
     /// Checks `settings` alone: nothing is opened, and Region and credentials are
     /// found by the first call.
     pub fn new(settings: Settings) -> Result<Client, Failure> {
-        Client::with_env(settings, Arc::new(|name| std::env::var(name).ok()))
+        let own = settings.variables.clone();
+        let env = move |name: &str| match own.iter().rfind(|(known, _)| known == name) {
+            Some((_, value)) => Some(value.clone()),
+            None => std::env::var(name).ok(),
+        };
+        let env = move |name: &str| match env(name) {
+            None if name == "HOME" => machine::home(),
+            found => found,
+        };
+        Client::with_env(settings, Arc::new(env))
     }
 
     pub(super) fn with_env(settings: Settings, env: Env) -> Result<Client, Failure> {
@@ -47,6 +57,14 @@ impl Client {
         if !settings.endpoint_url.is_empty() {
             endpoint::split(&settings.endpoint_url)
                 .map_err(|what| Failure::Config(format!("endpoint_url: {what}")))?;
+        }
+        let regions = [
+            settings.region.clone(),
+            var(&env, "AWS_REGION"),
+            var(&env, "AWS_DEFAULT_REGION"),
+        ];
+        if let Some(region) = regions.iter().find(|region| !region.is_empty()) {
+            endpoint::check_region(region).map_err(Failure::Config)?;
         }
         let settings = Arc::new(settings);
         let imds = Arc::new(Imds::new(&settings.metadata_url, &env)?);
@@ -79,10 +97,7 @@ impl Client {
     /// Finds credentials and Region. A failure's text tells what was tried.
     pub fn identity(&self) -> Result<Identity, Failure> {
         let resolved = self.exchange.resolved()?;
-        let keys = self
-            .exchange
-            .provider
-            .keys(self.now(), &resolved.http, &resolved.sts)?;
+        let keys = self.exchange.provider.keys(self.now(), &resolved.sts())?;
         Ok(Identity {
             access_key: keys.access_key,
             source: keys.source,
@@ -93,12 +108,15 @@ impl Client {
         })
     }
 
-    /// RunInstances with `params` and `client_token` (1 to 64 ASCII characters).
+    /// RunInstances with `params`, for 1 to `count` machines, whatever `params` say of it, and with
+    /// `client_token` (1 to 64 ASCII characters). All that EC2 launched, or had launched with this
+    /// token and the same count before: at least one, and fewer than `count` where it has no more.
     /// While the outcome of a try is unknown, the very same request is sent again,
     /// until `deadline`; `Unavailable` means that it is unknown still.
     pub fn run_instances(
         &self,
         params: &[(String, String)],
+        count: u32,
         client_token: &str,
         deadline: Instant,
     ) -> Result<Vec<Instance>, Failure> {
@@ -107,7 +125,9 @@ impl Client {
                 "a client token has 1 to 64 ASCII characters".to_string(),
             ));
         }
-        let mut params = without(params, &["ClientToken"]);
+        let mut params = without(params, &["ClientToken", "MinCount", "MaxCount"]);
+        params.push(pair("MinCount", "1"));
+        params.push(pair("MaxCount", &count.max(1).to_string()));
         params.push(pair("ClientToken", client_token));
         let mut launched = Vec::new();
         self.exchange
@@ -201,15 +221,16 @@ impl Client {
         }
     }
 
-    /// The instance that was launched with `client_token`, as far as EC2 knows it yet.
-    pub fn launched_with(&self, client_token: &str, deadline: Instant) -> Result<Option<Instance>, Failure> {
+    /// The instances that were launched with `client_token`, in any state and zone, as far as EC2
+    /// knows them yet.
+    pub fn launched_with(&self, client_token: &str, deadline: Instant) -> Result<Vec<Instance>, Failure> {
         let params = [
             pair("Filter.1.Name", "client-token"),
             pair("Filter.1.Value.1", client_token),
         ];
         let (list, _) = self.describe(&params, deadline)?;
         let ours = |one: &Instance| one.client_token.as_deref() == Some(client_token);
-        Ok(list.into_iter().find(ours))
+        Ok(list.into_iter().filter(ours).collect())
     }
 
     /// TerminateInstances. A new instance may not be known yet, so `NotFound` is
@@ -229,6 +250,12 @@ impl Client {
                 }
             },
         )
+    }
+
+    /// Whether these rights would do for [`Client::terminate`]. EC2's dry run does not look at an
+    /// instance's termination protection.
+    pub fn may_terminate(&self, id: &str, deadline: Instant) -> Result<(), Failure> {
+        self.dry_run_of("TerminateInstances", &[instance_param(id)?], deadline)
     }
 
     /// The Auto Scaling group `name`; None if there is none of this name in the Region.

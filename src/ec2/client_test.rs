@@ -53,10 +53,10 @@ fn a_request_whose_outcome_is_unknown_goes_out_again_unchanged() {
             fault.unwrap_or_else(|| chunked(200, &launched("i-0abc")))
         });
         let (client, lines) = client(&fake.url);
-        let params = [("MinCount".to_string(), "1".to_string())];
-        let list = client.run_instances(&params, "token-1", soon()).unwrap();
+        let params = [("MaxCount".to_string(), "7".to_string())];
+        let list = client.run_instances(&params, 1, "token-1", soon()).unwrap();
         assert_eq!((list[0].id.as_str(), fake.count()), ("i-0abc", 2));
-        let sent = "Action=RunInstances&Version=2016-11-15&MinCount=1&ClientToken=token-1";
+        let sent = "Action=RunInstances&Version=2016-11-15&MinCount=1&MaxCount=1&ClientToken=token-1";
         assert_eq!([body(&fake.request(0)), body(&fake.request(1))], [sent, sent]);
         let lines = lines.lock().unwrap();
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -70,7 +70,7 @@ fn a_request_whose_outcome_is_unknown_goes_out_again_unchanged() {
 #[test]
 fn headers_are_sent_as_signed() {
     let fake = Fake::start(|_, _| http(200, "", &launched("i-1")));
-    client(&fake.url).0.run_instances(&[], "t", soon()).unwrap();
+    client(&fake.url).0.run_instances(&[], 1, "t", soon()).unwrap();
     let head = fake.request(0).to_ascii_lowercase();
     let host = fake.url.strip_prefix("http://").unwrap();
     assert!(head.contains(&format!("\r\nhost: {host}\r\n")));
@@ -97,7 +97,10 @@ fn final_errors_are_sent_once() {
         (400, "InvalidParameterValue", "Fatal"),
     ] {
         let fake = Fake::start(move |_, _| error(status, code));
-        let failure = client(&fake.url).0.run_instances(&[], "t", soon()).unwrap_err();
+        let failure = client(&fake.url)
+            .0
+            .run_instances(&[], 1, "t", soon())
+            .unwrap_err();
         assert!(format!("{failure:?}").starts_with(failed), "{failure:?}");
         assert!(failure.to_string().starts_with(&format!("{code}: A message; ")));
         assert_eq!(fake.count(), 1);
@@ -110,7 +113,10 @@ fn deadlines_hold() {
         let fake = Fake::start(move |_, _| reply());
         let start = Instant::now();
         let deadline = start + Duration::from_millis(300);
-        let failure = client(&fake.url).0.run_instances(&[], "t", deadline).unwrap_err();
+        let failure = client(&fake.url)
+            .0
+            .run_instances(&[], 1, "t", deadline)
+            .unwrap_err();
         assert!(matches!(failure, Failure::Unavailable { .. }), "{failure:?}");
         assert!(
             start.elapsed() < Duration::from_millis(1500),
@@ -119,7 +125,7 @@ fn deadlines_hold() {
         );
     }
     let (client, _) = client("http://127.0.0.1:9");
-    assert!(client.run_instances(&[], "t", Instant::now()).is_err());
+    assert!(client.run_instances(&[], 1, "t", Instant::now()).is_err());
 }
 
 #[test]
@@ -135,11 +141,11 @@ fn a_wrong_clock_is_corrected_by_the_servers() {
         ),
     });
     let (client, lines) = client(&fake.url);
-    assert!(client.run_instances(&[], "t", soon()).is_ok());
+    assert!(client.run_instances(&[], 1, "t", soon()).is_ok());
     assert_eq!(fake.count(), 2);
     assert_eq!(clock::amz_date(client.now()).get(..13), Some("20150830T1236"));
     assert!(client.clock_skew() < -300_000_000);
-    client.run_instances(&[], "t", soon()).unwrap();
+    client.run_instances(&[], 1, "t", soon()).unwrap();
     let lines = lines.lock().unwrap();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].ends_with(" s off; signing by EC2's"));
@@ -172,7 +178,7 @@ fn a_bad_signature_at_the_right_time_is_refused_at_once() {
         let date = format(unix + offset);
         let fake = Fake::start(move |_, _| http(401, &date, text));
         let (client, _) = client(&fake.url);
-        let failure = client.run_instances(&[], "t", soon()).unwrap_err();
+        let failure = client.run_instances(&[], 1, "t", soon()).unwrap_err();
         assert!(matches!(failure, Failure::Credentials { .. }), "{failure:?}");
         assert_eq!(fake.count(), calls);
     }
@@ -180,7 +186,7 @@ fn a_bad_signature_at_the_right_time_is_refused_at_once() {
     let date = format!("{}age: 7\r\n", format(unix + 600));
     let fake = Fake::start(move |_, _| http(401, &date, text));
     let (client, _) = client(&fake.url);
-    assert!(client.run_instances(&[], "t", soon()).is_err());
+    assert!(client.run_instances(&[], 1, "t", soon()).is_err());
     assert_eq!((fake.count(), client.clock_skew()), (1, 0));
 }
 
@@ -258,6 +264,46 @@ fn terminate_waits_until_the_instance_is_known() {
 }
 
 #[test]
+fn several_at_once_and_what_came_of_them() {
+    let items = item("i-1", "web") + &item("i-2", "web");
+    let partial = launched("i-1").replace(&item("i-1", "web"), &items);
+    let fake = Fake::start(move |_, request| match request.contains("Action=RunInstances") {
+        true => http(200, "", &partial),
+        false => {
+            let token = "</instanceId><clientToken>t</clientToken>";
+            let ours = items.replace("</instanceId>", token);
+            http(200, "", &described(&(ours + &item("i-3", "web")), ""))
+        }
+    });
+    let client = client(&fake.url).0;
+    let ids = |list: Vec<super::Instance>| list.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(
+        ids(client.run_instances(&[], 5, "t", soon()).unwrap()),
+        ["i-1", "i-2"]
+    );
+    assert!(body(&fake.request(0)).contains("&MinCount=1&MaxCount=5&"));
+    assert_eq!(ids(client.launched_with("t", soon()).unwrap()), ["i-1", "i-2"]);
+    assert!(body(&fake.request(1)).ends_with("&Filter.1.Name=client-token&Filter.1.Value.1=t"));
+}
+
+#[test]
+fn a_termination_is_rehearsed() {
+    let fake = Fake::start(|number, _| match number {
+        0 => error(412, "DryRunOperation"),
+        _ => error(400, "OperationNotPermitted"),
+    });
+    let client = client(&fake.url).0;
+    client.may_terminate("i-1", soon()).unwrap();
+    assert!(body(&fake.request(0)).ends_with("&InstanceId.1=i-1&DryRun=true"));
+    let failure = client.terminate("i-1", soon()).unwrap_err().to_string();
+    assert!(
+        failure.ends_with("; take its termination protection off"),
+        "{failure}"
+    );
+    assert_eq!(fake.count(), 2);
+}
+
+#[test]
 fn other_services_sign_and_fail_alike() {
     let fake = Fake::start(|_, _| {
         http(
@@ -278,7 +324,10 @@ fn other_services_sign_and_fail_alike() {
 #[test]
 fn redirects_are_not_followed() {
     let fake = Fake::start(|_, _| http(307, "location: http://127.0.0.1:9/\r\n", ""));
-    let failure = client(&fake.url).0.run_instances(&[], "t", soon()).unwrap_err();
+    let failure = client(&fake.url)
+        .0
+        .run_instances(&[], 1, "t", soon())
+        .unwrap_err();
     assert!(failure.to_string().starts_with("HTTP 307: "), "{failure}");
     assert_eq!(fake.count(), 1);
 }

@@ -1,19 +1,21 @@
 //! Where credentials come from: settings, environment, a web identity, shared files,
 //! container, instance role, in this order; and how long they are kept.
 
-use super::endpoint::Endpoint;
-use super::http::Http;
 use super::imds::Imds;
-use super::profile::{Profile, path};
+use super::profile::{Files, Profile};
+use super::role::{Role, Source};
 use super::shared_files::Section;
+use super::sts::{Signer, Sts};
 use super::web_identity::WebIdentity;
-use super::{Env, Failure, Settings, clock, container, var};
+use super::xml::Element;
+use super::{Env, Failure, Settings, clock, container, process, var};
 use crate::core::value::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Fetch new ones this long before the old ones run out (seconds).
+/// Fetch new ones this long before the old ones run out (seconds), or after half of their time if
+/// they are good for less than twice as long.
 const REFRESH_BEFORE: u64 = 15 * 60;
 /// Between two fetches when the first failed, or brought what has run out.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -52,6 +54,8 @@ pub struct Provider {
 #[derive(Default)]
 struct Cache {
     keys: Option<Keys>,
+    /// Seconds before `keys` run out at which new ones are fetched.
+    margin: u64,
     tried: Vec<String>,
     not_before: Option<Instant>,
 }
@@ -67,25 +71,26 @@ impl Provider {
         }
     }
 
-    /// Credentials that are good at `now` (unix seconds), from the cache if they last. `sts` is
-    /// where STS answers.
-    pub fn keys(&self, now: u64, http: &Http, sts: &Endpoint) -> Result<Keys, Failure> {
+    /// Credentials that are good at `now` (unix seconds), from the cache if they last.
+    pub fn keys(&self, now: u64, sts: &Sts) -> Result<Keys, Failure> {
         let mut cache = self.lock();
         let pausing = cache.not_before.is_some_and(|at| Instant::now() < at);
         let lasts = |keys: &Keys, margin| keys.expires.is_none_or(|at| now + margin < at);
         if let Some(keys) = &cache.keys
-            && (lasts(keys, REFRESH_BEFORE) || pausing)
+            && (lasts(keys, cache.margin) || pausing)
         {
             return Ok(keys.clone());
         }
         let mut tried = Vec::new();
-        let found = self.find(&mut tried, http, sts);
+        let found = self.find(&mut tried, sts, now);
         cache.tried = tried;
         cache.not_before = None;
         match found {
             Ok(keys) => {
+                let left = keys.expires.map_or(u64::MAX, |at| at.saturating_sub(now));
+                cache.margin = REFRESH_BEFORE.min(left / 2);
                 // Ours may be the clock that is wrong, so they are used all the same.
-                if !lasts(&keys, REFRESH_BEFORE) {
+                if left == 0 {
                     cache.not_before = Some(Instant::now() + PAUSE);
                 }
                 cache.keys = Some(keys.clone());
@@ -112,7 +117,7 @@ impl Provider {
         self.lock().tried.clone()
     }
 
-    fn find(&self, tried: &mut Vec<String>, http: &Http, sts: &Endpoint) -> Result<Keys, Failure> {
+    fn find(&self, tried: &mut Vec<String>, sts: &Sts, now: u64) -> Result<Keys, Failure> {
         let set = &self.settings;
         if !set.access_key.is_empty() {
             return keys(
@@ -123,25 +128,28 @@ impl Provider {
             );
         }
         tried.push("[aws] of the configuration: empty".to_string());
-        let access = var(&self.env, "AWS_ACCESS_KEY_ID");
         if set.profile.is_some() {
             tried.push("AWS_ACCESS_KEY_ID: passed over for the profile".to_string());
-        } else if !access.is_empty() {
-            let secret = var(&self.env, "AWS_SECRET_ACCESS_KEY");
-            let token = var(&self.env, "AWS_SESSION_TOKEN");
-            return keys(&access, &secret, &token, "AWS_ACCESS_KEY_ID");
+        } else if let Some(keys) = self.in_environment()? {
+            return Ok(keys);
         } else {
             tried.push("AWS_ACCESS_KEY_ID: unset".to_string());
             if let Some(identity) = WebIdentity::of_env(&self.env)? {
-                return self.assume(&identity, http, sts);
+                return self.of_web_identity(&identity, sts);
             }
             tried.push("AWS_WEB_IDENTITY_TOKEN_FILE: unset".to_string());
         }
-        if let Some(keys) = self.in_files(tried, http, sts)? {
+        let profile = Profile::load(set, &self.env)?;
+        if profile.named && profile.files.profile(&profile.name).is_none() {
+            return Err(profile.files.missing(&profile.name));
+        }
+        let mut names = Vec::new();
+        if let Some(keys) = self.of_profile(&profile.files, &profile.name, &mut names, sts, now)? {
             return Ok(keys);
         }
-        if let Some((url, document)) = container::fetch(&self.env, http)? {
-            return temporary(&document, &format!("container credentials {url}"));
+        tried.extend(profile.files.passed_over(&profile.name));
+        if let Some(keys) = self.of_container(sts)? {
+            return Ok(keys);
         }
         tried.push("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, _FULL_URI: unset".to_string());
         match self.imds.role() {
@@ -149,7 +157,7 @@ impl Provider {
                 return temporary(&document, &format!("instance role {role}"));
             }
             Ok(None) => tried.push("instance role: this instance has none".to_string()),
-            Err(none) if none.transient => return Err(none.into()),
+            Err(none) if none.is_trouble() => return Err(none.into()),
             Err(none) => tried.push(none.cause),
         }
         Err(Failure::Credentials {
@@ -159,67 +167,126 @@ impl Provider {
         })
     }
 
-    /// The credentials of a role, for a token.
-    fn assume(&self, identity: &WebIdentity, http: &Http, sts: &Endpoint) -> Result<Keys, Failure> {
-        let document = identity.fetch(&self.env, http, sts)?;
-        let text = |name| document.text_at(&[name]);
-        let source = format!("web identity {}", identity.role);
+    fn in_environment(&self) -> Result<Option<Keys>, Failure> {
+        let of = |name| var(&self.env, name);
+        let access = of("AWS_ACCESS_KEY_ID");
+        if access.is_empty() {
+            return Ok(None);
+        }
+        // The second name is of the older tools, and goes first in the AWS CLI.
+        let tokens = [of("AWS_SECURITY_TOKEN"), of("AWS_SESSION_TOKEN")];
+        let token = tokens.into_iter().find(|token| !token.is_empty());
         let mut keys = keys(
-            text("AccessKeyId"),
-            text("SecretAccessKey"),
-            text("SessionToken"),
-            &source,
+            &access,
+            &of("AWS_SECRET_ACCESS_KEY"),
+            &token.unwrap_or_default(),
+            "AWS_ACCESS_KEY_ID",
         )?;
-        keys.expires = clock::iso_date(text("Expiration"));
-        Ok(keys)
+        keys.expires = clock::iso_date(&of("AWS_CREDENTIAL_EXPIRATION"));
+        Ok(Some(keys))
     }
 
-    fn in_files(
+    fn of_container(&self, sts: &Sts) -> Result<Option<Keys>, Failure> {
+        let found = container::fetch(&self.env, sts.http)?;
+        let found =
+            found.map(|(url, document)| temporary(&document, &format!("container credentials {url}")));
+        found.transpose()
+    }
+
+    /// The credentials of a role, for a token.
+    fn of_web_identity(&self, identity: &WebIdentity, sts: &Sts) -> Result<Keys, Failure> {
+        let document = identity.fetch(&self.env, sts)?;
+        assumed(&document, &format!("web identity {}", identity.role))
+    }
+
+    /// The credentials that the profile `name` stands for; None if it says nothing of any. `above`:
+    /// the profiles whose source it is.
+    fn of_profile(
         &self,
-        tried: &mut Vec<String>,
-        http: &Http,
-        sts: &Endpoint,
+        files: &Files,
+        name: &str,
+        above: &mut Vec<String>,
+        sts: &Sts,
+        now: u64,
     ) -> Result<Option<Keys>, Failure> {
-        let profile = Profile::load(&self.settings, &self.env)?;
-        let files = [
-            (
-                "AWS_SHARED_CREDENTIALS_FILE",
-                "~/.aws/credentials",
-                &profile.credentials,
-            ),
-            ("AWS_CONFIG_FILE", "~/.aws/config", &profile.config),
-        ];
-        if profile.missing {
-            return Err(Failure::Config(format!(
-                "profile {} is in neither {} nor {}",
-                profile.name,
-                path(&self.env, files[0].0, files[0].1),
-                path(&self.env, files[1].0, files[1].1)
-            )));
-        }
-        for ((variable, default, section), note) in files.into_iter().zip(&profile.notes) {
-            let place = format!("{} [{}]", path(&self.env, variable, default), profile.name);
-            if let Some(keys) = from_section(section, &place)? {
-                return Ok(Some(keys));
+        let section = files.profile(name).ok_or(()).or_else(|()| match above.last() {
+            None => Ok(Section::default()),
+            Some(_) => Err(files.missing(name)),
+        })?;
+        let wrong = |what: String| Failure::Config(format!("profile {name}: {what}"));
+        // Keys of its own, when it is a source: it may be the source of itself.
+        let has_keys = ["aws_access_key_id", "aws_secret_access_key"]
+            .iter()
+            .any(|key| !section.get(key).is_empty());
+        if above.is_empty() || !has_keys {
+            if above.iter().any(|known| known == name) {
+                return Err(wrong("source_profile: goes in a circle".to_string()));
             }
-            let setting = |key| section.get(key).to_string();
+            if let Some(role) = Role::of(&section, name)? {
+                above.push(name.to_string());
+                return self.of_role(&role, files, above, sts, now).map(Some);
+            }
+        }
+        let setting = |key| section.get(key).to_string();
+        if !section.get("role_arn").is_empty() && !section.get("web_identity_token_file").is_empty() {
             let identity = WebIdentity {
                 role: setting("role_arn"),
                 token_file: setting("web_identity_token_file"),
                 session: setting("role_session_name"),
             };
-            if !identity.role.is_empty() && !identity.token_file.is_empty() {
-                return self.assume(&identity, http, sts).map(Some);
-            }
-            let other = ["role_arn", "sso_session", "sso_start_url", "credential_process"]
-                .into_iter()
-                .find(|key| !section.get(key).is_empty());
-            tried.push(match other {
-                Some(key) => format!("{place}: {key} isn't supported"),
-                None => format!("{place}: {note}"),
-            });
+            return self.of_web_identity(&identity, sts).map(Some);
         }
-        Ok(None)
+        let unknown = ["sso_session", "sso_start_url", "login_session"];
+        if let Some(key) = unknown.into_iter().find(|key| !section.get(key).is_empty()) {
+            return Err(wrong(format!(
+                "{key}: autoscaler logs in nowhere; use credential_process = aws configure export-credentials \
+                 --profile {name}, or a role"
+            )));
+        }
+        let [in_credentials, in_config] = files.sections(name);
+        if let Some(keys) = from_section(&in_credentials)? {
+            return Ok(Some(keys));
+        }
+        let command = section.get("credential_process");
+        if !command.is_empty() {
+            let place = format!("credential_process of profile {name}");
+            return process::fetch(command, &self.settings.variables, &place, now).map(Some);
+        }
+        from_section(&in_config)
+    }
+
+    /// The credentials of a role, for those of its source.
+    fn of_role(
+        &self,
+        role: &Role,
+        files: &Files,
+        above: &mut Vec<String>,
+        sts: &Sts,
+        now: u64,
+    ) -> Result<Keys, Failure> {
+        let name = above.last().cloned().unwrap_or_default();
+        let (what, found) = match &role.source {
+            Source::Profile(source) => (
+                format!("source_profile {source}"),
+                self.of_profile(files, source, above, sts, now)?,
+            ),
+            Source::Environment => ("credential_source Environment".into(), self.in_environment()?),
+            Source::Container => ("credential_source EcsContainer".into(), self.of_container(sts)?),
+            Source::Instance => {
+                let found = self.imds.role()?;
+                let keys =
+                    found.map(|(role, document)| temporary(&document, &format!("instance role {role}")));
+                ("credential_source Ec2InstanceMetadata".into(), keys.transpose()?)
+            }
+        };
+        let source =
+            found.ok_or_else(|| Failure::Config(format!("profile {name}: {what} has no credentials")))?;
+        let signer = Signer { keys: &source, now };
+        let document = sts.credentials(&self.env, "AssumeRole", &role.params(), Some(signer))?;
+        assumed(
+            &document,
+            &format!("role {} of profile {name}, by {}", role.arn, source.source),
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
@@ -227,17 +294,33 @@ impl Provider {
     }
 }
 
-fn from_section(section: &Section, place: &str) -> Result<Option<Keys>, Failure> {
-    match section.get("aws_access_key_id") {
+fn from_section((place, section): &(String, Option<&Section>)) -> Result<Option<Keys>, Failure> {
+    let setting = |key| section.map_or("", |section| section.get(key));
+    let tokens = ["aws_security_token", "aws_session_token"].map(setting);
+    let token = tokens.into_iter().find(|token| !token.is_empty());
+    match setting("aws_access_key_id") {
         "" => Ok(None),
         access => keys(
             access,
-            section.get("aws_secret_access_key"),
-            section.get("aws_session_token"),
+            setting("aws_secret_access_key"),
+            token.unwrap_or_default(),
             place,
         )
         .map(Some),
     }
+}
+
+/// Keys from the `Credentials` of STS.
+fn assumed(document: &Element, source: &str) -> Result<Keys, Failure> {
+    let text = |name| document.text_at(&[name]);
+    let mut keys = keys(
+        text("AccessKeyId"),
+        text("SecretAccessKey"),
+        text("SessionToken"),
+        source,
+    )?;
+    keys.expires = clock::iso_date(text("Expiration"));
+    Ok(keys)
 }
 
 /// Keys from a credential service's document, which says when they run out.
@@ -252,7 +335,8 @@ fn temporary(document: &Value, source: &str) -> Result<Keys, Failure> {
     Ok(keys)
 }
 
-fn keys(access: &str, secret: &str, token: &str, source: &str) -> Result<Keys, Failure> {
+/// Keys that can be sent. `source` names where they come from.
+pub fn keys(access: &str, secret: &str, token: &str, source: &str) -> Result<Keys, Failure> {
     if access.is_empty() || secret.is_empty() {
         let half = if access.is_empty() {
             "access key"

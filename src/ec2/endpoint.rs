@@ -50,6 +50,24 @@ const PARTITIONS: [(&str, &str, &str); 6] = [
     ("us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
 ];
 
+/// Refuses the name of an availability zone, which people take for that of its Region.
+pub fn check_region(text: &str) -> Result<(), String> {
+    let Some(name) = text.strip_suffix(|c: char| c.is_ascii_lowercase()) else {
+        return Ok(());
+    };
+    // us-east-1a, us-west-2-lax-1a: letters and hyphens up to the first number are the Region's.
+    let parts: Vec<&str> = name.split('-').collect();
+    let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    match parts.iter().position(number) {
+        Some(at) if at >= 2 && parts[..at].iter().all(word) && parts.last().is_some_and(number) => {
+            let region = parts[..=at].join("-");
+            Err(format!("{text} is an availability zone; the Region is {region}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The URL of `service` in `region`, which must be a name of lower-case letters,
 /// digits and hyphens, since it becomes part of a host name.
 pub fn url(service: Service, region: &str, dual_stack: bool, fips: bool) -> Result<String, String> {
@@ -162,6 +180,29 @@ mod tests {
     fn a_region_that_is_no_host_name_is_refused() {
         for region in ["", "evil.example/", "US-EAST-1", "a b", &"a".repeat(41)] {
             assert!(url(Service::Ec2, region, false, false).is_err(), "{region}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_no_region() {
+        for (zone, region) in [
+            ("us-east-1a", "us-east-1"),
+            ("us-gov-west-1b", "us-gov-west-1"),
+            ("us-west-2-lax-1a", "us-west-2"),
+        ] {
+            let text = format!("{zone} is an availability zone; the Region is {region}");
+            assert_eq!(check_region(zone), Err(text));
+        }
+        for region in [
+            "us-east-1",
+            "eu-isoe-west-1",
+            "local",
+            "zone-1a",
+            "RegionOne",
+            "a",
+            "",
+        ] {
+            assert_eq!(check_region(region), Ok(()), "{region}");
         }
     }
 

@@ -96,7 +96,7 @@ impl Exchange {
                     cause: format!("{action}: the deadline has passed"),
                 });
             }
-            let keys = self.provider.keys(self.now(), &resolved.http, &resolved.sts)?;
+            let keys = self.provider.keys(self.now(), &resolved.sts())?;
             let sent = self.send(&resolved, service, action, &body, &keys, left.min(CALL_TIMEOUT));
             let Outcome {
                 verdict,

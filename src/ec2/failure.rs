@@ -69,6 +69,7 @@ impl Failure {
             }
             Failure::Credentials { code, .. } => match code.as_str() {
                 "NoCredentials" => "set aws_access_key and aws_secret_key, or attach an instance role",
+                "CredentialProcess" => "see to credential_process",
                 "RequestExpired" | "ExpiredToken" | "ExpiredTokenException" => {
                     "renew the session credentials"
                 }
@@ -84,6 +85,9 @@ impl Failure {
             Failure::TokenMismatch { .. } => "is the INI the same on every node?".to_string(),
             Failure::TokenTerminated { .. } => "launch with a new client token".to_string(),
             Failure::NotFound { .. } => "ask again later".to_string(),
+            Failure::Fatal { code, .. } if code == "OperationNotPermitted" => {
+                "take its termination protection off".to_string()
+            }
             Failure::Fatal { .. } => "correct the request".to_string(),
             Failure::Unavailable { .. } => "try again later".to_string(),
             Failure::Config(_) => String::new(),

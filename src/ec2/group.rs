@@ -12,6 +12,8 @@ pub struct Group {
     pub max: u32,
     /// The ids of the instances that count for `desired`: those that come or serve.
     pub members: Vec<String>,
+    /// Those of them that serve, as the group sees it: neither coming, in Standby nor on their way out.
+    pub in_service: Vec<String>,
     /// The tags that a new instance gets: names and values as they are.
     pub tags: Vec<(String, String)>,
     /// True if instances count for more than one, so that `desired` is no number of machines.
@@ -34,7 +36,7 @@ fn group(group: &Element) -> Result<Group, String> {
         text.parse()
             .map_err(|_| format!("{name}: \"{}\" is no number", one_line(text)))
     };
-    let mut members = Vec::new();
+    let (mut members, mut in_service) = (Vec::new(), Vec::new());
     let mut weighted = false;
     for instance in group.items(&["Instances"]) {
         let id = instance.text_at(&["InstanceId"]);
@@ -47,6 +49,9 @@ fn group(group: &Element) -> Result<Group, String> {
         if state.starts_with("Pending") || state == "InService" {
             members.push(id.to_string());
         }
+        if state == "InService" {
+            in_service.push(id.to_string());
+        }
     }
     let tags = group.items(&["Tags"]);
     let propagated = tags.filter(|tag| tag.text_at(&["PropagateAtLaunch"]) == "true");
@@ -55,6 +60,7 @@ fn group(group: &Element) -> Result<Group, String> {
         min: number("MinSize")?,
         max: number("MaxSize")?,
         members,
+        in_service,
         tags: propagated
             .map(|tag| {
                 let text = |name| tag.find(&[name]).map_or("", |e| &e.text).to_string();
@@ -108,6 +114,7 @@ mod tests {
         let group = group.unwrap().unwrap();
         assert_eq!((group.min, group.max, group.desired), (1, 4, 3));
         assert_eq!(group.members, ["i-0", "i-1"]);
+        assert_eq!(group.in_service, ["i-0"]);
         assert_eq!(group.tags, [("a".to_string(), "v".to_string())]);
         assert!(!group.weighted);
     }

@@ -2,7 +2,7 @@
 //! GETs that carry it. Never through a proxy.
 
 use super::http::{Answer, Call, Http, Lost};
-use super::{Env, Failure, endpoint, var};
+use super::{Env, Failure, clock, endpoint, var};
 use crate::core::{json, value::Value};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,14 +26,40 @@ pub struct Imds {
 #[derive(Debug)]
 pub struct NoMetadata {
     pub cause: String,
-    /// True if the service is there and may answer next time.
-    pub transient: bool,
+    pub lack: Lack,
+}
+
+/// What there is instead of metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Switched off, or what answers is no metadata service: so it stays.
+    Off,
+    /// Nobody answers. This is no EC2 instance, or one whose service is slow just now.
+    Silent,
+    /// The service is there and may answer next time.
+    Trouble,
+}
+
+impl NoMetadata {
+    /// Is the service there, so that it may answer next time?
+    pub fn is_trouble(&self) -> bool {
+        self.lack == Lack::Trouble
+    }
 }
 
 impl From<NoMetadata> for Failure {
     fn from(none: NoMetadata) -> Failure {
         Failure::Unavailable { cause: none.cause }
     }
+}
+
+/// What EC2 announces to a spot instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It ends or stops the instance; `at`: Unix seconds, where it says.
+    Interruption { at: Option<u64> },
+    /// It is likely to, sooner than others.
+    Rebalance,
 }
 
 impl Imds {
@@ -78,10 +104,10 @@ impl Imds {
         match answer.status {
             200 => match String::from_utf8(answer.body) {
                 Ok(text) => Ok(Some(text)),
-                Err(_) => Err(self.none(format!("{path} is no text"), true)),
+                Err(_) => Err(self.none(format!("{path} is no text"), Lack::Trouble)),
             },
             404 => Ok(None),
-            status => Err(self.none(format!("{path}: HTTP {status}"), status >= 500)),
+            status => Err(self.none(format!("{path}: HTTP {status}"), of_status(status))),
         }
     }
 
@@ -102,12 +128,14 @@ impl Imds {
 
     /// What EC2 has announced to a spot instance, if anything (EC2 User Guide, "Spot Instance
     /// interruption notices" and "rebalance recommendations").
-    pub fn notice(&self) -> Result<Option<&'static str>, NoMetadata> {
-        if self.get("meta-data/spot/instance-action")?.is_some() {
-            return Ok(Some("spot interruption notice"));
+    pub fn notice(&self) -> Result<Option<Notice>, NoMetadata> {
+        if let Some(text) = self.get("meta-data/spot/instance-action")? {
+            let document = json::parse(&text).ok();
+            let at = document.and_then(|document| clock::iso_date(document.text("time")));
+            return Ok(Some(Notice::Interruption { at }));
         }
         let rebalance = self.get("meta-data/events/recommendations/rebalance")?;
-        Ok(rebalance.map(|_| "rebalance recommendation"))
+        Ok(rebalance.map(|_| Notice::Rebalance))
     }
 
     /// The role's name and its credentials' document. None: the instance has no role.
@@ -118,12 +146,15 @@ impl Imds {
         };
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
         if !role.bytes().all(fits) {
-            return Err(self.none("the role's name is none".to_string(), false));
+            return Err(self.none("the role's name is none".to_string(), Lack::Off));
         }
         let text = self.get(&format!("{PATH}{role}"))?.unwrap_or_default();
         // The document holds a secret, so no error may quote it.
         let Ok(document) = json::parse(&text) else {
-            return Err(self.none(format!("the credentials of role {role} can't be read"), true));
+            return Err(self.none(
+                format!("the credentials of role {role} can't be read"),
+                Lack::Trouble,
+            ));
         };
         match document.text("Code") {
             "Success" => Ok(Some((role, document))),
@@ -133,7 +164,7 @@ impl Imds {
                     .filter(char::is_ascii_alphanumeric)
                     .take(60)
                     .collect();
-                Err(self.none(format!("role {role}: {code}"), true))
+                Err(self.none(format!("role {role}: {code}"), Lack::Trouble))
             }
         }
     }
@@ -150,7 +181,7 @@ impl Imds {
         if self.disabled {
             return Err(NoMetadata {
                 cause: "instance metadata: off by AWS_EC2_METADATA_DISABLED".to_string(),
-                transient: false,
+                lack: Lack::Off,
             });
         }
         let mut cached = self.lock();
@@ -172,9 +203,9 @@ impl Imds {
                      --http-put-response-hop-limit 2",
                         self.timeout.as_secs()
                     ),
-                    false,
+                    Lack::Silent,
                 ),
-                other => self.none(other.text().to_string(), false),
+                other => self.none(other.text().to_string(), Lack::Silent),
             }
         })?;
         let token = String::from_utf8(answer.body).unwrap_or_default();
@@ -184,19 +215,19 @@ impl Imds {
                 *cached = Some((token.clone(), until));
                 Ok((token, false))
             }
-            200 => Err(self.none("the token can't be read".to_string(), true)),
+            200 => Err(self.none("the token can't be read".to_string(), Lack::Trouble)),
             403 => Err(self.none(
                 "switched off, or a proxy is in between (HTTP 403)".to_string(),
-                false,
+                Lack::Off,
             )),
-            status => Err(self.none(format!("token request: HTTP {status}"), status >= 500)),
+            status => Err(self.none(format!("token request: HTTP {status}"), of_status(status))),
         }
     }
 
     fn get_with(&self, path: &str, token: &str) -> Result<Answer, NoMetadata> {
         let headers = [("x-aws-ec2-metadata-token", token)];
         self.send("GET", &format!("/latest/{path}"), &headers)
-            .map_err(|lost| self.none(lost.text().to_string(), true))
+            .map_err(|lost| self.none(lost.text().to_string(), Lack::Trouble))
     }
 
     /// Tries again on a broken connection or a 5xx, not on a timeout.
@@ -225,14 +256,21 @@ impl Imds {
         }
     }
 
-    fn none(&self, cause: String, transient: bool) -> NoMetadata {
+    fn none(&self, cause: String, lack: Lack) -> NoMetadata {
         NoMetadata {
             cause: format!("instance metadata {}: {cause}", self.url),
-            transient,
+            lack,
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
         self.token.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn of_status(status: u16) -> Lack {
+    match status >= 500 {
+        true => Lack::Trouble,
+        false => Lack::Off,
     }
 }

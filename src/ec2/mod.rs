@@ -2,8 +2,8 @@
 //! instance metadata, retries.
 //!
 //! Pure, with values in and values out: `sigv4`, `query`, `xml`, `response`,
-//! `group`, `endpoint`, `shared_files`, `clock`, `retry`, `failure`. Effects: `http`
-//! (the only user of ureq), `imds`, `container`, `web_identity`, `profile`, `credentials`,
+//! `group`, `endpoint`, `shared_files`, `role`, `clock`, `retry`, `failure`. Effects: `http`
+//! (the only user of ureq), `imds`, `container`, `sts`, `web_identity`, `process`, `profile`, `credentials`,
 //! `settings`, `exchange`, which joins them, and `client` on top. Nothing outside this directory
 //! knows that EC2 is spoken over HTTP.
 
@@ -17,13 +17,16 @@ mod failure;
 mod group;
 mod http;
 mod imds;
+mod process;
 mod profile;
 mod query;
 pub mod response;
 mod retry;
+mod role;
 mod settings;
 mod shared_files;
 mod sigv4;
+mod sts;
 mod web_identity;
 mod webhook;
 pub mod xml;
@@ -32,6 +35,8 @@ pub mod xml;
 mod client_test;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod profile_test;
 #[cfg(test)]
 mod provider_test;
 #[cfg(test)]
@@ -42,8 +47,9 @@ pub use endpoint::Service;
 pub use failure::Failure;
 pub use group::Group;
 use imds::Imds;
+pub use imds::{Lack, Notice};
 pub use query::form_encode;
-pub use response::{Instance, State};
+pub use response::{Instance, KEEP_TAG, State};
 pub use settings::Settings;
 pub use webhook::post;
 

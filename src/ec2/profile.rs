@@ -1,67 +1,105 @@
-//! The profile that the shared AWS files hold for us.
+//! The profiles that the shared AWS files hold for us.
 
 use super::shared_files::{Section, SharedFile};
 use super::{Env, Failure, Settings, var};
 
-/// What both files say about one profile. It may hold secrets: no `Debug`.
-pub struct Profile {
-    pub name: String,
-    /// Its section in ~/.aws/credentials.
-    pub credentials: Section,
-    /// Its section in ~/.aws/config.
-    pub config: Section,
-    /// The services section that it refers to.
-    pub services: Section,
-    /// Where the files were looked for, and what came of it; for people.
-    pub notes: [String; 2],
-    /// True if it was asked for by name and is in neither file.
-    pub missing: bool,
+/// Both files. They hold secrets: no `Debug`.
+pub struct Files {
+    /// ~/.aws/credentials and ~/.aws/config.
+    files: [File; 2],
 }
 
-impl Profile {
+struct File {
+    path: String,
+    content: SharedFile,
+    /// Why it could not be read; empty if it was.
+    note: String,
+}
+
+/// The profile that counts. It may hold secrets: no `Debug`.
+pub struct Profile {
+    pub name: String,
+    /// What both files say about it; where they differ, ~/.aws/credentials counts.
+    own: Section,
+    /// The services section that it refers to.
+    pub services: Section,
+    /// Was it asked for by name?
+    pub named: bool,
+    pub files: Files,
+}
+
+impl Files {
     /// Reads the files. One that is absent or unreadable counts as empty; one
     /// that is broken is an error with its line.
-    pub fn load(settings: &Settings, env: &Env) -> Result<Profile, Failure> {
-        let asked = settings
-            .profile
-            .clone()
-            .unwrap_or_else(|| var(env, "AWS_PROFILE"));
-        let named = !asked.is_empty();
-        let name = if named { asked } else { "default".to_string() };
-        let (credentials, credentials_note) = read(env, "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")?;
-        let (config, config_note) = read(env, "AWS_CONFIG_FILE", "~/.aws/config")?;
-        let in_credentials = credentials.profile(&name).cloned();
-        let in_config = config.profile(&name).cloned();
-        let missing = named && in_credentials.is_none() && in_config.is_none();
-        let in_config = in_config.unwrap_or_default();
-        let note = |note: String| match note.is_empty() {
-            true => "not in it".to_string(),
-            false => note,
-        };
-        Ok(Profile {
-            credentials: in_credentials.unwrap_or_default(),
-            services: config
-                .services(in_config.get("services"))
-                .cloned()
-                .unwrap_or_default(),
-            config: in_config,
-            notes: [note(credentials_note), note(config_note)],
-            name,
-            missing,
+    fn load(env: &Env) -> Result<Files, Failure> {
+        Ok(Files {
+            files: [
+                read(env, "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")?,
+                read(env, "AWS_CONFIG_FILE", "~/.aws/config")?,
+            ],
         })
     }
 
-    /// The setting `key` of ~/.aws/config, else of ~/.aws/credentials.
+    /// What both files say about the profile; None if neither has it.
+    pub fn profile(&self, name: &str) -> Option<Section> {
+        let [credentials, config] = self.files.each_ref().map(|file| file.content.profile(name));
+        let known = credentials.or(config).is_some();
+        known.then(|| config.cloned().unwrap_or_default().under(credentials))
+    }
+
+    /// What each file says, with its place: first ~/.aws/credentials.
+    pub fn sections(&self, name: &str) -> [(String, Option<&Section>); 2] {
+        self.files
+            .each_ref()
+            .map(|file| (format!("{} [{name}]", file.path), file.content.profile(name)))
+    }
+
+    /// Where a profile was looked for, and why no keys came of it; for people.
+    pub fn passed_over(&self, name: &str) -> impl Iterator<Item = String> {
+        self.files.iter().map(move |file| {
+            let note = match file.note.as_str() {
+                "" => "not in it",
+                note => note,
+            };
+            format!("{} [{name}]: {note}", file.path)
+        })
+    }
+
+    /// The error of a profile that has to be there.
+    pub fn missing(&self, name: &str) -> Failure {
+        let [credentials, config] = self.files.each_ref().map(|file| &file.path);
+        Failure::Config(format!("profile {name} is in neither {credentials} nor {config}"))
+    }
+}
+
+impl Profile {
+    /// Reads the files, and picks the profile that settings or environment name.
+    pub fn load(settings: &Settings, env: &Env) -> Result<Profile, Failure> {
+        // In the order of the AWS CLI.
+        let variables = ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"].map(|name| var(env, name));
+        let asked = settings.profile.iter().chain(&variables);
+        let asked = asked.into_iter().find(|name| !name.is_empty());
+        let name = asked.map_or("default", String::as_str);
+        let files = Files::load(env)?;
+        let own = files.profile(name).unwrap_or_default();
+        let services = files.files[1].content.services(own.get("services"));
+        Ok(Profile {
+            name: name.to_string(),
+            services: services.cloned().unwrap_or_default(),
+            own,
+            named: asked.is_some(),
+            files,
+        })
+    }
+
+    /// Its setting `key`.
     pub fn get(&self, key: &str) -> &str {
-        match self.config.get(key) {
-            "" => self.credentials.get(key),
-            value => value,
-        }
+        self.own.get(key)
     }
 }
 
 /// Where the file of `variable` is, for messages and for opening.
-pub fn path(env: &Env, variable: &str, default: &str) -> String {
+fn path(env: &Env, variable: &str, default: &str) -> String {
     let named = var(env, variable);
     let path = if named.is_empty() { default } else { &named };
     match path.strip_prefix("~/") {
@@ -70,19 +108,22 @@ pub fn path(env: &Env, variable: &str, default: &str) -> String {
     }
 }
 
-/// The file and, unless it could be read, why not.
-fn read(env: &Env, variable: &str, default: &str) -> Result<(SharedFile, String), Failure> {
+fn read(env: &Env, variable: &str, default: &str) -> Result<File, Failure> {
     let path = path(env, variable, default);
-    if path.starts_with("~/") {
-        return Ok((SharedFile::default(), "HOME is unset".to_string()));
-    }
-    match std::fs::read(&path) {
-        Ok(bytes) => SharedFile::parse(&String::from_utf8_lossy(&bytes))
-            .map(|file| (file, String::new()))
-            .map_err(|(line, what)| Failure::Config(format!("{path}:{line}: {what}"))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Ok((SharedFile::default(), "absent".to_string()))
-        }
-        Err(e) => Ok((SharedFile::default(), e.to_string())),
-    }
+    let (content, note) = match path.starts_with("~/") {
+        true => (SharedFile::default(), "HOME is unset".to_string()),
+        false => match std::fs::read(&path) {
+            Ok(bytes) => {
+                let parsed = SharedFile::parse(&String::from_utf8_lossy(&bytes));
+                let parsed =
+                    parsed.map_err(|(line, what)| Failure::Config(format!("{path}:{line}: {what}")))?;
+                (parsed, String::new())
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                (SharedFile::default(), "absent".to_string())
+            }
+            Err(e) => (SharedFile::default(), e.to_string()),
+        },
+    };
+    Ok(File { path, content, note })
 }

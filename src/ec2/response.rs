@@ -13,11 +13,13 @@ pub struct Instance {
     pub state: State,
     /// The primary private address; the IPv6 address where there is no IPv4.
     pub private_ip: Option<IpAddr>,
-    /// Unix seconds.
+    /// Unix seconds; `None` where EC2 does not say, which makes it neither old nor new.
     pub launched_at: Option<u64>,
     /// `<code>: <message>` of the last change of state, on one line.
     pub state_reason: Option<String>,
     pub instance_type: String,
+    /// Its `ami-…`.
+    pub image: String,
     pub subnet: String,
     /// The availability zone.
     pub zone: String,
@@ -26,7 +28,32 @@ pub struct Instance {
     pub client_token: Option<String>,
 }
 
+/// On an instance that nobody but its owner is to touch, whatever its value.
+pub const KEEP_TAG: &str = "autoscaler:keep";
+/// EC2's own, on the members of an Auto Scaling group.
+const GROUP_TAG: &str = "aws:autoscaling:groupName";
+
 impl Instance {
+    /// `pending` or `running`.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Pending | State::Running)
+    }
+
+    /// `shutting-down` or `terminated`, for good. A stopped one may come back.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::ShuttingDown | State::Terminated)
+    }
+
+    /// Does its owner ask autoscaler to leave it alone?
+    pub fn is_kept(&self) -> bool {
+        self.tag(KEEP_TAG).is_some()
+    }
+
+    /// The Auto Scaling group that it belongs to.
+    pub fn group(&self) -> Option<&str> {
+        self.tag(GROUP_TAG)
+    }
+
     /// The value of the tag `name`.
     pub fn tag(&self, name: &str) -> Option<&str> {
         let found = self.tags.iter().find(|tag| tag.0 == name);
@@ -139,6 +166,7 @@ fn instance(item: &Element) -> Result<Instance, String> {
         launched_at: clock::iso_date(item.text_at(&["launchTime"])),
         state_reason: reason(item),
         instance_type: name(&["instanceType"])?,
+        image: name(&["imageId"])?,
         subnet: name(&["subnetId"])?,
         zone: name(&["placement", "availabilityZone"])?,
         tags: item
@@ -172,7 +200,8 @@ fn reason(item: &Element) -> Option<String> {
     let code = one_line(item.text_at(&["stateReason", "code"]));
     let message = one_line(item.text_at(&["stateReason", "message"]));
     match (code.is_empty(), message.is_empty()) {
-        (true, true) => None,
+        // What the transition is put down to: `User initiated (<time>)`.
+        (true, true) => Some(one_line(item.text_at(&["reason"]))).filter(|text| !text.is_empty()),
         // EC2's messages often repeat their code.
         (false, false) if !message.starts_with(&code) => Some(format!("{code}: {message}")),
         (false, true) => Some(code),

@@ -51,6 +51,26 @@ fn what_is_absent_is_none() {
     );
     assert_eq!(one.client_token, None);
     assert!(one.tags.is_empty());
+    assert!(!one.is_kept() && !one.is_live() && one.is_gone());
+    assert_eq!(one.group(), None);
+}
+
+#[test]
+fn tags_say_whose_it_is() {
+    let tag = |key: &str| format!("<item><key>{key}</key><value>web</value></item>");
+    let tagged = |tags: String| run(&ITEM.replace("<tagSet>", &format!("<tagSet>{tags}"))).unwrap();
+    let one = &tagged(tag("autoscaler:keep") + &tag("aws:autoscaling:groupName"))[0];
+    assert!(one.is_kept());
+    assert_eq!(one.group(), Some("web"));
+    let stopped = &run(&ITEM.replace("<name>pending<", "<name>stopped<")).unwrap()[0];
+    assert!(!stopped.is_live() && !stopped.is_gone());
+}
+
+#[test]
+fn one_answer_may_hold_several_instances() {
+    let list = run(&(ITEM.to_string() + &ITEM.replace("i-0123456789abcdef0", "i-2"))).unwrap();
+    let ids: Vec<&str> = list.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(ids, ["i-0123456789abcdef0", "i-2"]);
 }
 
 #[test]

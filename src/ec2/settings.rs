@@ -5,6 +5,7 @@ use super::endpoint::{self, Endpoint, Service};
 use super::http::Http;
 use super::imds::Imds;
 use super::profile::Profile;
+use super::sts::Sts;
 use super::{Env, Failure, var};
 use std::fmt;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub autoscaling_url: String,
     pub ca_bundle: String,
     pub metadata_url: String,
+    /// Variables that go before those of the process's environment; an empty one unsets.
+    pub variables: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Settings {
@@ -45,7 +48,7 @@ pub struct Resolved {
     pub region_source: String,
     pub ec2: Endpoint,
     pub autoscaling: Endpoint,
-    pub sts: Endpoint,
+    sts: Endpoint,
     pub http: Http,
 }
 
@@ -55,6 +58,7 @@ impl Resolved {
     pub fn find(settings: &Settings, env: &Env, imds: &Imds) -> Result<Resolved, Failure> {
         let profile = Profile::load(settings, env)?;
         let (region, region_source) = region(settings, env, &profile, imds)?;
+        endpoint::check_region(&region).map_err(Failure::Config)?;
         let at = |service| {
             let url = configured_url(service, settings, env, &profile);
             let flag = |variable, key| {
@@ -94,6 +98,15 @@ impl Resolved {
         })
     }
 
+    /// Where STS answers.
+    pub fn sts(&self) -> Sts<'_> {
+        Sts {
+            http: &self.http,
+            at: &self.sts,
+            region: &self.region,
+        }
+    }
+
     pub fn endpoint(&self, service: Service) -> &Endpoint {
         match service {
             Service::Ec2 => &self.ec2,
@@ -124,7 +137,7 @@ fn region(
     let cause = match imds.region() {
         Ok(Some(region)) => return Ok((region, "instance metadata".to_string())),
         Ok(None) => "instance metadata has none".to_string(),
-        Err(none) if none.transient => return Err(none.into()),
+        Err(none) if none.is_trouble() => return Err(none.into()),
         Err(none) => none.cause,
     };
     Err(Failure::Config(format!(

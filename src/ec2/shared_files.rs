@@ -75,6 +75,16 @@ impl SharedFile {
 }
 
 impl Section {
+    /// With the settings of `other`, which go before its own.
+    pub fn under(mut self, other: Option<&Section>) -> Section {
+        self.settings.extend(
+            other
+                .into_iter()
+                .flat_map(|section| section.settings.iter().cloned()),
+        );
+        self
+    }
+
     /// The value of `key` (lower case); empty when there is none.
     pub fn get(&self, key: &str) -> &str {
         self.nested("", key)

@@ -1,15 +1,9 @@
 //! Credentials for a token that somebody else vouches for, such as Kubernetes for a service account:
-//! AssumeRoleWithWebIdentity, which is not signed (AWS STS API Reference 2011-06-15).
+//! AssumeRoleWithWebIdentity, which is not signed.
 
-use super::endpoint::Endpoint;
-use super::http::{Call, Http, Lost};
-use super::retry::{self, Verdict};
+use super::sts::Sts;
 use super::xml::Element;
-use super::{Env, Failure, Service, query, response, var, xml};
-use std::time::Duration;
-
-const ACTION: &str = "AssumeRoleWithWebIdentity";
-const TRIES: u32 = 3;
+use super::{Env, Failure, var};
 
 /// Which role, by which token.
 pub struct WebIdentity {
@@ -39,8 +33,8 @@ impl WebIdentity {
         }
     }
 
-    /// The `Credentials` that STS, at `sts`, gives for the token.
-    pub fn fetch(&self, env: &Env, http: &Http, sts: &Endpoint) -> Result<Element, Failure> {
+    /// The `Credentials` that STS gives for the token.
+    pub fn fetch(&self, env: &Env, sts: &Sts) -> Result<Element, Failure> {
         let file = &self.token_file;
         let bad = |what: String| Failure::Config(format!("web identity token {file}: {what}"));
         let token = std::fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
@@ -54,52 +48,6 @@ impl WebIdentity {
             ("WebIdentityToken", token.trim()),
         ]
         .map(|(name, value)| (name.to_string(), value.to_string()));
-        let body = query::body(ACTION, Service::Sts.version(), &params);
-        let call = Call {
-            method: "POST",
-            url: &sts.url,
-            headers: &[("content-type", query::CONTENT_TYPE)],
-            body: body.as_bytes(),
-            timeout: Duration::from_secs(10),
-            limit: 64 << 10,
-        };
-        let mut tries = 1;
-        loop {
-            let outcome = once(&call, env, http);
-            if !matches!(outcome, Err(Failure::Unavailable { .. })) || tries == TRIES {
-                return outcome;
-            }
-            std::thread::sleep(retry::backoff(Verdict::Transient, tries, 250));
-            tries += 1;
-        }
-    }
-}
-
-fn once(call: &Call, env: &Env, http: &Http) -> Result<Element, Failure> {
-    let unavailable = |cause: &str| Failure::Unavailable {
-        cause: format!("STS {ACTION}: {cause}"),
-    };
-    let answer = http.by_environment(call, env).map_err(|lost| match lost {
-        Lost::Hopeless(what) => Failure::Config(what),
-        other => unavailable(other.text()),
-    })?;
-    // The document holds a secret, so no error may quote it.
-    let root = xml::parse(&answer.body).unwrap_or_default();
-    if answer.status == 200 {
-        let found = root.find(&["AssumeRoleWithWebIdentityResult", "Credentials"]);
-        return found
-            .cloned()
-            .ok_or_else(|| unavailable("an answer without credentials"));
-    }
-    let (code, message) = response::error(&root).unwrap_or_default();
-    match retry::classify(answer.status, &code, 0) {
-        _ if code.is_empty() => Err(unavailable(&format!("HTTP {}", answer.status))),
-        Verdict::Throttled | Verdict::Transient => Err(unavailable(&format!("{code}: {message}"))),
-        _ if code == "IDPCommunicationError" => Err(unavailable(&format!("{code}: {message}"))),
-        _ => Err(Failure::Credentials {
-            action: retry::missing_action(&code, &message, "sts", ACTION),
-            code,
-            message: format!("{message} (STS {ACTION})"),
-        }),
+        sts.credentials(env, "AssumeRoleWithWebIdentity", &params, None)
     }
 }

@@ -48,6 +48,23 @@ pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()>
     Ok(())
 }
 
+/// The same for a file that is there: mode and owner stay.
+///
+/// # Errors
+/// I/O; nothing is changed then.
+pub fn rewrite(path: &Path, text: &str) -> io::Result<()> {
+    let before = fs::metadata(path)?;
+    let temporary = Temporary::create(path, text, before.mode() & 0o7777)?;
+    let now = temporary.file.metadata()?;
+    if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
+        fchown(&temporary.file, Some(before.uid()), Some(before.gid()))?;
+    }
+    temporary.sync()?;
+    fs::rename(&temporary.path, path)?;
+    sync_dir(path);
+    Ok(())
+}
+
 /// A file that goes away when it is not put in place.
 pub struct Temporary {
     pub path: PathBuf,

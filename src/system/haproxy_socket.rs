@@ -64,6 +64,16 @@ impl HaproxySocket {
         self.stat("-1")
     }
 
+    /// The same, and how many requests have arrived in each section since HAProxy's start.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub fn rows_and_arrivals(&self) -> Result<(Vec<Row>, Vec<(String, u64)>), String> {
+        // Of the backends and the servers: 2 and 4.
+        let answer = self.answer("show stat -1 6 -1")?;
+        Ok((replies::stat(&answer)?, replies::arrivals(&answer)?))
+    }
+
     /// The row of `server`; `None` where it is gone, even if another one has its number by now.
     ///
     /// # Errors

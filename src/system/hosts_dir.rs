@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::files::{self, Place, Temporary};
 use crate::core::entry::{self, Entry, Form};
@@ -33,6 +33,9 @@ pub enum Added {
 
 /// `O_NONBLOCK` of Linux.
 const NONBLOCK: i32 = 0o4000;
+
+/// For how long a removed entry is remembered; longer than any machine boots.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// More bytes than a line of HAProxy's configuration may have.
 const LONGEST: usize = 4096;
@@ -299,8 +302,49 @@ impl HostsDir {
         debug_assert!(entry::check_name(name).is_ok());
         self.remember(name)?;
         let path = self.path().join(name);
-        fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))
+        let kept = self.removed_path();
+        // What was removed is remembered for a while: a rename sets the time of its last change.
+        for old in fs::read_dir(&kept).into_iter().flatten().flatten() {
+            if age(&old.path()).is_some_and(|age| age > REMEMBERED) {
+                let _ = fs::remove_file(old.path());
+            }
+        }
+        let moved = files::make_dir(&kept, 0o755).is_ok() && fs::rename(&path, kept.join(name)).is_ok();
+        match moved {
+            true => Ok(()),
+            false => fs::remove_file(&path).map_err(|e| Error::io(path.display(), e)),
+        }
     }
+
+    fn removed_path(&self) -> PathBuf {
+        self.base.join(".removed")
+    }
+
+    /// How long ago the entry of this machine was removed, if that is remembered: of this instance, or
+    /// of what stood at the place where no instance is known.
+    pub fn removed_ago(&self, address: IpAddr, port: u16, instance: Option<&str>) -> Option<Duration> {
+        let address = address.to_string();
+        let is_it = |e: &Entry| match (e.instance(), instance) {
+            (Some(one), Some(other)) => one == other,
+            _ => e.address() == address && e.port() == Some(port),
+        };
+        let files = fs::read_dir(self.removed_path()).into_iter().flatten().flatten();
+        files
+            .filter(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                read(&file.path(), &name).is_ok_and(|e| is_it(&e))
+            })
+            .filter_map(|file| age(&file.path()))
+            .min()
+    }
+}
+
+/// How long ago a file was changed last, its name included.
+fn age(path: &Path) -> Option<Duration> {
+    let changed = u64::try_from(fs::metadata(path).ok()?.ctime()).ok()?;
+    (SystemTime::UNIX_EPOCH + Duration::from_secs(changed))
+        .elapsed()
+        .ok()
 }
 
 /// Reads the entry `name` from `path`.

@@ -5,20 +5,34 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lines::{End, Lines, SILENCE};
 use super::machine;
+use crate::config;
 use crate::core::auth::{self, Claim, Role};
 use crate::core::backoff::Backoff;
 use crate::core::node::{HEARTBEAT, LinkId};
-use crate::core::protocol::{FromMaster, FromNode};
+use crate::core::protocol::{self, FromMaster, FromNode};
 
 /// Where tunnels end.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Does a master of this host's own listen on it for others, on purpose?
+pub fn is_own(port: u16, master: &config::Master) -> bool {
+    master.listen.port() == port && !master.listen.ip().is_loopback()
+}
+
+/// What is to be said of a port that [`News::Open`] names.
+pub fn open_port(port: u16) -> String {
+    format!(
+        "port {port}, where the tunnel ends, is open to the network: take `GatewayPorts yes` out of this host's \
+         sshd_config (`no` keeps it on 127.0.0.1)"
+    )
+}
 /// How long a port of this machine may take to answer.
 const LOCAL: Duration = Duration::from_secs(1);
 /// How long a master may take for each line of its greeting.
@@ -35,8 +49,8 @@ const SHORT_LIFE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Identity {
     pub node: String,
-    /// Empty: no proof is asked for or given.
-    pub secret: String,
+    /// None: no proof is asked for or given. It proves with the first and, refused, with the next.
+    pub secrets: Arc<Mutex<Vec<String>>>,
 }
 
 /// News from the links.
@@ -47,6 +61,10 @@ pub enum News {
         link: LinkId,
         master: String,
         stream: TcpStream,
+    },
+    /// The far end of this master's tunnel is open to the network.
+    Open {
+        port: u16,
     },
     Line(LinkId, FromMaster),
     Lost(LinkId, String),
@@ -128,21 +146,38 @@ pub fn look(
 fn follow(
     link: LinkId,
     port: u16,
-    stream: TcpStream,
+    mut stream: TcpStream,
     identity: &Identity,
     tell: &impl Fn(News) -> bool,
 ) -> bool {
-    let (mut lines, master) = match greet(&stream, identity) {
-        Ok(greeted) => greeted,
-        Err(why) => {
-            tell(News::Refused { port, why });
-            return false;
+    let secrets = identity
+        .secrets
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let mut secrets = secrets.into_iter();
+    let mut secret = secrets.next().unwrap_or_default();
+    let (mut lines, master) = loop {
+        match (greet(&stream, &identity.node, &secret), secrets.next()) {
+            (Ok(greeted), _) => break greeted,
+            (Err(why), next) => {
+                let address = stream.peer_addr();
+                let again = address.and_then(|address| TcpStream::connect_timeout(&address, LOCAL));
+                let (Some(next), Ok(again)) = (next, again) else {
+                    tell(News::Refused { port, why });
+                    return false;
+                };
+                (stream, secret) = (again, next);
+            }
         }
     };
     lines.allow(SILENCE);
     let Ok(writer) = stream.try_clone() else {
         return false;
     };
+    if !machine::open_ports(port..=port).is_empty() && !tell(News::Open { port }) {
+        return true;
+    }
     if !tell(News::Connected {
         link,
         master,
@@ -168,7 +203,7 @@ fn follow(
 }
 
 /// `HELLO` to `WELCOME`. Returns the master's name and the lines that follow.
-fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), String> {
+fn greet(stream: &TcpStream, node: &str, secret: &str) -> Result<(Lines, String), String> {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(LOCAL));
     let mut writer = stream;
@@ -187,10 +222,9 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
         FromMaster::parse(&line).map_err(|why| format!("it speaks otherwise: {why}"))
     };
     let nonce = machine::nonce().map_err(|e| e.to_string())?;
-    let Identity { node, secret } = identity;
     send(FromNode::Hello {
-        version: "1".into(),
-        node: node.clone(),
+        version: protocol::VERSION.into(),
+        node: node.into(),
         nonce: nonce.clone(),
     })?;
     let (welcome, master_nonce) = match next()? {
@@ -213,6 +247,11 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
     };
     let (name, proof) = match welcome {
         FromMaster::Welcome { master, proof } => (master, proof),
+        FromMaster::Error(text) if text.contains("speaks version 1") => {
+            return Err(format!(
+                "it said: {text}; upgrade autoscaler on that HAProxy host"
+            ));
+        }
         FromMaster::Error(text) => return Err(format!("it said: {text}")),
         other => return Err(format!("WELCOME was due, and it said: {other}")),
     };

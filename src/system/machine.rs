@@ -1,9 +1,14 @@
 //! What this machine says of itself: its name, its CPU, its randomness.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use crate::core::auth::hex;
 use crate::core::cpu::Counters;
@@ -28,6 +33,47 @@ pub fn host_name() -> Result<String, Error> {
             ),
         ))
     }
+}
+
+/// The ports among `ports` on which somebody listens whom other machines reach, by what Linux tells
+/// of its sockets (proc(5)).
+pub fn open_ports(ports: RangeInclusive<u16>) -> Vec<u16> {
+    let text =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let listeners = text.iter().flat_map(|text| text.lines().filter_map(listener_of));
+    let open = listeners.filter(|(port, loopback)| ports.contains(port) && !loopback);
+    let open: BTreeSet<u16> = open.map(|(port, _)| port).collect();
+    open.into_iter().collect()
+}
+
+/// The port of a socket that listens, and whether its address is this machine's alone.
+fn listener_of(line: &str) -> Option<(u16, bool)> {
+    const LISTEN: &str = "0A";
+    // Words of 32 bits in the order of little-endian machines.
+    const LOOPBACK6: &str = "00000000000000000000000001000000";
+    const MAPPED: &str = "0000000000000000FFFF0000";
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (address, port) = words.next()?.split_once(':')?;
+    let listens = words.nth(1)? == LISTEN;
+    let four = address.strip_prefix(MAPPED).unwrap_or(address);
+    let loopback = address == LOOPBACK6 || four.len() == 8 && four.ends_with("7F");
+    listens.then_some((u16::from_str_radix(port, 16).ok()?, loopback))
+}
+
+/// The home directory of this process's user by `/etc/passwd`, for where HOME is unset, as services
+/// start. No other source of names is asked.
+pub fn home() -> Option<String> {
+    let user = std::fs::metadata("/proc/self").ok()?.uid();
+    home_of(user, &std::fs::read_to_string("/etc/passwd").ok()?)
+}
+
+/// The sixth field of the entry that has `user` in the third (passwd(5)).
+fn home_of(user: u32, passwd: &str) -> Option<String> {
+    let user = user.to_string();
+    let mut entries = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let entry = entries.find(|fields| fields.get(2) == Some(&user.as_str()))?;
+    let home = entry.get(5).filter(|home| home.starts_with('/'))?;
+    Some(home.to_string())
 }
 
 /// `/dev/urandom`, held open: it must not fail when there is no file descriptor left.
@@ -63,6 +109,34 @@ pub fn nonce() -> Result<String, Error> {
     Random::open()?.nonce()
 }
 
+/// 12 hex digits that are this machine's alone, and stay: of its id (machine-id(5)) and the addresses of
+/// its network interfaces, since machines made from one image share the former.
+pub fn fingerprint() -> String {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_string()
+    };
+    let mut text = read(Path::new("/etc/machine-id"));
+    let interfaces = std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let all: Vec<PathBuf> = interfaces.map(|entry| entry.path()).collect();
+    // Others come and go with containers.
+    let real: Vec<&PathBuf> = all.iter().filter(|path| path.join("device").exists()).collect();
+    let used = if real.is_empty() {
+        all.iter().collect()
+    } else {
+        real
+    };
+    let mut addresses: Vec<String> = used.iter().map(|path| read(&path.join("address"))).collect();
+    addresses.sort();
+    text += &addresses.join(" ");
+    hex(&Sha256::digest(text)[..6])
+}
+
 /// How many files this process may have open, sockets among them: the soft limit of `proc(5)`'s
 /// `limits`.
 pub fn most_open_files() -> Option<usize> {
@@ -72,15 +146,6 @@ pub fn most_open_files() -> Option<usize> {
         "unlimited" => Some(usize::MAX),
         number => number.parse().ok(),
     }
-}
-
-/// A random number from 0 to 1.
-///
-/// # Errors
-/// I/O.
-pub fn random_share() -> Result<f64, Error> {
-    let digits = &nonce()?[..8];
-    Ok(f64::from(u32::from_str_radix(digits, 16).unwrap_or(0)) / f64::from(u32::MAX))
 }
 
 /// The address of this machine from which packets to `there` leave.
@@ -139,5 +204,54 @@ impl StatFile {
                 self.text.resize(2 * length, 0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_for_others() {
+        for (line, found) in [
+            (
+                "   0: 0100007F:FF98 00000000:0000 0A 00000000:00000000 00:0 0 0 0 1",
+                Some((65432, true)),
+            ),
+            (
+                "   1: 00000000:FF98 00000000:0000 0A 00000000:00000000 00:0 0 0 0 1",
+                Some((65432, false)),
+            ),
+            (
+                "   1: 0500000A:FF98 00000000:0000 0A 00000000:00000000 00:0 0 0 0 1",
+                Some((65432, false)),
+            ),
+            (
+                "   2: 00000000:FF98 00000000:0000 01 00000000:00000000 00:0 0 0 0 1",
+                None,
+            ),
+            (
+                "   0: 00000000000000000000000001000000:FF98 00000000000000000000000000000000:0000 0A 0:0",
+                Some((65432, true)),
+            ),
+            (
+                "   0: 00000000000000000000000000000000:FF98 00000000000000000000000000000000:0000 0A 0:0",
+                Some((65432, false)),
+            ),
+            ("  sl  local_address rem_address   st tx_queue rx_queue", None),
+            ("", None),
+        ] {
+            assert_eq!(listener_of(line), found, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_home_of_a_user() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n# a comment\n+::::::\napp:x:1000:1000:An app,,,:/srv/app:/bin/false\n\
+            none:x:1001:1001:::\n";
+        assert_eq!(home_of(0, passwd).as_deref(), Some("/root"));
+        assert_eq!(home_of(1000, passwd).as_deref(), Some("/srv/app"));
+        assert_eq!(home_of(1001, passwd), None);
+        assert_eq!(home_of(100, passwd), None);
     }
 }

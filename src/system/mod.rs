@@ -5,6 +5,7 @@ pub mod child;
 pub mod drains;
 pub mod due;
 pub mod files;
+pub mod hangup;
 pub mod haproxy_socket;
 pub mod health;
 pub mod hosts_dir;

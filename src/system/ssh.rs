@@ -63,11 +63,16 @@ impl Ssh {
             ssh.args(["-o", "ExitOnForwardFailure=yes", "-R", forward]);
         }
         ssh.args(&self.params);
-        ssh.arg(match self.user.as_str() {
+        ssh.arg(self.destination(host));
+        ssh
+    }
+
+    /// `<ssh_user>@<host>`.
+    pub fn destination(&self, host: &str) -> String {
+        match self.user.as_str() {
             "" => host.to_string(),
             user => format!("{user}@{host}"),
-        });
-        ssh
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! EC2 as the rest of the program asks it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::command::outline;
 use crate::aws_cli::Request;
 use crate::config::{self, Config};
-use crate::core::fleet::Instance;
-use crate::ec2::{self, Client, Failure, Service, State};
+use crate::core::plan::{Instance, Life};
+use crate::ec2::{self, Client, Failure, Service};
 use crate::error::{Error, Kind};
 use crate::system::log::Log;
 
@@ -32,59 +33,87 @@ pub fn instances(client: &Client, cluster: &str, time: Duration) -> Result<Vec<I
     let found = client.cluster_instances(cluster, Instant::now() + time);
     let listed = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
     let instance = |i: ec2::Instance| Instance {
-        live: matches!(i.state, State::Pending | State::Running),
-        gone: is_gone(i.state),
+        life: match (i.is_live(), i.is_gone()) {
+            (true, _) => Life::Live,
+            (_, true) => Life::Gone,
+            _ => Life::Stopped,
+        },
         address: i.private_ip.map(|ip| ip.to_string()),
-        launched_at: i.launched_at.unwrap_or(0),
+        launched_at: i.launched_at,
+        keep: i.is_kept(),
+        in_service: true,
         id: i.id,
     };
     Ok(listed.into_iter().map(instance).collect())
 }
 
-/// Those of `ids` that EC2 doesn't know, or says to be shutting down or terminated.
+/// Those of `ids` that EC2 does not know, and those that it says to be shutting down or terminated.
 ///
 /// # Errors
 /// EC2 could not tell of each.
-pub fn gone(client: &Client, ids: Vec<String>, time: Duration) -> Result<Vec<String>, Error> {
+pub fn whereabouts(
+    client: &Client,
+    ids: Vec<String>,
+    time: Duration,
+) -> Result<(BTreeSet<String>, BTreeSet<String>), Error> {
     let deadline = Instant::now() + time;
-    let mut gone = Vec::new();
+    let (mut unknown, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for id in ids {
         let found = client.instance(&id, deadline);
         let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
-        if found.is_none_or(|i| is_gone(i.state)) {
-            gone.push(id);
+        match found {
+            None => _ = unknown.insert(id),
+            Some(instance) if instance.is_gone() => _ = gone.insert(id),
+            Some(_) => {}
         }
     }
-    Ok(gone)
+    Ok((unknown, gone))
 }
 
-fn is_gone(state: State) -> bool {
-    matches!(state, State::ShuttingDown | State::Terminated)
-}
-
-/// The client that signs, with the options of `request` before the INI's keys.
+/// The client that signs, with the options of `request`, and the variables before it, before the
+/// INI's keys.
 pub fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<Client, Error> {
     let option = |of: fn(&Request) -> &Option<String>| request.and_then(|r| of(r).clone());
-    let profile = option(|r| &r.profile);
-    // A profile asked for by name brings its own keys.
-    let unless_profile = |key: &String| {
-        if profile.is_some() {
-            String::new()
-        } else {
-            key.clone()
-        }
+    let variables = request.map_or(&[][..], |r| &r.variables);
+    let variable = |names: &[&str]| {
+        let given = |name| {
+            variables
+                .iter()
+                .rfind(|(known, value)| known == name && !value.is_empty())
+        };
+        names.iter().find_map(given).map(|(_, value)| value.clone())
     };
-    let url_for = |service| request.filter(|r| r.service == service)?.endpoint_url.clone();
+    let profile = option(|r| &r.profile);
+    // A profile asked for by name brings its own keys, and so do variables.
+    let own_keys = profile.is_some()
+        || variable(&[
+            "AWS_ACCESS_KEY_ID",
+            "AWS_PROFILE",
+            "AWS_DEFAULT_PROFILE",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+        ])
+        .is_some();
+    let unless_own = |key: &String| if own_keys { String::new() } else { key.clone() };
+    let url_for = |service, name| {
+        let option = || request.filter(|r| r.service == service)?.endpoint_url.clone();
+        option().or_else(|| variable(&[name, "AWS_ENDPOINT_URL"]))
+    };
     let settings = ec2::Settings {
-        access_key: unless_profile(&aws.access_key),
-        secret_key: unless_profile(&aws.secret_key),
-        session_token: unless_profile(&aws.session_token),
-        region: option(|r| &r.region).unwrap_or_else(|| aws.region.clone()),
-        endpoint_url: url_for(Service::Ec2).unwrap_or_else(|| aws.endpoint_url.clone()),
-        autoscaling_url: url_for(Service::Autoscaling).unwrap_or_default(),
-        ca_bundle: option(|r| &r.ca_bundle).unwrap_or_else(|| aws.ca_bundle.clone()),
+        access_key: unless_own(&aws.access_key),
+        secret_key: unless_own(&aws.secret_key),
+        session_token: unless_own(&aws.session_token),
+        region: option(|r| &r.region)
+            .or_else(|| variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
+            .unwrap_or_else(|| aws.region.clone()),
+        endpoint_url: url_for(Service::Ec2, "AWS_ENDPOINT_URL_EC2")
+            .unwrap_or_else(|| aws.endpoint_url.clone()),
+        autoscaling_url: url_for(Service::Autoscaling, "AWS_ENDPOINT_URL_AUTO_SCALING").unwrap_or_default(),
+        ca_bundle: option(|r| &r.ca_bundle)
+            .or_else(|| variable(&["AWS_CA_BUNDLE"]))
+            .unwrap_or_else(|| aws.ca_bundle.clone()),
         metadata_url: aws.metadata_url.clone(),
         profile,
+        variables: variables.to_vec(),
     };
     let mut client = Client::new(settings).map_err(|e| ec2_error("settings", &e))?;
     client.on_event(Box::new(move |text| log.event(text)));

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use super::group::SET_DESIRED_CAPACITY;
 use super::{CLUSTER_TAG, EC2_TIME, Worker};
-use crate::aws_cli::{self, Request};
+use crate::aws_cli::{self, Kind, Request};
 use crate::config::{Config, Place};
 use crate::ec2;
 use crate::error::Error;
-use crate::system::child::{self, Finished};
+use crate::system::child::{self, Finished, Rest};
+use crate::system::machine;
 
 /// In `scale_down_command`: the id of the instance that leaves.
 const INSTANCE_ID: &str = "$INSTANCE_ID";
@@ -88,18 +88,22 @@ fn read(place: &Place, text: &str) -> Result<Option<ScaleCommand>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    if !aws_cli::is_native(text) {
-        return Ok(Some(ScaleCommand::Shell(text.into())));
+    match aws_cli::kind(text) {
+        Kind::Refused(why) => Err(place.error(&why)),
+        Kind::Shell => Ok(Some(ScaleCommand::Shell(text.into()))),
+        Kind::Native => {
+            let request = parse(text, &read_file).map_err(|cause| place.error(&cause))?;
+            Ok(Some(ScaleCommand::Native(Box::new(request))))
+        }
     }
-    let request = parse(text, &read_file).map_err(|cause| place.error(&cause))?;
-    Ok(Some(ScaleCommand::Native(Box::new(request))))
 }
 
 /// Reads a `file://` of a command line; `~/` is the home directory.
 fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
-    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => fs::read(Path::new(&home).join(rest)),
-        _ => fs::read(path),
+    let home = || std::env::var("HOME").ok().or_else(machine::home);
+    match path.strip_prefix("~/").zip(home()) {
+        Some((rest, home)) => fs::read(Path::new(&home).join(rest)),
+        None => fs::read(path),
     }
 }
 
@@ -166,8 +170,8 @@ impl Worker {
     /// Runs a command by the shell, with the INI's credentials in its environment.
     pub(super) fn shell(&self, key: &str, command: &str, more: &[(&str, &str)]) -> Result<Finished, Error> {
         let aws = &self.config.aws;
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", command]).envs(more.iter().copied());
+        let mut shell = child::script(command);
+        shell.envs(more.iter().copied());
         for (variable, value) in [
             ("AWS_ACCESS_KEY_ID", &aws.access_key),
             ("AWS_SECRET_ACCESS_KEY", &aws.secret_key),
@@ -182,7 +186,8 @@ impl Worker {
             }
         }
         let failed = |cause: String| Error::unavailable(key, cause);
-        let done = child::run(&mut shell, self.config.machine.boot_timeout).map_err(failed)?;
+        let done = child::run_script(&mut shell, self.config.machine.boot_timeout, Rest::Lives);
+        let done = done.map_err(failed)?;
         match done.status.success() {
             true => Ok(done),
             false => Err(failed(format!("{} ({})", done.complaint(), done.status))),

@@ -11,7 +11,7 @@ use crate::core::node::Notice;
 use crate::core::protocol::one_line;
 use crate::core::report::{object, text};
 use crate::ec2;
-use crate::system::child;
+use crate::system::child::{self, Rest};
 use crate::system::log::Log;
 
 /// Notices that may wait for those before them.
@@ -40,6 +40,7 @@ pub struct Notifier {
     pending: Pending,
     send: Option<SyncSender<Notice>>,
     thread: Option<JoinHandle<()>>,
+    node: String,
     log: Log,
 }
 
@@ -51,20 +52,28 @@ impl Notifier {
                 pending: Pending::default(),
                 send: None,
                 thread: None,
+                node,
                 log,
             };
         }
         let (send, notices) = mpsc::sync_channel(QUEUE);
         let pending = Pending::default();
         let left = pending.clone();
+        let own = node.clone();
         Notifier {
             pending,
             send: Some(send),
             thread: Some(thread::spawn(move || {
                 deliver(&config, &node, notices, &left, log)
             })),
+            node: own,
             log,
         }
+    }
+
+    /// Goes by other settings from now on; what waits is told by those before.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        *self = Notifier::start(config, self.node.clone(), self.log);
     }
 
     /// Returns at once.
@@ -98,7 +107,7 @@ fn deliver(config: &Config, node: &str, notices: Receiver<Notice>, left: &Pendin
     for notice in notices {
         let facts = facts(&notice, &config.cluster.name, node);
         if !settings.command.is_empty()
-            && let Err(why) = child::run_guarded(&settings.command, &facts, settings.timeout)
+            && let Err(why) = run(&settings.command, &facts, settings.timeout)
         {
             log.warning(&format!("notify: command: {why}"));
         }
@@ -113,6 +122,17 @@ fn deliver(config: &Config, node: &str, notices: Receiver<Notice>, left: &Pendin
             log.warning(&format!("notify: webhook: {why}"));
         }
         left.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs `command`, with `facts` in its environment and no credentials.
+fn run(command: &str, facts: &[(&str, String)], limit: Duration) -> Result<(), String> {
+    let mut shell = child::script(command);
+    child::without_credentials(&mut shell).envs(facts.iter().map(|(name, value)| (name, value)));
+    let done = child::run_script(&mut shell, limit, Rest::Ends)?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(format!("{} ({})", done.complaint(), done.status)),
     }
 }
 

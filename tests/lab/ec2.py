@@ -36,10 +36,12 @@ class Ec2Endpoint:
     Settable at any time: `boot_delay` (pending → running), `stop_delay` (shutting-down → terminated) and
     `visible_delay` (InvalidInstanceID.NotFound after a launch), in seconds; `clock_offset` of its clock
     (a larger one lets those times pass; requests are refused when over 300 s); `quota` of running instances;
-    `doom`, a (code, message) with which instances go straight to terminated; `old_tokens`: a token whose instance is
+    `doom`, a (code, message) with which instances go straight to terminated; `no_launch_times`: answers leave
+    launchTime out; `old_tokens`: a token whose instance is
     terminated is answered with that instance, as AWS did before it had IdempotentInstanceTerminated;
     `credentials` {access key: (secret, session token or None, expiry or None)}; `policy`, an IAM policy document that
-    all requests have to comply with; `web_identities` {token: role} of AssumeRoleWithWebIdentity.
+    all requests have to comply with; `web_identities` {token: role} of AssumeRoleWithWebIdentity; `roles`
+    {ARN: external id or None} of AssumeRole.
     """
 
     image = "ami-12345678"
@@ -50,7 +52,7 @@ class Ec2Endpoint:
         self.on_launch, self.on_terminate = on_launch, on_terminate
         self.boot_delay, self.stop_delay, self.visible_delay = boot_delay, stop_delay, visible_delay
         self.clock_offset, self.quota, self.doom, self.old_tokens = 0.0, None, None, False
-        self.policy, self.web_identities = None, {}
+        self.policy, self.web_identities, self.roles, self.no_launch_times = None, {}, {}, False
         self.exercised = set()  # the IAM actions that requests needed since `policy` was set
         self.access_key = "AKIA" + random_secrets.token_hex(8).upper()
         self.secret_key = random_secrets.token_urlsafe(30)
@@ -228,6 +230,21 @@ class Ec2Endpoint:
         self.fleet.moto.call({"Action": "TerminateInstances", "Version": "2016-11-15", "InstanceId.1": instance_id})
         self.fleet.mark_terminated(self.fleet.instances[instance_id])
 
+    def stop(self, instance_id):
+        """The instance is stopped by somebody: it keeps its address and serves no more."""
+        self.fleet.instances[instance_id].stopped = True
+
+    def protect(self, instance_id, protected=True):
+        """TerminateInstances refuses the instance, as with disableApiTermination; a dry run sees rights only."""
+        self.fleet.instances[instance_id].protected = protected
+
+    def tag(self, instance_id, **tags):
+        """Tags the instance; `_` in a name stands for `:`."""
+        params = {"Action": "CreateTags", "Version": "2016-11-15", "ResourceId.1": instance_id}
+        for number, (name, value) in enumerate(tags.items(), 1):
+            params |= {f"Tag.{number}.Key": name.replace("_", ":"), f"Tag.{number}.Value": value}
+        self.fleet.moto.call(params)
+
     def forget(self, instance_id):
         """The terminated instance is listed no longer, as an hour later."""
         self.fleet.instances[instance_id].forgotten = True
@@ -258,7 +275,7 @@ class Ec2Endpoint:
         if service == "ec2":
             return self.fleet.perform(params)
         if service == "sts":
-            return 200, sts.assume_role(self, params)
+            return 200, sts.perform(self, params)
         return self.groups.perform(params)
 
 

@@ -239,7 +239,7 @@ def _read(handler, body, now):
 
 
 def _authenticate(handler, request, body, endpoint):
-    if request.action == sts.ACTION:  # the token is what counts
+    if request.action == sts.UNSIGNED:  # the token is what counts
         request.service = "sts"
         return
     _, request.service = signature.check(

@@ -38,6 +38,8 @@ class Instance:
     visible_at: float = 0.0
     running_at: float = 0.0
     forgotten: bool = False
+    stopped: bool = False
+    protected: bool = False
     reason: tuple = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
 
 
@@ -75,6 +77,8 @@ class Fleet:
         if instance.terminated is not None:
             stopping = now < instance.terminated + self.endpoint.stop_delay
             return (32, "shutting-down") if stopping else (48, "terminated")
+        if instance.stopped:
+            return 80, "stopped"
         return (0, "pending") if now < instance.running_at else (16, "running")
 
     def perform(self, params):
@@ -152,6 +156,8 @@ class Fleet:
         living = sum(1 for each in self.instances.values() if not each.terminated)
         if quota is not None and living + least > quota:
             raise Refused(400, "InstanceLimitExceeded", f"Your quota allows for {quota} more running instance(s).")
+        if quota is not None:
+            most = min(most, quota - living)
         for key in ((subnet, kind), (subnet, None), (None, kind), (None, None)):
             if key in self.capacity:
                 if self.capacity[key] < least:
@@ -166,7 +172,8 @@ class Fleet:
     def _for_moto(self, params, count):
         # moto launches MinCount, and insists on profiles, keys and templates that were made in it.
         foreign = ("IamInstanceProfile.", "KeyName", "LaunchTemplate.", "PrivateIpAddress", "SecurityGroup",
-                   "NetworkInterface.1.SecurityGroupId", "NetworkInterface.1.PrivateIpAddress")
+                   "NetworkInterface.1.SecurityGroupId", "NetworkInterface.1.PrivateIpAddress",
+                   "DisableApiTermination")
         kept = {name: value for name, value in params.items() if not name.startswith(foreign)}
         return {**kept, "MinCount": str(count), "MaxCount": str(count)}
 
@@ -177,7 +184,8 @@ class Fleet:
             zone=item.findtext("placement/availabilityZone"), subnet=item.findtext("subnetId"),
             type=item.findtext("instanceType"), token=params.get("ClientToken"), params=dict(params),
             launched=now - age, visible_at=now + self.endpoint.visible_delay if not age else 0.0,
-            running_at=now - age + self.endpoint.boot_delay)
+            running_at=now - age + self.endpoint.boot_delay,
+            protected=params.get("DisableApiTermination") == "true")
         self.instances[instance.id] = instance
         return instance
 
@@ -246,6 +254,11 @@ class Fleet:
 
     def _terminate(self, params):
         self._must_be_visible(params)
+        if params.get("DryRun") != "true":
+            for name, value in params.items():
+                if name.startswith("InstanceId.") and self.instances[value].protected:
+                    raise Refused(400, "OperationNotPermitted", f"The instance '{value}' may not be terminated. Modify "
+                                  "its 'disableApiTermination' instance attribute and try again.")
         before = {each.id: self.state(each) for each in self.instances.values()}
         status, root = self.moto.call(params)
         if status == 200:
@@ -284,10 +297,12 @@ class Fleet:
         code, name = (0, "pending") if starting else self.state(instance)
         item.find("instanceState/code").text, item.find("instanceState/name").text = str(code), name
         item.find("launchTime").text = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(instance.launched))
+        if self.endpoint.no_launch_times:
+            item.remove(item.find("launchTime"))
         _set(item, "clientToken", instance.token or "")
         for child in item.findall("stateReason"):
             item.remove(child)
-        if code in (32, 48):
+        if code in (32, 48, 80):
             reason = ElementTree.SubElement(item, "stateReason")
             _set(reason, "code", instance.reason[0])
             _set(reason, "message", instance.reason[1])

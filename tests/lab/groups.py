@@ -14,6 +14,7 @@ class Groups:
 
     def __init__(self, endpoint):
         self.endpoint, self.fleet, self.delay = endpoint, endpoint.fleet, 0.0
+        self._lifecycles = {}  # instance id -> the state that it is shown in
         self._wanted = {}  # name -> the desired capacity that the group has not come to yet
 
     def create(self, name, *, tags=None, least=0, most=10, desired=0):
@@ -44,6 +45,11 @@ class Groups:
             wanted = int(self._describe(name)[0].findtext("DesiredCapacity")) + 1
             self._must("SetDesiredCapacity", AutoScalingGroupName=name, DesiredCapacity=str(wanted))
             self._follow()
+
+    def set_lifecycle(self, instance_id, state):
+        """Shows the member in a lifecycle state, such as Standby or Terminating:Wait; None: in its own again."""
+        with self.fleet.lock:
+            self._lifecycles[instance_id] = state
 
     def desired(self, name):
         """The desired capacity, as it was asked for."""
@@ -82,6 +88,8 @@ class Groups:
                 instance = self.fleet.instances[member.findtext("InstanceId")]
                 if self.fleet.state(instance)[1] == "pending":
                     member.find("LifecycleState").text = "Pending"
+                if state := self._lifecycles.get(instance.id):
+                    member.find("LifecycleState").text = state
         return status, root
 
     def _set(self, params):

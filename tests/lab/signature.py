@@ -50,7 +50,7 @@ def check(method, target, headers, body, *, secrets, region, now):
         raise Refused(403, "SignatureDoesNotMatch", "X-Amz-Date is missing or not yyyymmddThhmmssZ")
     if day != date[:8]:
         raise Refused(403, "SignatureDoesNotMatch", f"Date in Credential scope {day} does not match {date}")
-    if service not in ("ec2", "autoscaling") or scope_region != region:
+    if service not in ("ec2", "autoscaling", "sts") or scope_region != region:
         raise Refused(401, "AuthFailure", f"Credential should be scoped to ec2 in {region}: {scope_region}/{service}")
     _check_signed_names(names.split(";"), values)
 

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use super::{Check, Part, TIME, cloud};
 use crate::command::status;
 use crate::core::check::{Finding, ssh_step};
-use crate::core::fleet::Listed;
+use crate::core::plan::{Life, Listed};
 use crate::core::protocol::FromMaster;
 use crate::error::Error;
-use crate::system::links::LOOPBACK;
+use crate::system::links::{LOOPBACK, is_own, open_port};
 use crate::system::machine::{self, StatFile};
 use crate::system::ssh::Ssh;
 use crate::worker::cloud::CLUSTER_TAG;
 use crate::worker::remote::Remote;
 use crate::worker::{Worker, leave};
 
-pub const PARTS: [Part; 5] = [
+pub const PARTS: [Part; 6] = [
     ("a dry run of the launch", launch),
+    ("a dry run of the termination", termination),
     ("the HAProxy hosts", balancers),
     ("the tunnels", tunnels),
     ("the CPU's counters", counters),
@@ -34,10 +35,42 @@ fn launch(check: &Check) -> Vec<Finding> {
     }]
 }
 
+/// Whether a machine of the cluster could be terminated: this one, else any. Those that fail while
+/// they boot have to be, whether or not machines ever leave.
+fn termination(check: &Check) -> Vec<Finding> {
+    let Ok(worker) = Worker::new(Arc::clone(&check.config), check.log) else {
+        return Vec::new();
+    };
+    let own = match (&check.client, leave::has_metadata(&check.config)) {
+        (Ok(client), true) => client.metadata().instance_id().ok().flatten(),
+        _ => None,
+    };
+    let Ok(instances) = cloud::instances(check) else {
+        return Vec::new();
+    };
+    let live = || instances.iter().filter(|i| i.life == Life::Live);
+    let Some(instance) = live().find(|i| Some(&i.id) == own.as_ref()).or(live().next()) else {
+        let why = "termination: not tried, as the cluster has no live instance yet";
+        return vec![Finding::Skip(why.into())];
+    };
+    match worker.rehearse_leaving(&instance.id, TIME) {
+        None => Vec::new(),
+        Some(Ok(())) => vec![Finding::Ok(format!(
+            "termination: EC2 would terminate {} (a signed dry run)",
+            instance.id
+        ))],
+        Some(Err(error)) => vec![error.into()],
+    }
+}
+
 /// Each HAProxy host over ssh: its entries, and how they compare with EC2.
 fn balancers(check: &Check) -> Vec<Finding> {
     let haproxy = &check.config.haproxy;
-    let remote = Remote::new(Ssh::new(haproxy), haproxy.remote_command.clone());
+    let remote = Remote::new(
+        Ssh::new(haproxy),
+        haproxy.remote_command.clone(),
+        &haproxy.servers,
+    );
     let answers = remote.on_each_within(TIME, haproxy.servers.clone(), "list-hosts");
     let (mut found, mut listings) = (Vec::new(), Vec::new());
     for (server, answer) in answers {
@@ -86,6 +119,9 @@ fn tunnels(check: &Check) -> Vec<Finding> {
         }
         false => Finding::Ok(format!("masters: {masters}")),
     }];
+    let open = machine::open_ports(config.master.tunnel_ports.clone());
+    let open = open.into_iter().filter(|port| !is_own(*port, &config.master));
+    found.extend(open.map(|port| Finding::Warn(open_port(port))));
     let node = machine::host_name().unwrap_or_default();
     let knows = |line: &FromMaster| matches!(line, FromMaster::Node { name, .. } if *name == node);
     let strangers = answers.iter().filter(|a| !a.lines.iter().any(knows));

@@ -6,7 +6,7 @@ use super::{Check, Part, cloud};
 use crate::command::{generate, master, status, template};
 use crate::config::Config;
 use crate::core::check::Finding;
-use crate::core::fleet::Listed;
+use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
 use crate::core::runtime::text::{self, Section};
 use crate::core::runtime::{self, compare};

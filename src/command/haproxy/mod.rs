@@ -14,7 +14,7 @@ use crate::core::runtime::replies::Process;
 use crate::core::runtime::text::{self, Configuration};
 use crate::core::runtime::{self, Change, compare};
 use crate::error::Error;
-use crate::system::child::{self, Finished};
+use crate::system::child::{self, Finished, Rest};
 use crate::system::drains::Drains;
 use crate::system::due::{Due, DueFile};
 use crate::system::haproxy_socket::HaproxySocket;
@@ -292,8 +292,8 @@ pub fn shell(config: &Config, key: &str, command: &str, file: &Path) -> Result<F
         Ok(path) if !path.is_empty() => format!("{path}:{SBIN}"),
         _ => format!("/usr/bin:/bin:{SBIN}"),
     };
-    let mut shell = owner::shell(&config.path)?;
-    shell.arg(command).env("FILE", file).env("PATH", path);
-    let done = child::run(child::without_credentials(&mut shell), PATIENCE);
+    let mut shell = child::guard(owner::shell(&config.path)?, command);
+    shell.env("FILE", file).env("PATH", path);
+    let done = child::run_script(child::without_credentials(&mut shell), PATIENCE, Rest::Lives);
     done.map_err(|cause| Error::io(key, format!("`{command}`: {cause}")))
 }

@@ -5,9 +5,11 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Instant;
 
-use super::{Event, Tunnels};
+use super::Event;
+use super::tunnels::Tunnels;
 use crate::command::generate;
 use crate::config::Config;
+use crate::core::duration;
 use crate::core::lease::PeerId;
 use crate::core::protocol::one_line;
 use crate::core::report::{line, word};
@@ -16,44 +18,8 @@ use crate::core::runtime::text;
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::listener::Writers;
 
-/// A tunnel as it was last heard of.
-pub struct TunnelState {
-    pub name: String,
-    since: Instant,
-    state: &'static str,
-    port: Option<u16>,
-    /// Why it is not up, or was not before.
-    error: String,
-}
-
-impl TunnelState {
-    /// Of the entry `name`, not up yet.
-    pub fn new(name: &str) -> TunnelState {
-        TunnelState {
-            name: name.into(),
-            since: Instant::now(),
-            state: "starting",
-            port: None,
-            error: String::new(),
-        }
-    }
-
-    /// Up with `port`, or down and why.
-    pub fn went(&mut self, port: Option<u16>, error: &str) {
-        let state = if port.is_some() { "up" } else { "down" };
-        if self.state != state {
-            self.since = Instant::now();
-        }
-        (self.state, self.port) = (state, port);
-        if !error.is_empty() {
-            self.error = error.into();
-        }
-    }
-}
-
 /// Answers `REPORT`.
 pub struct Reporter {
-    config: Arc<Config>,
     events: SyncSender<Event>,
     started: Instant,
     /// Who waits for HAProxy's answer; while there is anyone, it is being asked.
@@ -61,19 +27,20 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    pub fn new(config: Arc<Config>, events: SyncSender<Event>, started: Instant) -> Reporter {
+    pub fn new(events: SyncSender<Event>, started: Instant) -> Reporter {
         Reporter {
-            config,
             events,
             started,
             waiting: Vec::new(),
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
     /// Sends what is known at once. HAProxy may take its time, so another thread asks it.
     pub fn answer(
         &mut self,
         peer: PeerId,
+        config: &Arc<Config>,
         epoch: u64,
         tunnels: &Tunnels,
         writers: &mut Writers,
@@ -82,18 +49,22 @@ impl Reporter {
         let age = |since| now.saturating_duration_since(since).as_secs();
         let (version, up) = (env!("CARGO_PKG_VERSION"), age(self.started));
         writers.send(peer, &format!("MASTER {version} {up} {epoch}"));
-        for tunnel in &tunnels.states {
-            let name = &tunnel.name;
-            let host = tunnels.running.get(name).map_or("-", |t| t.host());
+        for (key, value, is_set) in config.in_force() {
+            let source = if is_set { "file" } else { "default" };
+            let value: String = value.split_whitespace().collect();
+            let text = format!("SETTING {key} {} {} {source}", word(&value), plain(&value));
+            writers.send(peer, &line(&text));
+        }
+        for (tunnel, host) in tunnels.states() {
             let port = tunnel.port.map_or("-".into(), |port| port.to_string());
-            let (name, host, since) = (word(name), word(host), age(tunnel.since));
+            let (name, host, since) = (word(&tunnel.name), word(host), age(tunnel.since));
             let (state, error) = (tunnel.state, &tunnel.error);
             let text = format!("TUNNEL {name} {host} {state} {since} {port} {error}");
             writers.send(peer, &line(&text));
         }
         self.waiting.push(peer);
         if self.waiting.len() == 1 {
-            let (config, events) = (Arc::clone(&self.config), self.events.clone());
+            let (config, events) = (Arc::clone(config), self.events.clone());
             thread::spawn(move || {
                 let _ = events.send(Event::Servers(servers(&config)));
             });
@@ -109,6 +80,13 @@ impl Reporter {
             writers.send(peer, "END");
         }
     }
+}
+
+/// A value as a whole number: of seconds, percent or machines.
+fn plain(value: &str) -> u64 {
+    let number = value.trim_end_matches('%').parse::<f64>().ok();
+    let of_seconds = || duration::parse(value).ok().map(duration::seconds);
+    number.map(|n| n.round() as u64).or_else(of_seconds).unwrap_or(0)
 }
 
 /// The servers of the running HAProxy and those that it should have, over all managed sections.

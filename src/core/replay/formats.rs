@@ -1,13 +1,24 @@
-//! The rows of a trace: CSV, and what sysstat's `sar -u`, `sadf` and `sadf -d` print (their
-//! manual pages, with the decimal commas and the clocks of other languages).
+//! The rows of a trace: CSV, what sysstat's `sar -u`, `sadf` and `sadf -d` print (their manual
+//! pages, with the decimal commas and the clocks of other languages), and CloudWatch's JSON.
 
 use super::clock::Clock;
+use super::cloudwatch;
 use super::trace::Row;
 
 type Rows = Result<Vec<Row>, (usize, String)>;
 
 /// How the text is written shows in its first line.
 pub fn rows(text: &str, hosts: Option<usize>, clock: &mut Clock) -> Rows {
+    if text
+        .chars()
+        .take(2)
+        .any(|c| c == '\0' || c == char::REPLACEMENT_CHARACTER)
+    {
+        return Err((
+            0,
+            "is no text; of sar's own file, take what this prints: LC_ALL=C sar -u -f FILE".into(),
+        ));
+    }
     let text = text.trim_start_matches('\u{feff}');
     let lines = || {
         (1..)
@@ -19,7 +30,9 @@ pub fn rows(text: &str, hosts: Option<usize>, clock: &mut Clock) -> Rows {
         return Err((0, "is empty".into()));
     };
     let tabs: Vec<&str> = first.split('\t').collect();
-    let mut rows = if first.starts_with(SADF_HEADER) {
+    let mut rows = if first.starts_with('{') {
+        cloudwatch::rows(text, clock)?
+    } else if first.starts_with(SADF_HEADER) || first.split(';').nth(1) == Some(NO_INTERVAL) {
         sadf_d(lines(), clock)?
     } else if tabs.len() > 3 && tabs[1].parse::<i64>().is_ok() && Clock::default().read(tabs[2]).is_some() {
         sadf(lines(), clock)?
@@ -36,6 +49,9 @@ pub fn rows(text: &str, hosts: Option<usize>, clock: &mut Clock) -> Rows {
 }
 
 const SADF_HEADER: &str = "# hostname;interval;timestamp";
+/// The interval of a line of sadf that is no row: a boot, which may come before any header, or a
+/// comment.
+const NO_INTERVAL: &str = "-1";
 
 /// A number with a decimal point or comma, and perhaps a percent sign (`sar --pretty`).
 fn number(word: &str) -> Option<f64> {
@@ -117,13 +133,10 @@ fn sar<'a>(lines: impl Iterator<Item = (usize, &'a str)>, clock: &mut Clock) -> 
     for (line, text) in lines {
         let mut words: Vec<&str> = text.split_whitespace().collect();
         // What does not begin with a time is the banner or a mean, whatever its language.
-        if !words[0].contains(':') || !words[0].starts_with(|c: char| c.is_ascii_digit()) {
+        let Some((written, taken)) = time_of_row(&words) else {
             continue;
-        }
-        let mut written = words.remove(0).to_string();
-        if words.first().is_some_and(|word| matches!(*word, "AM" | "PM")) {
-            written = written + " " + words.remove(0);
-        }
+        };
+        words.drain(..taken);
         let header = words.iter().all(|word| number(word).is_none());
         if header {
             columns = Columns::of(&words);
@@ -147,6 +160,35 @@ fn sar<'a>(lines: impl Iterator<Item = (usize, &'a str)>, clock: &mut Clock) -> 
             "is neither CSV (time,percent), nor has it rows of `sar -u` or `sadf` for all CPUs".into(),
         )),
         false => Ok(rows),
+    }
+}
+
+/// The time that a row of sar begins with, and how many words it takes: as `%X` of the C library
+/// writes it, such as `12:30:05 AM`, `17.45.02` (Finnish), `17時45分02秒` or `17시 45분 02초`.
+fn time_of_row(words: &[&str]) -> Option<(String, usize)> {
+    const MARKS: [[char; 3]; 3] = [['時', '分', '秒'], ['时', '分', '秒'], ['시', '분', '초']];
+    let first = words
+        .first()
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    if first.contains(':') {
+        let half = words.get(1).filter(|word| matches!(**word, "AM" | "PM"));
+        return Some(match half {
+            Some(half) => (format!("{first} {half}"), 2),
+            None => (first.to_string(), 1),
+        });
+    }
+    let two_digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = first.split('.').collect();
+    if parts.len() == 3 && parts.iter().all(|part| two_digits(part)) {
+        return Some((parts.join(":"), 1));
+    }
+    let [_, _, last] = MARKS.into_iter().find(|[hours, ..]| first.contains(*hours))?;
+    let taken = 1 + words.iter().take(3).position(|word| word.ends_with(last))?;
+    let whole = words[..taken].concat();
+    let parts: Vec<&str> = whole.split(|c: char| !c.is_ascii_digit()).collect();
+    match parts[..] {
+        [hours, minutes, seconds, ""] => Some((format!("{hours}:{minutes}:{seconds}"), taken)),
+        _ => None,
     }
 }
 
@@ -179,7 +221,7 @@ fn sadf_d<'a>(lines: impl Iterator<Item = (usize, &'a str)>, clock: &mut Clock) 
         if text.starts_with('#') {
             columns = Columns::of(&words);
         } else if let [name, interval, at, ..] = words[..]
-            && let Some(columns) = columns.as_ref().filter(|_| interval != "-1")
+            && let Some(columns) = columns.as_ref().filter(|_| interval != NO_INTERVAL)
             && let Some(busy) = columns.busy(line, &words)?
         {
             same_host(line, &mut host, name)?;

@@ -91,6 +91,51 @@ fn sar_over_midnight_and_a_restart() {
 }
 
 #[test]
+fn clocks_of_other_languages() {
+    for time in [
+        "{h}時{m}分{s}秒",
+        "{h}时{m}分{s}秒",
+        "{h}시 {m}분 {s}초",
+        "{h}.{m}.{s}",
+        "{h}:{m}:{s}",
+    ] {
+        let at = |h: &str, m: &str, s: &str| time.replace("{h}", h).replace("{m}", m).replace("{s}", s);
+        let text = format!(
+            "Linux 6.1.0 (vm) \t2026年11月24日 \t_x86_64_\t(2 CPU)\n\n{}     CPU     %user     %nice   %system   \
+             %iowait    %steal     %idle\n{}     all      5,00      0,00      5,00      0,00      0,00     90,00\n\
+             {}     all      5.00      0.00      5.00      0.00      0.00     80.00\nKeskiarvo:  all 1 2 3 4 5 6\n",
+            at("17", "45", "02"),
+            at("17", "55", "02"),
+            at("18", "05", "02"),
+        );
+        let begin = 17 * 3600 + 45 * 60 + 2;
+        let rows = [
+            (begin, Some(begin + 600), 10.0),
+            (begin + 600, Some(begin + 1200), 20.0),
+        ];
+        assert_eq!(read(&text), rows, "{text}");
+    }
+}
+
+#[test]
+fn cloudwatch_tells_of_each_machine() {
+    let text = "{\"Label\": \"CPUUtilization\", \"Datapoints\": [
+        {\"Timestamp\": \"1970-01-01T00:05:00Z\", \"Average\": 20},
+        {\"Timestamp\": \"1970-01-01T00:00:00Z\", \"Average\": 10}]}";
+    assert_eq!(read(text), [(0, None, 10.0), (300, None, 20.0)]);
+    let trace = parse(text, Some(3)).unwrap();
+    assert_eq!((trace.machines, trace.spans[0].1), (3, 30.0));
+}
+
+#[test]
+fn a_binary_file_of_sar_is_named() {
+    for start in ["\u{fffd}\u{fffd}u!", "\0\u{fffd}", "u\0"] {
+        let (line, why) = refused(start);
+        assert!(line == 0 && why.contains("sar -u -f FILE"), "{why}");
+    }
+}
+
+#[test]
 fn sadf_and_its_intervals() {
     let database = "# hostname;interval;timestamp;CPU;%user;%nice;%system;%iowait;%steal;%idle
 vm;60;1970-01-01 00:01:00 UTC;-1;10,00;0,00;5,00;5,00;0,00;80,00
@@ -105,6 +150,8 @@ vm;60;1970-01-01 00:03:00 UTC;-1;10,00;0,00;5,00;5,00;0,00;40,00
 vm\t-1\t90\tLINUX-RESTART\t(2 CPU)\nvm\t60\t180\tall\t%iowait\t5.00\nvm\t60\t180\tall\t%idle\t40.00\n";
     let rows = [(0, Some(60), 15.0), (120, Some(180), 55.0)];
     assert_eq!(read(database), rows);
+    let boot = "vm;-1;1970-01-01 00:00:00 UTC;LINUX-RESTART\t(2 CPU)\n";
+    assert_eq!(read(&format!("{boot}{database}")), rows);
     assert_eq!(read(lines), rows);
     let (line, why) = refused(&database.replace("vm;60;1970-01-01 00:03", "vn;60;1970-01-01 00:03"));
     assert!(line == 8 && why.contains("second host"), "{line}: {why}");

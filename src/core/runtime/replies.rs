@@ -236,6 +236,20 @@ pub fn stat(answer: &str) -> Result<Vec<Row>, String> {
         .collect()
 }
 
+/// Reads how many requests have arrived in each section since HAProxy's start out of `show stat`.
+///
+/// # Errors
+/// The answer as it stands, when it is another one.
+pub fn arrivals(answer: &str) -> Result<Vec<(String, u64)>, String> {
+    let rows = table(answer, ["pxname", "svname", "stot"])?.into_iter();
+    rows.filter(|[_, name, _]| name == "BACKEND")
+        .map(|[section, _, total]| {
+            let total = total.parse().map_err(|_| unexpected("show stat", answer))?;
+            Ok((section, total))
+        })
+        .collect()
+}
+
 /// Reads how many servers of `backend` take new requests, backups among them, out of `show stat`.
 ///
 /// # Errors
@@ -361,6 +375,15 @@ mod tests {
     }
 
     #[test]
+    fn how_many_requests_arrived() {
+        let answer = "# pxname,svname,stot,\nservers,app1,9,\nservers,BACKEND,734,\nother,BACKEND,0,\n\n";
+        let expected = [("servers".to_string(), 734), ("other".into(), 0)];
+        assert_eq!(arrivals(answer).unwrap(), expected);
+        assert!(arrivals("# pxname,svname,stot,\nservers,BACKEND,x,\n").is_err());
+        assert!(arrivals("Permission denied\n").is_err());
+    }
+
+    #[test]
     fn how_many_serve() {
         let answer = "# pxname,svname,act,bck,\nservers,FRONTEND,,,\nother,BACKEND,7,0,\n\
             servers,BACKEND,2,1,\n\n";
@@ -380,7 +403,7 @@ mod tests {
         #[test]
         fn no_answer_is_too_strange(answer in "(1\n# |# )?[a-z_0-9 ,\"\n:.]{0,80}") {
             let _ = (info(&answer), servers_state(&answer));
-            let _ = (stat(&answer), serving(&answer, "b"));
+            let _ = (stat(&answer), serving(&answer, "b"), arrivals(&answer));
         }
     }
 }

@@ -1,40 +1,17 @@
 //! What the running HAProxy says of one server, over all sections that have it.
 
-use std::fmt;
-
 use super::replies::Row;
-
-/// Whether it gets requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Up,
-    Down,
-    /// It finishes what it has, in one section at least.
-    Drain,
-    /// In maintenance, in one section at least.
-    Maint,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            State::Up => "UP",
-            State::Down => "DOWN",
-            State::Drain => "DRAIN",
-            State::Maint => "MAINT",
-        })
-    }
-}
+use crate::core::listing::State;
 
 /// The state of a server that has these `rows`, which are to be one for each of so many `sections`,
 /// and for how many seconds it has been so in all of them. `None` where they don't agree, or one is
 /// missing: then nothing can be said.
-pub fn of(rows: &[&Row], sections: usize) -> Option<(State, Option<u64>)> {
+pub fn of(rows: &[Row], sections: usize) -> Option<(State, Option<u64>)> {
     if rows.is_empty() || rows.len() != sections {
         return None;
     }
-    let all = |is: fn(&Row) -> bool| rows.iter().all(|row| is(row));
-    let any = |is: fn(&Row) -> bool| rows.iter().any(|row| is(row));
+    let all = |is: fn(&Row) -> bool| rows.iter().all(is);
+    let any = |is: fn(&Row) -> bool| rows.iter().any(is);
     let state = if all(Row::is_up) {
         State::Up
     } else if all(Row::is_down) {
@@ -92,7 +69,6 @@ mod tests {
             (&[], "-"),
         ] {
             let rows: Vec<Row> = statuses.iter().map(|s| row(s, Some(1))).collect();
-            let rows: Vec<&Row> = rows.iter().collect();
             let said = of(&rows, rows.len()).map_or("-".into(), |(state, _)| state.to_string());
             assert_eq!(said, word, "{statuses:?}");
             // One section does not have it.
@@ -136,7 +112,7 @@ mod tests {
     fn since_it_is_so_in_every_section() {
         let of = |since: [Option<u64>; 2]| {
             let rows = since.map(|s| row("UP", s));
-            super::of(&rows.each_ref(), 2).unwrap().1
+            super::of(&rows, 2).unwrap().1
         };
         assert_eq!(of([Some(9), Some(3)]), Some(3));
         assert_eq!(of([Some(9), None]), None);
