@@ -135,6 +135,9 @@ fn a_socket_is_a_path_or_an_address() {
         "./a:b",
     ] {
         let config = parse(&format!("[haproxy]\nsocket = {text}\n")).unwrap();
-        assert_eq!(config.haproxy.socket, Path::new(text));
+        let address = text.parse().map(Socket::Address);
+        let socket = address.unwrap_or_else(|_| Socket::Path(text.into()));
+        assert_eq!(config.haproxy.socket, socket);
+        assert_eq!(socket.to_string(), text);
     }
 }
