@@ -53,12 +53,14 @@ fn describe(config: Arc<Config>, asked: Scale, log: Log) -> Result<(), Error> {
         true => worker.describe_up()?,
         false => worker.describe_down()?,
     })?;
-    let would = worker.check_ready().and_then(|()| {
-        match status::ask(&config, LOOPBACK, config.master.tunnel_ports.clone()) {
-            Err(_) => Ok(()),
-            Ok(masters) => would_grant(&masters, asked).and_then(|()| worker.would_act(up)),
-        }
-    });
+    if let Err(error) = worker.check_ready() {
+        log.warning(&format!("it would be refused: {error}"));
+        return Ok(());
+    }
+    let would = match status::ask(&config, LOOPBACK, config.master.tunnel_ports.clone()) {
+        Err(_) => Ok(()),
+        Ok(masters) => would_grant(&masters, asked).and_then(|()| worker.would_act(up)),
+    };
     would.map_err(|error| Error::busy("it would not be done", error))
 }
 

@@ -10,7 +10,6 @@ mod replacing;
 mod shrinking;
 
 use super::*;
-use crate::error::Error;
 use crate::core::plan::{Instance, Life, Listed, Rules, Survey};
 use crate::core::shortage::Place;
 
