@@ -56,6 +56,20 @@ class Watched:
                 for each in self.json()["decisions"]]
 
 
+def test_the_master_of_the_ini_that_was_named_is_asked(cli, binary, tmp_path):
+    """Two INIs on one host, with one secret: both masters have the host's name."""
+    with Master(binary, tmp_path / "a") as a, Master(binary, tmp_path / "b") as b:
+        for master, node in ((a, "of-a"), (b, "of-b")):
+            peer = master.node(node)
+            peer.send("LOAD 5")
+            peer.expect_nothing()
+        for own, node in ((a, "of-a"), (b, "of-b")):
+            cli.write(f"[master]\nlisten = 127.0.0.1:{own.port}\ntunnel_ports = {a.port}\n"
+                      f"[cluster]\nsecret = {SECRET}\n")
+            [master] = json.loads(cli("status", "--json"))["masters"]
+            assert [each["name"] for each in master["nodes"]] == [node]
+
+
 @pytest.fixture
 def start(cli, binary, tmp_path, request):
     """A function that starts a master with settings; the Watched."""

@@ -169,8 +169,7 @@ impl Body {
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(
-            LOOPBACK,
-            config.master.tunnel_ports.clone(),
+            links::addresses(LOOPBACK, config.master.tunnel_ports.clone()),
             identity,
             move |news| to_net.send(Event::Net(news)).is_ok(),
         );

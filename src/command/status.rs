@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::master::reachable;
 use super::print;
 use crate::cli::Status;
 use crate::config::Config;
@@ -44,8 +45,8 @@ impl Answer {
 }
 
 pub fn run(config: &Config, form: Status) -> Result<(), Error> {
-    let ports = config.master.tunnel_ports.clone();
-    let mut masters = Masters::look(config, LOOPBACK, ports)?;
+    let tunnels = links::addresses(LOOPBACK, config.master.tunnel_ports.clone());
+    let mut masters = Masters::look(config, own(config), tunnels)?;
     if form == Status::Watch {
         return watch(config, &mut masters);
     }
@@ -125,13 +126,21 @@ fn watch(config: &Config, masters: &mut Masters) -> Result<(), Error> {
 /// # Errors
 /// Unavailable: none answers, and why.
 pub fn ask(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Vec<Answer>, Error> {
-    Masters::look(config, at, ports)?.ask()
+    Masters::look(config, None, links::addresses(at, ports))?.ask()
+}
+
+/// Where the master of this INI listens, if that is on this machine.
+fn own(config: &Config) -> Option<SocketAddr> {
+    let own = reachable(config.master.listen);
+    let here = own.ip().is_loopback() || machine::is_own(own.ip());
+    Some(own).filter(|own| here && own.port() != 0)
 }
 
 /// The masters within reach.
 struct Masters {
-    at: IpAddr,
-    ports: RangeInclusive<u16>,
+    /// Its master goes before one of the same name elsewhere, which is that of another INI.
+    own: Option<SocketAddr>,
+    tunnels: Vec<SocketAddr>,
     news: Receiver<News>,
     links: Vec<Link>,
     /// How many connections the first look found, once that is known.
@@ -162,16 +171,18 @@ impl Link {
 }
 
 impl Masters {
-    fn look(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Masters, Error> {
+    fn look(config: &Config, own: Option<SocketAddr>, tunnels: Vec<SocketAddr>) -> Result<Masters, Error> {
         let identity = Identity {
             node: machine::host_name()?,
             secret: config.cluster.secret.clone(),
         };
         let (send, news) = mpsc::channel();
-        links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());
+        let mut places: Vec<SocketAddr> = own.into_iter().collect();
+        places.extend(tunnels.iter().filter(|place| Some(**place) != own));
+        links::look(places, identity, move |news| send.send(news).is_ok());
         Ok(Masters {
-            at,
-            ports,
+            own,
+            tunnels,
             news,
             links: Vec::new(),
             found: None,
@@ -219,6 +230,9 @@ impl Masters {
         match news {
             News::Connected { link, master, stream } => {
                 self.greeted += 1;
+                if self.own.is_some() && stream.peer_addr().ok() == self.own {
+                    self.links.retain(|l| l.answer.master != master);
+                }
                 // Two tunnels to one master are one master.
                 if self.links.iter().all(|l| l.lost || l.answer.master != master) {
                     let lines = Vec::new();
@@ -265,9 +279,9 @@ impl Masters {
     }
 
     fn nobody(&self) -> Error {
-        let mut place = SocketAddr::new(self.at, *self.ports.start()).to_string();
-        if self.ports.start() != self.ports.end() {
-            place += &format!("-{}", self.ports.end());
+        let mut place = self.tunnels.first().map_or(String::new(), SocketAddr::to_string);
+        if let [_, .., last] = self.tunnels[..] {
+            place += &format!("-{}", last.port());
         }
         Error::unavailable(place, format!("no master answers here{}", self.why))
     }

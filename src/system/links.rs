@@ -82,16 +82,20 @@ pub enum News {
 
 /// A port whose connection has ended.
 struct Freed {
-    port: u16,
+    address: SocketAddr,
     /// It was a master, and its tunnel will likely come up again soon. What never greeted right may
     /// be anybody's, and must not keep this busy.
     was_master: bool,
 }
 
-/// Looks for masters on the ports of `at`, an address of this machine, until `tell` returns false.
+/// The `ports` of `at`, an address of this machine.
+pub fn addresses(at: IpAddr, ports: RangeInclusive<u16>) -> Vec<SocketAddr> {
+    ports.map(|port| SocketAddr::from((at, port))).collect()
+}
+
+/// Looks for masters at `addresses` of this machine, until `tell` returns false.
 pub fn look(
-    at: IpAddr,
-    ports: RangeInclusive<u16>,
+    addresses: Vec<SocketAddr>,
     identity: Identity,
     tell: impl Fn(News) -> bool + Clone + Send + 'static,
 ) {
@@ -102,25 +106,24 @@ pub fn look(
         let mut told_once = false;
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            for port in ports.clone() {
-                let address = SocketAddr::from((at, port));
-                if in_use.contains(&port) {
+            for address in addresses.iter().copied() {
+                if in_use.contains(&address) {
                     continue;
                 }
                 let Ok(stream) = TcpStream::connect_timeout(&address, LOCAL) else {
                     continue;
                 };
-                in_use.insert(port);
+                in_use.insert(address);
                 next_link += 1;
                 let (link, identity, tell, freed) =
                     (next_link, identity.clone(), tell.clone(), freed.clone());
                 thread::spawn(move || {
                     let since = Instant::now();
-                    let greeted = follow(link, port, stream, &identity, &tell);
+                    let greeted = follow(link, address.port(), stream, &identity, &tell);
                     let rest = SHORT_LIFE.saturating_sub(since.elapsed());
                     thread::sleep(rest);
                     let was_master = greeted && rest.is_zero();
-                    let _ = freed.send(Freed { port, was_master });
+                    let _ = freed.send(Freed { address, was_master });
                 });
             }
             if !told_once
@@ -133,7 +136,7 @@ pub fn look(
             told_once = true;
             let woken = free.recv_timeout(pauses.failed());
             for freed in woken.into_iter().chain(free.try_iter()) {
-                in_use.remove(&freed.port);
+                in_use.remove(&freed.address);
                 if freed.was_master {
                     pauses.reset();
                 }
