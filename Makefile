@@ -1,10 +1,10 @@
 # make            the static binary
 # make demo       set-up, build, and the main job running before your eyes
 # make test       set-up and every test
-# make check      what a commit has to pass: fmt, clippy, tests
+# make check      all that has to pass: fmt, clippy, every test
+# make quick      before each commit: the same without whole sites, on a debug build, with fewer seeds
 # make install    the binary, the manual page, completions, units (PREFIX, DESTDIR); make uninstall
-# make dist, deb  a tarball, a Debian package, and their checksums, in target/dist
-# make order      finds out anew which functions a daemon runs until it is at rest, see build.rs
+# make dist, deb, rpm   a tarball, a Debian package, an RPM, and their checksums, in target/dist
 # make reproduce  builds it all once more, elsewhere, and compares the bytes
 # make static TARGET=aarch64-unknown-linux-musl    for another processor, with zig as the linker
 # make test-aarch64                                that binary and the tests, under qemu
@@ -17,7 +17,7 @@ DIST := target/dist
 # No path of this machine is in the binary, so that it is the same bytes wherever it is built.
 REMAP = --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"]'
 
-.PHONY: all build order static demo test test-aarch64 check lint bench soak faults setup install uninstall dist deb reproduce reference clean
+.PHONY: all build static demo test units sites quick commands test-aarch64 check lint bench soak faults packages setup install uninstall dist deb rpm reproduce reference policies clean
 
 all: build
 
@@ -54,11 +54,15 @@ deb: static
 	@packaging/dist deb $(TARGET) $(BINARY) $(DIST)
 	@cat $(DIST)/SHA256SUMS
 
-order: setup build
-	@$(PYTHON) tests/order.py
+rpm: static
+	@packaging/dist rpm $(TARGET) $(BINARY) $(DIST)
+	@cat $(DIST)/SHA256SUMS
 
 reproduce: dist deb
 	@packaging/reproduce $(TARGET) $(DIST)
+
+packages:
+	@tests/setup packages
 
 # The Debian packages that the demo and the tests need, and a Python with moto, pytest and the AWS CLI under target/.
 setup:
@@ -67,15 +71,33 @@ setup:
 demo: setup build
 	@$(PYTHON) tests/demo.py $(BINARY)
 
-# A failing seed comes with the command that replays it.
+# Tests mostly wait: this many at once keep two processors busy. Once more for one that fails, which says what it missed.
+WORKERS ?= 8
+PYTEST = $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --reruns 1 --rerun-show-tracebacks tests
+# For this machine's own C library, whose allocator is twice as fast for threads as musl's.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 SEEDS ?= 100000
 
-test: setup build
-	cargo test --locked
-	SEEDS=$(SEEDS) cargo test --locked --profile simulation simulation
-	@# Once more for a test that fails, which says what it missed: whole sites on a noisy machine miss a deadline now
-	@# and then.
-	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTHON) -m pytest --reruns 1 --rerun-show-tracebacks tests
+test: packages
+	@$(MAKE) --no-print-directory -j3 units sites
+
+# A failing seed comes with the command that replays it. In the time that the tests beside it leave.
+units: PROFILE ?= --profile simulation --target $(HOST)
+units:
+	@mkdir -p target
+	@echo "unit tests and $(SEEDS) seeds: see target/units.log"
+	@SEEDS=$(SEEDS) nice -n 19 cargo test --locked $(PROFILE) >target/units.log 2>&1 || { cat target/units.log; exit 1; }
+	@grep "^test result" target/units.log
+
+sites: setup build
+	AUTOSCALER=$(CURDIR)/$(BINARY) $(PYTEST)
+
+quick: setup lint
+	cargo build --locked
+	@$(MAKE) --no-print-directory -j2 units commands SEEDS=1000 PROFILE=
+
+commands:
+	AUTOSCALER=$(CURDIR)/target/$(TARGET)/debug/autoscaler $(PYTEST) --without-sites -m "not native"
 
 # All but what looks into the process itself, which is qemu here. A test that fails is run again: everything is slower.
 test-aarch64: setup
@@ -111,3 +133,7 @@ reference: setup
 
 clean:
 	rm -rf target
+
+# The policy beside those that people run instead, on the same loads: writes docs/policies.md.
+policies: build
+	@$(PYTHON) tests/policies.py $(BINARY)

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::core::entry;
-use crate::core::lease::Wish;
+use crate::core::plan::Whom;
 use crate::core::words::did_you_mean;
 use crate::error::Error;
 use crate::help;
@@ -31,12 +31,16 @@ pub enum Command {
         port: u16,
         name: Option<String>,
         instance: Option<String>,
+        unless_removed: bool,
         apply: bool,
     },
-    ListHosts,
+    ListHosts {
+        state: bool,
+    },
     RemoveHost {
         host: String,
         apply: bool,
+        force: bool,
     },
     Generate(Generate),
     Status(Status),
@@ -45,14 +49,15 @@ pub enum Command {
         host: Option<String>,
     },
     Prune(Prune),
-    /// `scale-up` or `scale-down`.
-    Scale {
-        wish: Wish,
-        dry_run: bool,
-    },
+    Scale(Scale),
+    Replace(Whom),
     /// What the command in `SSH_ORIGINAL_COMMAND` asks for.
     SshGate,
     Simulate(Simulate),
+    Set {
+        key: String,
+        value: String,
+    },
 }
 
 /// What `generate` does with what it rendered.
@@ -61,6 +66,8 @@ pub enum Generate {
     Install,
     Stdout,
     Diff,
+    /// Only look whether it would pass.
+    Check,
 }
 
 /// How `status` shows what it knows.
@@ -70,6 +77,18 @@ pub enum Status {
     Json,
     Prometheus,
     Watch,
+}
+
+/// `scale-up` or `scale-down`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    pub up: bool,
+    pub dry_run: bool,
+    /// For cooldown and lease.
+    pub wait: bool,
+    /// Pass over cooldowns.
+    pub force: bool,
+    pub count: u32,
 }
 
 /// What `prune` may do.
@@ -159,11 +178,16 @@ impl Reader {
     fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
         Ok(match name {
             "add-host" => {
-                let mut options = [Opt::value("name"), Opt::value("id"), Opt::flag("apply")];
+                let mut options = [
+                    Opt::value("name"),
+                    Opt::value("id"),
+                    Opt::flag("unless-removed"),
+                    Opt::flag("apply"),
+                ];
                 let words = self.words(&["host", "port"], &mut options)?;
-                let [name, id, apply] = options;
+                let [name, id, unless_removed, apply] = options;
                 if self.help {
-                    return Ok(Command::ListHosts);
+                    return Ok(Command::Init);
                 }
                 if let Some(name) = &name.value {
                     entry::check_name(name).map_err(|e| Error::usage(format!("--name {name:?}"), e))?;
@@ -176,27 +200,34 @@ impl Reader {
                     port: entry::parse_port(&words[1]).map_err(|e| Error::usage("port", e))?,
                     name: name.value,
                     instance: id.value,
+                    unless_removed: unless_removed.given,
                     apply: apply.given,
                 }
             }
             "remove-host" => {
-                let mut options = [Opt::flag("apply")];
+                let mut options = [Opt::flag("apply"), Opt::flag("force")];
                 let words = self.words(&["name|host[:port]"], &mut options)?;
                 let host = words.first().cloned().unwrap_or_default();
-                Command::RemoveHost {
-                    host,
-                    apply: options[0].given,
+                let [apply, force] = options.map(|o| o.given);
+                Command::RemoveHost { host, apply, force }
+            }
+            "list-hosts" => {
+                let mut options = [Opt::flag("state")];
+                self.words(&[], &mut options)?;
+                Command::ListHosts {
+                    state: options[0].given,
                 }
             }
             "generate" => {
-                let mut options = [Opt::flag("stdout"), Opt::flag("diff")];
+                let mut options = [Opt::flag("stdout"), Opt::flag("diff"), Opt::flag("check")];
                 self.words(&[], &mut options)?;
-                match options.map(|o| o.given) {
-                    [true, true] => return Err(self.usage("--stdout and --diff exclude each other")),
-                    [true, _] => Command::Generate(Generate::Stdout),
-                    [_, true] => Command::Generate(Generate::Diff),
-                    _ => Command::Generate(Generate::Install),
-                }
+                Command::Generate(match options.map(|o| o.given) {
+                    [false, false, false] => Generate::Install,
+                    [true, false, false] => Generate::Stdout,
+                    [false, true, false] => Generate::Diff,
+                    [false, false, true] => Generate::Check,
+                    _ => return Err(self.usage("--stdout, --diff and --check exclude each other")),
+                })
             }
             "status" => {
                 let mut options = [Opt::flag("json"), Opt::flag("prometheus"), Opt::flag("watch")];
@@ -229,16 +260,57 @@ impl Reader {
                 })
             }
             "scale-up" | "scale-down" => {
-                let mut options = [Opt::flag("dry-run")];
+                let up = name == "scale-up";
+                let mut options = vec![Opt::flag("dry-run"), Opt::flag("wait"), Opt::flag("force")];
+                if up {
+                    options.push(Opt::value("count"));
+                }
                 self.words(&[], &mut options)?;
-                let wish = if name == "scale-up" {
-                    Wish::Grow
-                } else {
-                    Wish::Shrink
+                let count = match options.get(3).and_then(|count| count.value.as_deref()) {
+                    None => 1,
+                    Some(text) => match text.parse() {
+                        Ok(count @ 1..) => count,
+                        _ => {
+                            return Err(Error::usage(
+                                "--count",
+                                format!("`{text}` is no number from 1 on"),
+                            ));
+                        }
+                    },
                 };
-                Command::Scale {
-                    wish,
+                Command::Scale(Scale {
+                    up,
                     dry_run: options[0].given,
+                    wait: options[1].given,
+                    force: options[2].given,
+                    count,
+                })
+            }
+            "replace" => {
+                let mut options = [Opt::flag("all"), Opt::value("not-image")];
+                let mut names = Vec::new();
+                while let Some(word) = self.argument(&mut options)? {
+                    names.push(word);
+                }
+                let [all, not_image] = options;
+                Command::Replace(match (names.is_empty(), all.given, not_image.value) {
+                    (false, false, None) => Whom::These(names),
+                    (true, true, None) => Whom::All,
+                    (true, false, Some(image)) => Whom::NotImage(image),
+                    _ if self.help => Whom::All,
+                    _ => {
+                        return Err(Error::usage(
+                            "replace",
+                            "takes names, or --all, or --not-image AMI; see autoscaler replace --help",
+                        ));
+                    }
+                })
+            }
+            "set" => {
+                let mut words = self.words(&["KEY", "VALUE"], &mut [])?.into_iter();
+                Command::Set {
+                    key: words.next().unwrap_or_default(),
+                    value: words.next().unwrap_or_default(),
                 }
             }
             "simulate" => self.simulate()?,
@@ -248,7 +320,6 @@ impl Reader {
                     "init" => Command::Init,
                     "master" => Command::Master,
                     "daemon" => Command::Daemon,
-                    "list-hosts" => Command::ListHosts,
                     "ssh-gate" => Command::SshGate,
                     _ => unreachable!("every topic of help is a command"),
                 }

@@ -48,10 +48,14 @@ take its load. Runs until it is stopped.
         summary: "On a HAProxy host: enter an app server into hosts.d",
         details: "\
 Writes one entry. A name is resolved once, and its address is written. The same
-host and port again is a success that changes nothing.
+host and port again is a success that changes nothing. With another instance's id it
+replaces the entry of that address, and with the same id that of another address;
+the ssh host key that the master kept for it is forgotten.
 
       --name NAME  the server's name in HAProxy, instead of the next app<n>
       --id ID      the EC2 instance that it is (i-…); also its name
+      --unless-removed
+                   not if it was removed within [machine] boot_timeout (75)
       --apply      then do what `generate` does
 ",
     },
@@ -59,7 +63,14 @@ host and port again is a success that changes nothing.
         name: "list-hosts",
         arguments: "",
         summary: "Print the entries: <name> <address> <port> <instance or ->",
-        details: "",
+        details: "\
+A file in hosts.d that is no entry is named on stderr and passed over.
+
+      --state      add UP, DOWN, DRAIN, MAINT or -, and for how many seconds
+
+UP and DOWN: in every section of the template with $SERVERS. - is what HAProxy can't be
+asked, or where its sections differ.
+",
     },
     Topic {
         name: "remove-host",
@@ -68,9 +79,12 @@ host and port again is a success that changes nothing.
         details: "\
 Has HAProxy send it no new requests, waits until those it has are finished or
 [scaling] drain_timeout has passed, then removes the entry. One that is DOWN is
-removed at once, and so is any when HAProxy can't be asked; both are said.
+removed at once, and so is any when HAProxy can't be asked; both are said. The last
+one that is UP stays (exit code 75), also when it becomes the last amid its drain.
+An instance that goes on serving is entered again, unless it is tagged autoscaler:keep.
 
       --apply      then do what `generate` does; refused for the only entry
+      --force      also the last one that is UP
 ",
     },
     Topic {
@@ -86,6 +100,7 @@ it prints the result.
 
       --stdout     only print
       --diff       only show what would change
+      --check      only say whether it would pass
 ",
     },
     Topic {
@@ -155,6 +170,20 @@ command, any machine does. Never one of the last min_hosts.
 ",
     },
     Topic {
+        name: "set",
+        arguments: "<key> <value>",
+        summary: "Change one key of the INI",
+        details: "\
+Sets a key of [scaling], or SECTION.KEY of another section. The file is checked with the
+new value first; comments, order, mode and owner stay, and it is replaced in one step.
+master and daemon take the change by themselves. An empty value leaves a key at its
+default. With - the value is read from the standard input, and a secret only so:
+
+  autoscaler set min_hosts 4
+  autoscaler set cluster.secret - <new-secret
+",
+    },
+    Topic {
         name: "simulate",
         arguments: "<trace>",
         summary: "Replay a CPU trace: when would it scale, and at what cost",
@@ -196,8 +225,9 @@ autoscaler on this host (/usr/bin/autoscaler with the Debian package):
   restrict,command=\"/usr/local/bin/autoscaler ssh-gate\" ssh-ed25519 ...
 
 Carries out the call in SSH_ORIGINAL_COMMAND if it is one that a daemon makes, and
-refuses everything else. No shell reads it. The calls are list-hosts, add-host
-<host> <port> [--id ID] --apply, and remove-host <name|host:port> --apply.
+refuses everything else. No shell reads it. The calls are list-hosts [--state],
+generate --check, add-host <host> <port> [--id ID] --apply (up to one entry more than
+max_hosts), and remove-host <name|host:port> --apply [--force].
 ",
     },
 ];

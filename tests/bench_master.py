@@ -88,8 +88,8 @@ def answer(connection, line):
 def greeting(secret):
     """What makes a node welcome."""
     def greet(connection, name):
-        _, challenge = answer(connection, f"HELLO 1 {name} {NONCE}".encode())
-        proof = hmac.new(secret, f"autoscaler 1 node {name} {NONCE} {challenge}".encode(), hashlib.sha256).hexdigest()
+        _, challenge = answer(connection, f"HELLO 2 {name} {NONCE}".encode())
+        proof = hmac.new(secret, f"autoscaler 2 node {name} {NONCE} {challenge}".encode(), hashlib.sha256).hexdigest()
         if answer(connection, f"AUTH {proof}".encode())[0] != "WELCOME":
             raise RuntimeError("not welcome")
     return greet
@@ -121,7 +121,7 @@ def ask(crowd, rounds):
             raise RuntimeError(f"{verb} {lease}")
         crowd.hear(len(crowd.others))
         told.append(time.monotonic() - began)
-        crowd.first.sendall(f"FINISH {lease} failed\n".encode())
+        crowd.first.sendall(f"FINISH {lease} failed 0\n".encode())
         crowd.hear(len(crowd.others))
     return granted, told
 

@@ -124,7 +124,7 @@ def _wait_all(lb, servers, ports, what):
         for port in ports:
             try:
                 with app.connect(port, timeout=2) as connection:
-                    connection.sendall(f"HELLO 1 bench {secrets.token_hex(16)}\n".encode())
+                    connection.sendall(f"HELLO 2 bench {secrets.token_hex(16)}\n".encode())
                     if connection.recv(100).startswith(b"CHALLENGE"):
                         return app
             except (OSError, socket.timeout):

@@ -18,6 +18,9 @@ backend servers
 # the end
 """
 
+# What the default server_line ends with.
+CHECK = "check fastinter 200ms downinter 200ms"
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: the binary under test, and a whole site of hosts."""
+"""What all tests share: the binary under test, and a network of their own."""
 
 import os
 import signal
@@ -6,13 +6,31 @@ from pathlib import Path
 
 import pytest
 from cli import Cli
+from lab import Network
+from lab.namespaces import own_loopback
+from loopback import Loopback
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--without-sites", action="store_true", help="skip each test once it sets up a whole site")
+
+
+def left_out(*_, **__):
+    """In the place of what sets up a whole site."""
+    pytest.skip("whole sites are left out")
+
+
+# Last, as the plug-ins of a worker reach the others by the machine's own loopback.
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     # A shell's background job ignores Ctrl-C, and so would all that is started here, which is told to end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.geteuid() == 0 and (hasattr(config, "workerinput") or not config.getoption("numprocesses", None)):
+        own_loopback()
+    if config.getoption("without_sites"):
+        Network.__init__ = Loopback.__init__ = left_out
     config.addinivalue_line("markers", "native: looks into the process or the file, and so not under an emulator")
 
 

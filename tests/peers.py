@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 import signal
 import socket
@@ -16,7 +17,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 def proof(secret, role, name, node_nonce, master_nonce):
     """What `role` proves itself with, as the contract has it."""
-    text = f"autoscaler 1 {role} {name} {node_nonce} {master_nonce}"
+    text = f"autoscaler 2 {role} {name} {node_nonce} {master_nonce}"
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
@@ -27,6 +28,7 @@ class Peer:
         self.socket = connection
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
+        self.told = []  # what a master says unasked: SET, FLEET and LOOK
 
     def __enter__(self):
         return self
@@ -42,8 +44,24 @@ class Peer:
         self.socket.sendall(b"".join(line if isinstance(line, bytes) else f"{line}\n".encode() for line in lines))
 
     def line(self, timeout=5.0):
-        """The next line without its end; None where the master has hung up. AssertionError when none comes."""
+        """The next line without its end, past those that go to `told`; None where the master has hung up.
+        AssertionError when none comes."""
         deadline = time.monotonic() + timeout
+        while (line := self._next(timeout, deadline)) is not None and re.match(r"(SET|FLEET|LOOK)\b", line):
+            self.told.append(line)
+        return line
+
+    def hear(self, line, timeout=5.0):
+        """Waits until this is said unasked, whatever else is."""
+        deadline = time.monotonic() + timeout
+        while line not in self.told:
+            said = self._next(timeout, deadline)
+            assert said is not None, f"hung up after {self.told}"
+            if re.match(r"(SET|FLEET|LOOK)\b", said):
+                self.told.append(said)
+        self.told = self.told[self.told.index(line) + 1:]
+
+    def _next(self, timeout, deadline):
         while b"\n" not in self._buffer:
             self.socket.settimeout(max(0.001, deadline - time.monotonic()))
             try:
@@ -99,7 +117,7 @@ class Peer:
             return answer.split()
 
         nonce = secrets.token_hex(16)
-        verb, *rest = answer_to(f"HELLO 1 {node} {nonce}")
+        verb, *rest = answer_to(f"HELLO 2 {node} {nonce}")
         if not secret:
             assert verb == "WELCOME" and len(rest) == 1
             return rest[0]
@@ -113,7 +131,7 @@ class Peer:
 class Master:
     """A real `autoscaler master` on a loopback port of its own; no host in hosts.d is ever called."""
 
-    def __init__(self, binary, directory, secret=SECRET, **settings):
+    def __init__(self, binary, directory, secret=SECRET, haproxy=None, **settings):
         self.binary, self.dir, self.secret = binary, directory, secret
         self.log, self.hosts = directory / "log", directory / "hosts.d"
         self.hosts.mkdir(parents=True)
@@ -121,14 +139,20 @@ class Master:
             self.port = free.getsockname()[1]
         lines = {"master": {"listen": f"127.0.0.1:{self.port}", "state": directory / "state", "lease": "1s"},
                  "scaling": {"cooldown": "1m"}, "cluster": {"secret": secret},
-                 "haproxy": {"ssh_command": "/bin/false"}}
+                 "haproxy": {"ssh_command": "/bin/false", **(haproxy or {})}}
         for key, value in settings.items():
             lines["master" if key == "lease" else "scaling"][key] = value
         self.ini = directory / "autoscaler.ini"
-        self.ini.write_text("".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
-                                    for section, keys in lines.items()))
-        self.ini.chmod(0o600)
+        self.write("".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+                           for section, keys in lines.items()))
         self.process, self.peers = None, []
+
+    def write(self, text):
+        """Puts another INI in the place of this one, as editors and configuration management do."""
+        new = self.ini.with_suffix(".new")
+        new.write_text(text)
+        new.chmod(0o600)
+        new.rename(self.ini)
 
     def __enter__(self):
         self.start()

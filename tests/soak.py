@@ -100,7 +100,7 @@ class Soak:
 
     def finish(self, verdict):
         """The holder gives its lease back."""
-        self.holder.peer.send(f"FINISH {self.lease} {verdict}")
+        self.holder.peer.send(f"FINISH {self.lease} {verdict} 0")
         self.counts[verdict] += 1
         self.holder = None
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from cli import CHECK
 from conftest import ROOT as PROJECT
 from lab import Ec2Endpoint, missing, wait_until
 from site_lab import Site
@@ -122,7 +123,7 @@ def test_an_old_kernel_will_do(tmp_path, binary):
 
         run("init")
         run("add-host", "localhost", "80", "--name", "app1")
-        assert "server app1 127.0.0.1:80 check" in run("generate", "--stdout").replace("[::1]", "127.0.0.1")
+        assert f"server app1 127.0.0.1:80 {CHECK}" in run("generate", "--stdout").replace("[::1]", "127.0.0.1")
         ini = tmp_path / "conf/autoscaler.ini"
         ini.write_text(f"{ec2.ini()}[machine]\nscale_up_command = aws ec2 run-instances --image-id {ec2.image}\n")
         assert "RunInstances" in run("scale-up", "--dry-run")

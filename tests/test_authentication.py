@@ -82,7 +82,7 @@ def test_a_relay_that_changes_nothing_is_not_seen_and_learns_no_secret(cli, mast
     _, _, node, nonce = middle.heard[0].split()
     for line in (middle.heard[2], middle.heard[3].replace("WELCOME", "AUTH").replace(f" {socket.gethostname()}", "")):
         peer = master.connect()
-        assert peer.ask(f"HELLO 1 {node} {nonce}").startswith("CHALLENGE ")
+        assert peer.ask(f"HELLO 2 {node} {nonce}").startswith("CHALLENGE ")
         assert [answer.split()[0] for answer in [peer.ask(line)]] == ["ERROR"] and peer.hung_up() == []
 
 
@@ -140,15 +140,27 @@ def test_a_peer_that_uses_its_nonce_again_gains_nothing(master):
     mine, answers = secrets.token_hex(16), set()
     for _ in range(5):
         peer = master.connect()
-        challenge = peer.ask(f"HELLO 1 app1 {mine}").split()[1]
+        challenge = peer.ask(f"HELLO 2 app1 {mine}").split()[1]
         answers.add(peer.ask(f"AUTH {proof(SECRET, 'node', 'app1', mine, challenge)}"))
     assert len(answers) == 5 and all(answer.startswith("WELCOME ") for answer in answers)
 
 
 def test_a_nonce_cannot_move_a_word_from_one_claim_into_another(master):
     """The signed text has its words apart by blanks, and no word holds one: `a b` and `c` is no `a` and `b c`."""
-    for hello in ("HELLO 1 app1 00 11", "HELLO 1 app1", "HELLO 1  app1  "):
+    for hello in ("HELLO 2 app1 00 11", "HELLO 2 app1", "HELLO 2  app1  "):
         assert master.connect().ask(hello).startswith("ERROR "), hello
+
+
+@pytest.mark.parametrize("order", ["{new} {old}", "{old} {new}", "{new}   {old}"])
+def test_a_master_with_two_secrets_takes_either_and_proves_itself_by_the_same(binary, tmp_path, order):
+    new, old = "n" * 16, "o" * 32
+    with Master(binary, tmp_path / "m", secret=order.format(new=new, old=old)) as master:
+        for secret in (new, old):
+            assert master.connect().greet("app1", secret) == socket.gethostname()
+        for secret in (order.format(new=new, old=old), new + old):
+            with pytest.raises((ValueError, AssertionError, ConnectionResetError)):
+                master.connect().greet("app2", secret)
+        assert "app2: refused, its [cluster] secret is not this master's" in master.log.read_text()
 
 
 def test_a_node_without_a_secret_is_not_let_in_and_says_so(cli, master):

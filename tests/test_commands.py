@@ -6,7 +6,7 @@ import subprocess
 from collections import Counter
 
 import pytest
-from cli import Cli, environment, refusal, run
+from cli import CHECK, Cli, environment, refusal, run
 
 COMMANDS = ["init", "master", "daemon", "add-host", "list-hosts", "remove-host", "generate", "status", "scale-up"]
 
@@ -180,7 +180,7 @@ def test_init_makes_all_that_the_others_need(binary, tmp_path):
     (tmp_path / "out.cfg").write_text(done.stdout)
     checked = run(["haproxy", "-c", "-f", tmp_path / "out.cfg"])
     assert checked.returncode == 0, checked.stderr
-    assert "    server app1 127.0.0.1:80 check\n" in done.stdout
+    assert f"    server app1 127.0.0.1:80 {CHECK}\n" in done.stdout
 
 
 def test_init_makes_a_fresh_secret_each_time(binary, tmp_path):

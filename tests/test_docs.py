@@ -13,7 +13,7 @@ from lab import wait_until
 
 README = (ROOT / "README.md").read_text()
 MAN = (ROOT / "packaging/autoscaler.1").read_text()
-KEYS = re.findall(r'\("(\w+)", "(\w+)", "(.*)"\)', (ROOT / "src/config/keys.rs").read_text())
+KEYS = re.findall(r'\(\s*"(\w+)",\s*"(\w+)",\s*"(.*)",?\s*\)', (ROOT / "src/config/keys.rs").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_every_field_of_status_is_in_the_manual():
     table = [(verb, key or "-", re.sub(r'[#…",]', "", fields)) for verb, key, fields in shapes]
     assert re.findall(r"^\.It Ic (\w+) No in Ic (\S+) : Ar (.*)$", man_section("STATUS IN JSON"), re.M) == table
     metrics = re.findall(r'^    (?:gauge|counter)\("(\w+)", "(.*?)", ', (ROOT / "src/core/report/metrics.rs").read_text(), re.M)
-    assert len(metrics) >= 19
+    assert len(metrics) >= 21
     assert re.findall(r"^\.It Ic (\w+).*\n(.*)$", man_section("METRICS"), re.M) == metrics
 
 
@@ -109,8 +109,8 @@ def test_every_key_is_in_the_sample_with_its_default(tmp_path, binary):
     assert [(section, key) for section, key, *_ in found] == [(section, key) for section, key, _ in KEYS]
     # What the sample sets, and the one example, differ from the defaults on purpose.
     differ = {key for (_, key, shown, _), (*_, default) in zip(found, KEYS) if shown != default}
-    assert differ == {"scale_up_command", "secret", "config"}
-    assert {key for _, key, _, commented in found if not commented} == {"secret", "config"}
+    assert differ == {"scale_up_command", "name", "secret", "config"}
+    assert {key for _, key, _, commented in found if not commented} == {"name", "secret", "config"}
 
 
 def test_keys_that_have_no_effect_are_said_to_have_none():
@@ -128,8 +128,11 @@ def test_keys_that_have_no_effect_are_said_to_have_none():
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`make ([a-z]+)`", README)):
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    for target in {"quick", "check", *re.findall(r"`[^`\n]*\bmake ([a-z]+)", README + guide)}:
         assert re.search(rf"^{target}:", makefile, re.M), target
+    for path in re.findall(r"`((?:src|tests|packaging)/[\w./-]+)`", guide):
+        assert (ROOT / path).exists(), path
 
 
 def test_links_and_files_exist():
@@ -196,7 +199,7 @@ def test_the_manual_is_well_quoted():
     for left, right in ("‘’", "“”"):
         assert re.findall(f"{left}[^{right}]*{left}.{{20}}|.{{20}}{right}[^{left}]*{right}", text) == []
         assert text.count(left) == text.count(right)
-    assert "‘HELLO 1 <node> <nonce>’" in text
+    assert "‘HELLO 2 <node> <nonce>’" in text
 
 
 def test_the_reference_is_the_manual_and_reads_well():

@@ -2,16 +2,18 @@
 
 import os
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
-from cli import TEMPLATE, refusal, run
+from cli import CHECK, TEMPLATE, Cli, refusal, run
 from lab import wait_until
 
 
 def rendered(*servers):
     """The template with these server lines."""
-    lines = "".join(f"    server {server} check\n" for server in servers)
+    lines = "".join(f"    server {server} {CHECK}\n" for server in servers)
     return TEMPLATE.replace("    $SERVERS\n", lines)
 
 
@@ -37,8 +39,8 @@ def test_each_line_with_the_marker_is_repeated_with_its_indentation_sorted(cli):
     for number in (10, 9, 1):
         cli("add-host", f"10.0.0.{number}", 80, "--name", f"s{number:02}")
     assert cli("generate", "--stdout") == (
-        "# about $SERVERS\nbackend a\n" + "".join(f"\tserver s{n} 10.0.0.{int(n)}:80 check\n" for n in ("01", "09", "10"))
-        + "backend b\n" + "".join(f"        server s{n} 10.0.0.{int(n)}:80 check # no\n" for n in ("01", "09", "10")))
+        "# about $SERVERS\nbackend a\n" + "".join(f"\tserver s{n} 10.0.0.{int(n)}:80 {CHECK}\n" for n in ("01", "09", "10"))
+        + "backend b\n" + "".join(f"        server s{n} 10.0.0.{int(n)}:80 {CHECK} # no\n" for n in ("01", "09", "10")))
 
 
 def test_a_template_without_its_final_newline_gets_one(site):
@@ -214,6 +216,48 @@ def test_calls_side_by_side_wait_for_each_other(site):
     assert steps == ["in", "out"] * (len(steps) // 2) and steps
     assert site.installed.read_text().count("    server app") == 10
     assert leftovers(site) == []
+
+
+# Out of whose INI
+
+@pytest.fixture
+def open_site(binary):
+    """A directory that others may look into."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Cli(binary, Path(directory) / "etc")
+
+
+def test_root_runs_the_commands_of_somebody_else_s_ini_as_that_user(open_site):
+    site = open_site
+    site("add-host", "10.0.0.1", 80)
+    who = site.dir / "who"
+    who.touch()
+    who.chmod(0o666)
+    site.settings(check_command=f"id -u >>{who}; id -G >>{who}; head -n 1 $FILE >>{who}", reload_command=f"id -u >>{who}")
+    for whose in (site.ini, site.dir):
+        os.chown(whose, 60999, 60998)
+        site.template.write_text(TEMPLATE + f"# {whose}\n")
+        site("generate")
+        assert who.read_text() == f"60999\n60998\n{TEMPLATE.splitlines()[0]}\n60999\n"
+        who.write_text("")
+        os.chown(whose, 0, 0)
+    # One that the system knows has its own groups.
+    os.chown(site.ini, 1, 1)
+    site.template.write_text(TEMPLATE)
+    site("generate")
+    assert who.read_text().split()[:2] == ["1", "1"]
+
+
+@pytest.mark.parametrize("which, mode", [("ini", 0o666), ("dir", 0o777)])
+def test_root_runs_nothing_that_everybody_may_write(site, which, mode):
+    path = getattr(site, which)
+    path.chmod(mode)
+    site.template.write_text(TEMPLATE + "# more\n")
+    complaint = site.refused(78, "generate")
+    assert complaint.startswith(f"{path}: ") and f"chmod go-w {path}" in complaint
+    path.chmod(mode & ~0o022)
+    site("generate")
 
 
 # Reloading

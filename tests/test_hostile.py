@@ -65,7 +65,7 @@ class Holder(threading.Thread):
         self.join()
         if kind is None:
             assert self.error is None and self.beats > 0, self.error
-            self.peer.send(f"FINISH {self.lease} ok")
+            self.peer.send(f"FINISH {self.lease} ok 1")
             self.peer.expect_nothing()  # no ERROR: it held the lease all the time
 
 
@@ -74,8 +74,8 @@ def harm(peer, number):
     name = f"x{number}"
     with contextlib.suppress(OSError):
         peer.setblocking(False)
-        peer.send((b"", b"HELLO 1 " + name.encode(), b"\x16\x03\x01\x02\n", b"x" * 2000, b"PING\n" * 40,
-                   f"HELLO 1 {name} 00\nAUTH {'00' * 32}\n".encode(), b"SCALE\nSTATUS\nHOLD 1-a\n")[number % 7])
+        peer.send((b"", b"HELLO 2 " + name.encode(), b"\x16\x03\x01\x02\n", b"x" * 2000, b"PING\n" * 40,
+                   f"HELLO 2 {name} 00\nAUTH {'00' * 32}\n".encode(), b"SCALE\nSTATUS\nHOLD 1-a\n")[number % 7])
 
 
 def surround(master, count, check=lambda: None):
@@ -197,7 +197,7 @@ def endless(peer, over):
 
 def at_once(peer, over):
     while not over.wait(0.01):
-        peer.send("GRANT 1-a 30 1", "SCALE app9", "FINISH app9")
+        peer.send("GRANT 1-a 30 1 1", "SCALE app9", "FINISH app9")
 
 
 def unproved(peer, over):

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from cli import TEMPLATE, refusal
+from cli import CHECK, TEMPLATE, refusal
 from lab import Network, missing
 
 needs_lab = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -27,7 +27,7 @@ def test_ipv6(cli, written):
     cli("add-host", written, 80)
     cli("add-host", "2001:db8::5", 80)
     assert cli("list-hosts") == "app1 2001:db8::5 80 -\n"
-    assert "    server app1 [2001:db8::5]:80 check\n" in cli("generate", "--stdout")
+    assert f"    server app1 [2001:db8::5]:80 {CHECK}\n" in cli("generate", "--stdout")
 
 
 def test_a_name_is_resolved_and_the_address_is_written(cli):
@@ -41,11 +41,60 @@ def test_a_name_is_resolved_and_the_address_is_written(cli):
 def test_the_same_host_and_port_again_changes_nothing(cli):
     cli("add-host", "10.0.0.5", 80, "--id", "i-0a", "--name", "web")
     before = cli.snapshot()
-    for more in ([], ["--name", "other"], ["--id", "i-0b"], ["--name", "web", "--id", "i-0a"]):
+    for more in ([], ["--name", "other"], ["--id", "i-0a"], ["--name", "web", "--id", "i-0a"]):
         cli("add-host", "10.0.0.5", 80, *more)
     assert cli.snapshot() == before
     cli("add-host", "10.0.0.5", 81)
     assert len(cli.names()) == 2
+
+
+@pytest.fixture
+def keys(cli):
+    """A function: the names for which the master keeps an ssh host key."""
+    kept = cli.dir / "state/known_hosts"
+    kept.mkdir(parents=True)
+    cli.write(f"[master]\nstate = {kept.parent}\n")
+    for name in ("i-0a", "i-0b", "web", "app1"):
+        (kept / name).write_text("10.0.0.5 ssh-ed25519 AAAA\n")
+    return lambda: {path.name for path in kept.iterdir()}
+
+
+def test_another_instance_at_the_same_address_takes_the_entry_over(cli, keys):
+    cli("add-host", "10.0.0.6", 80, "--id", "i-0f")
+    cli("add-host", "10.0.0.5", 80, "--id", "i-0a")
+    cli("add-host", "10.0.0.5", 80, "--id", "i-0b")
+    assert cli("list-hosts") == "i-0b 10.0.0.5 80 i-0b\ni-0f 10.0.0.6 80 i-0f\n"
+    assert keys() == {"i-0b", "web", "app1"}
+    # A name that somebody gave stays, and a wish for another one counts.
+    cli("add-host", "10.0.0.7", 80, "--id", "i-01", "--name", "web")
+    cli("add-host", "10.0.0.7", 80, "--id", "i-02")
+    assert "web 10.0.0.7 80 i-02\n" in cli("list-hosts") and "web" not in keys()
+    cli("add-host", "10.0.0.7", 80, "--id", "i-03", "--name", "www")
+    assert "www 10.0.0.7 80 i-03\n" in cli("list-hosts") and "web" not in cli.names()
+    # Another port is another server.
+    cli("add-host", "10.0.0.7", 81, "--id", "i-04")
+    assert "www" in cli.names() and "i-04" in cli.names()
+
+
+def test_an_instance_that_is_known_at_another_address_moves(cli, keys):
+    cli("add-host", "10.0.0.5", 80, "--id", "i-0a")
+    cli("add-host", "10.0.0.5", 81, "--id", "i-0a")
+    cli("add-host", "10.0.0.9", 80, "--id", "i-0a")
+    assert cli("list-hosts").split()[1:4] == ["10.0.0.9", "80", "i-0a"] and len(cli.names()) == 1
+    assert "i-0a" not in keys() and "app1" not in keys()
+    # To the address of another one that is gone.
+    cli("add-host", "10.0.0.8", 80, "--id", "i-0b")
+    cli("add-host", "10.0.0.8", 80, "--id", "i-0a")
+    assert cli("list-hosts").split()[1:] == ["10.0.0.8", "80", "i-0a"]
+
+
+def test_an_entry_without_an_id_learns_it_and_a_line_of_0_0_3_stays(cli, keys):
+    cli("add-host", "10.0.0.5", 80)
+    cli("add-host", "10.0.0.5", 80, "--id", "i-0a")
+    (cli.hosts / "old").write_text("server old 10.0.0.6:80 check\n")
+    cli("add-host", "10.0.0.6", 80, "--id", "i-0b")
+    assert cli("list-hosts") == "app1 10.0.0.5 80 i-0a\nold 10.0.0.6 80 -\n"
+    assert "app1" in keys()
 
 
 def test_a_name_that_another_server_has_is_refused(cli):
@@ -266,16 +315,32 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name, content", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_entry_is_refused_by_its_name(cli, name, content):
+def test_what_is_no_entry_is_named_and_passed_over(cli, name, content):
     cli.settings(check_command="true")
     cli("add-host", "10.0.0.1", 80, "--apply")
-    installed, reloads = cli.installed.read_bytes(), cli.reload_count()
+    installed, reloads = cli.installed.read_text(), cli.reload_count()
     (cli.hosts / name).write_bytes(content)
     shown = str(cli.hosts / name).replace("\n", " ")
-    for arguments in (["generate"], ["generate", "--stdout"], ["generate", "--diff"], ["list-hosts"]):
+    for arguments, out in ((["generate"], ""), (["generate", "--stdout"], installed), (["generate", "--diff"], ""),
+                           (["generate", "--check"], ""), (["list-hosts"], "app1 10.0.0.1 80 -\n")):
         done = cli.call(*arguments)
-        assert shown in refusal(done, 78)
-    assert cli.installed.read_bytes() == installed and cli.reload_count() == reloads
+        assert (done.returncode, done.stdout) == (0, out), done
+        [line] = done.stderr[:-1].split("\n")
+        assert line.startswith(f"autoscaler: {shown}: ") and line.isprintable(), done
+    assert cli.installed.read_text() == installed and cli.reload_count() == reloads
+    # Nor is its name given to another.
+    cli.call("add-host", "10.0.0.2", 80)
+    assert len(cli.names()) == 3 and (cli.hosts / name).read_bytes() == content
+
+
+def test_pipes_and_directories_are_passed_over(cli):
+    cli("add-host", "10.0.0.1", 80)
+    os.mkfifo(cli.hosts / "pipe")
+    (cli.hosts / "old").mkdir()
+    (cli.hosts / "gone").symlink_to("/nonexistent")
+    for name in ("pipe", "old", "gone"):
+        done = cli.call("list-hosts")
+        assert done.stdout == "app1 10.0.0.1 80 -\n" and f"/{name}: " in done.stderr, done
 
 
 @pytest.mark.parametrize("content", ["10.0.0.1 80 -", "\n 10.0.0.1  80 - \n\n", "10.0.0.1 80 -\r\n"])

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from cli import environment, refusal, run
+from lab import wait_until
 from peers import SECRET, Master, Peer, proof
 
 
@@ -32,7 +33,7 @@ def nonce():
 # The greeting
 
 def test_without_a_secret_the_welcome_follows_at_once(open_master):
-    assert open_master.connect().ask("HELLO 1 app1 00") == f"WELCOME {socket.gethostname()}"
+    assert open_master.connect().ask("HELLO 2 app1 00") == f"WELCOME {socket.gethostname()}"
 
 
 def test_with_a_secret_both_ends_prove_themselves(master):
@@ -44,7 +45,7 @@ def test_nonces_are_random_and_never_come_twice(master):
     for _ in range(50):
         peer = master.connect()
         for _ in range(2):
-            seen.add(re.fullmatch("CHALLENGE ([0-9a-f]{32})", peer.ask(f"HELLO 1 app1 {nonce()}"))[1])
+            seen.add(re.fullmatch("CHALLENGE ([0-9a-f]{32})", peer.ask(f"HELLO 2 app1 {nonce()}"))[1])
         peer.close()
     assert len(seen) == 100
 
@@ -68,7 +69,7 @@ def test_a_wrong_proof_ends_the_connection(master):
                  lambda challenge: proof(SECRET, "node", "app1", mine, challenge)[:-2],
                  lambda challenge: "", lambda challenge: "00" * 32, lambda challenge: "zz" * 32):
         peer = master.connect()
-        challenge = peer.ask(f"HELLO 1 app1 {mine}").split()[1]
+        challenge = peer.ask(f"HELLO 2 app1 {mine}").split()[1]
         answer = make(challenge)
         if answer:
             refused_proof(master, peer, answer)
@@ -80,27 +81,27 @@ def test_a_wrong_proof_ends_the_connection(master):
 
 def test_a_proof_of_another_connection_is_worth_nothing(master):
     mine, first = nonce(), master.connect()
-    challenge = first.ask(f"HELLO 1 app1 {mine}").split()[1]
+    challenge = first.ask(f"HELLO 2 app1 {mine}").split()[1]
     answer = proof(SECRET, "node", "app1", mine, challenge)
     assert first.ask(f"AUTH {answer}").startswith("WELCOME ")
     second = master.connect()
-    second.ask(f"HELLO 1 app1 {mine}")
+    second.ask(f"HELLO 2 app1 {mine}")
     refused_proof(master, second, answer)
     # Nor one for an earlier challenge of the same connection.
     third = master.connect()
-    challenge = third.ask(f"HELLO 1 app1 {mine}").split()[1]
-    third.ask(f"HELLO 1 app1 {mine}")
+    challenge = third.ask(f"HELLO 2 app1 {mine}").split()[1]
+    third.ask(f"HELLO 2 app1 {mine}")
     refused_proof(master, third, proof(SECRET, "node", "app1", mine, challenge))
 
 
 def test_the_masters_own_proof_does_not_open_it(master):
     # What it proves itself with to one is sent back to it by another, with its own name and nonces.
     mine, name, first = nonce(), socket.gethostname(), master.connect()
-    challenge = first.ask(f"HELLO 1 {name} {mine}").split()[1]
+    challenge = first.ask(f"HELLO 2 {name} {mine}").split()[1]
     reflected = first.ask(f"AUTH {proof(SECRET, 'node', name, mine, challenge)}").split()[2]
     for own in (mine, challenge):
         second = master.connect()
-        second.ask(f"HELLO 1 {name} {own}")
+        second.ask(f"HELLO 2 {name} {own}")
         refused_proof(master, second, reflected)
 
 
@@ -130,16 +131,36 @@ def test_a_node_takes_no_master_that_cannot_prove_itself(cli, trick):
 
 def test_nobody_gets_anything_before_the_greeting(master):
     peer = master.connect()
-    for line in ("SCALE", "RETIRE", "STATUS", "LOAD 5", "HOLD 1-a", "FINISH 1-a ok", "AUTH 00"):
+    for line in ("SCALE", "RETIRE", "STATUS", "LOAD 5", "HOLD 1-a", "FINISH 1-a ok 1", "AUTH 00"):
         assert peer.ask(line).startswith("ERROR "), line
-    assert peer.ask("HELLO 2 app1 00").startswith("ERROR ")
+    assert peer.ask("HELLO 1 app1 00").startswith("ERROR ")
     assert peer.ask("PING") == "PONG"
     assert peer.greet("app1")
 
 
+def test_a_version_of_the_past_is_told_what_to_upgrade_and_one_to_come_is_taken(open_master):
+    peer = open_master.connect()
+    answer = peer.ask("HELLO 1 old 00")
+    assert answer.startswith("ERROR ") and "version 2" in answer and "upgrade autoscaler on this node" in answer
+    assert peer.ask("HELLO 7 new 00 and words that nobody knows yet").startswith("WELCOME ")
+    assert peer.ask("FROB a b c").startswith("ERROR ")
+    assert peer.ask("PING of another kind") == "PONG"
+    peer.send("LOAD 7 8 9")
+    assert ["new", "7", "0"] in peer.status()["NODE"]
+    wait_until(lambda: "old: refused, it speaks another version" in open_master.log.read_text(), 5, "the log says so")
+
+
+def test_what_a_node_hears_after_its_welcome(binary, tmp_path):
+    with Master(binary, tmp_path / "m", threshold="60 %", window="9s", procfs="/proc", max_step=3) as master:
+        peer = master.node("app1")
+        peer.expect_nothing()
+        # Those keys of [scaling] that the file sets and that are not the node's own; then how many there are.
+        assert peer.told == ["SET threshold 60%", "SET cooldown 1m", "SET max_step 3", "SET", "FLEET 0 0"]
+
+
 def test_a_second_greeting_is_an_error_and_changes_nothing(master):
     peer = master.node("app1")
-    assert peer.ask("HELLO 1 app2 00").startswith("ERROR ")
+    assert peer.ask("HELLO 2 app2 00").startswith("ERROR ")
     assert peer.ask("AUTH 00").startswith("ERROR ")
     assert peer.status() is not None
 
@@ -148,7 +169,7 @@ def test_a_second_greeting_is_an_error_and_changes_nothing(master):
 
 def test_lines_split_over_packets_and_several_in_one(open_master):
     peer = open_master.connect()
-    for byte in b"HELLO 1 app1 00\n":
+    for byte in b"HELLO 2 app1 00\n":
         peer.send(bytes([byte]))
     assert peer.line().startswith("WELCOME ")
     peer.send(b"PING\r\nPING\nPI")
@@ -161,15 +182,16 @@ def test_lines_split_over_packets_and_several_in_one(open_master):
 
 def test_by_hand_with_nc(open_master):
     peer = open_master.connect()
-    peer.send(b"HELLO 1 me x\nLOAD 55%\nSTATUS\nPING\n")
+    peer.send(b"HELLO 2 me x\nLOAD 55%\nSTATUS\nPING\n")
     peer.socket.shutdown(socket.SHUT_WR)
     lines = peer.hung_up()
     assert lines[0].startswith("WELCOME ") and "NODE me 55 0" in lines and lines[-1] == "PONG"
 
 
 @pytest.mark.parametrize("line", ["FROB", "", " ", "scale", "SCALE now", "LOAD", "LOAD x", "LOAD -1", "LOAD 101", "LOAD nan",
-                                  "LOAD inf", "HOLD", "FINISH", "FINISH 1-a", "FINISH 1-a maybe", "GRANT 1 2 3",
-                                  "HELLO 1 a", "x" * 511], ids=lambda line: line[:20] or "empty")
+                                  "LOAD inf", "HOLD", "FINISH", "FINISH 1-a", "FINISH 1-a maybe 1", "FINISH 1-a ok", "FAILED", "FAILED x",
+                                  "SCALE -1", "GRANT 1 2 3 4",
+                                  "HELLO 2 a", "x" * 511], ids=lambda line: line[:20] or "empty")
 def test_what_is_no_message_is_an_error_and_the_connection_stays(master, line):
     peer = master.node("app1")
     answer = peer.ask(line)
@@ -204,9 +226,9 @@ def test_the_longest_line_is_512_bytes_with_its_end(master):
 
 
 def test_node_names_that_do_not_fit_into_a_line_are_refused(open_master):
-    for name in ("x" * 65, "x" * 200):
-        assert open_master.connect().ask(f"HELLO 1 {name} 00").startswith("ERROR ")
-    assert open_master.connect().ask(f"HELLO 1 {'x' * 64} 00").startswith("WELCOME ")
+    for name in ("x" * 129, "x" * 200):
+        assert open_master.connect().ask(f"HELLO 2 {name} 00").startswith("ERROR ")
+    assert open_master.connect().ask(f"HELLO 2 {'x' * 128} 00").startswith("WELCOME ")
 
 
 @pytest.mark.native

@@ -88,12 +88,12 @@ def rotate(host, service):
     assert len(service.log.text()) < len(before)
 
 
-@pytest.mark.parametrize("service", ["master", "daemon"])
+@pytest.mark.parametrize("service", ["master", "master@", "daemon"])
 def test_systemd_finds_nothing_to_say(tmp_path, binary, service):
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
     text = (PACKAGING / f"systemd/autoscaler-{service}.service").read_text()
-    unit = tmp_path / f"autoscaler-{service}.service"
+    unit = tmp_path / f"autoscaler-{service.replace('@', '@shop')}.service"
     # The one thing that is not here: the installed binary.
     unit.write_text(text.replace("/usr/local/bin/autoscaler", str(binary)))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
@@ -102,6 +102,15 @@ def test_systemd_finds_nothing_to_say(tmp_path, binary, service):
                           capture_output=True, text=True)
     said = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)[1]
     assert f"says {said}, of 10" in text and float(said) < 3
+
+
+def test_the_unit_of_several_apps_is_that_of_one():
+    """But for whose it is."""
+    one, several = ((PACKAGING / f"systemd/autoscaler-master{at}.service").read_text().splitlines() for at in ("", "@"))
+    differ = [theirs for own, theirs in zip(one[1:], several[1:], strict=True) if own != theirs]
+    assert [line.partition("=")[0] for line in differ] == ["Description", "ExecStart", "StateDirectory"]
+    assert differ[1:] == ["ExecStart=/usr/local/bin/autoscaler -c /etc/autoscaler/%i/autoscaler.ini master",
+                          "StateDirectory=autoscaler/%i"]
 
 
 @pytest.mark.skipif(missing("cron") is not None, reason=str(missing("cron")))
@@ -123,5 +132,7 @@ def test_cron_makes_up_for_what_was_left_undone(tmp_path, binary):
         # The next full minute, and some.
         config = lb.path("/etc/haproxy/haproxy.cfg")
         wait_until(lambda: config.exists() and "server app1 10.77.0.9:80" in config.read_text(), 150, "cron ran it")
-        wait_until(lambda: lb.path("/var/lib/reloads").exists(), 10, "reloaded")
-        assert lb.path("/var/lib/reloads").read_text() == "root\n"
+        # The shell makes the file before `id` writes to it.
+        reloads = lb.path("/var/lib/reloads")
+        wait_until(lambda: reloads.exists() and reloads.read_text(), 10, "reloaded")
+        assert reloads.read_text() == "root\n"

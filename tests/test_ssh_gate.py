@@ -50,11 +50,33 @@ def test_listing(gate):
         assert (done.returncode, done.stdout, done.stderr) == (0, "app1 10.0.0.1 80 -\n", "")
 
 
+def test_looking(cli, gate):
+    assert gate("autoscaler list-hosts --state").stdout == "app1 10.0.0.1 80 - - -\n"
+    assert gate("sudo autoscaler generate --check").returncode == 0
+    cli.settings(check_command="echo '[ALERT] no such thing' >&2; exit 1")
+    done = gate("autoscaler generate --check")
+    assert "no such thing" in refusal(done, 78)
+
+
+def test_no_more_than_max_hosts_and_one_for_a_replacement(cli, gate):
+    cli.write(cli.ini.read_text() + "[scaling]\nmax_hosts = 3\n")
+    codes = [gate(f"autoscaler add-host 10.0.0.{n} 80 --id i-{n} --apply").returncode for n in (2, 3, 4, 5, 6)]
+    assert codes == [0, 0, 0, 77, 77] and len(cli.names()) == 4
+    # What is there already, and what takes an entry over, is no more than before.
+    for order in ("10.0.0.4 80 --id i-4", "10.0.0.4 80 --id i-7", "10.0.0.8 80 --id i-7"):
+        assert gate(f"autoscaler add-host {order} --apply").returncode == 0, order
+    assert len(cli.names()) == 4
+    # An operator is not held to it.
+    cli("add-host", "10.0.0.9", 80)
+
+
 REFUSED = [
     "", " ", "sh", "sudo", "sudo id", "id", "autoscaler", "sudo autoscaler", "scp -t /tmp", "internal-sftp",
     # Other commands and options, also those that every command takes.
     *(f"autoscaler {command}" for command in ("init", "master", "daemon", "generate", "generate --stdout", "status", "check",
                                               "prune --apply", "scale-up", "scale-down", "ssh-gate", "--help", "-V")),
+    "autoscaler list-hosts --state --state", "autoscaler generate --check --diff", "autoscaler generate --diff",
+    "autoscaler remove-host app1 --force", "autoscaler remove-host app1 --force --apply", f"{ADD} --apply --force",
     "autoscaler list-hosts --help", "autoscaler list-hosts -c /tmp/x", "autoscaler -c /tmp/x list-hosts",
     "autoscaler -c/tmp/x list-hosts", "autoscaler -v list-hosts", "autoscaler list-hosts --apply",
     ADD, f"{ADD} --apply -c /tmp/x", f"{ADD} --name x --apply", f"{ADD} --apply --id i-0ab", f"{ADD} --id i-0ab",

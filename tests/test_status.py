@@ -44,7 +44,7 @@ class Watched:
             assert family.documentation and family.type in ("gauge", "counter"), family
             for sample in family.samples:
                 labels = dict(sample.labels)
-                assert labels.pop("master") == os.uname().nodename
+                assert sample.name == "autoscaler_masters" or labels.pop("master") == os.uname().nodename
                 key = tuple(sorted(labels.items()))
                 assert key not in found.setdefault(sample.name, {}), f"{sample} twice"
                 found[sample.name][key] = sample.value
@@ -54,20 +54,6 @@ class Watched:
         """Newest first: (node, request, times, outcome, text)."""
         return [tuple(each[key] for key in ("node", "request", "times", "outcome", "text"))
                 for each in self.json()["decisions"]]
-
-
-def test_the_master_of_the_ini_that_was_named_is_asked(cli, binary, tmp_path):
-    """Two INIs on one host, with one secret: both masters have the host's name."""
-    with Master(binary, tmp_path / "a") as a, Master(binary, tmp_path / "b") as b:
-        for master, node in ((a, "of-a"), (b, "of-b")):
-            peer = master.node(node)
-            peer.send("LOAD 5")
-            peer.expect_nothing()
-        for own, node in ((a, "of-a"), (b, "of-b")):
-            cli.write(f"[master]\nlisten = 127.0.0.1:{own.port}\ntunnel_ports = {a.port}\n"
-                      f"[cluster]\nsecret = {SECRET}\n")
-            [master] = json.loads(cli("status", "--json"))["masters"]
-            assert [each["name"] for each in master["nodes"]] == [node]
 
 
 @pytest.fixture
@@ -110,7 +96,8 @@ def test_why_did_it_scale_and_why_does_it_not(start):
     assert "scale-up    no: holder, app1 has the lease" in watched.text()
     held = watched.json()["lease"]
     assert (held["node"], held["request"]) == ("app1", "SCALE") and 20 < held["seconds_left"] <= 30
-    a.send(f"FINISH {lease} ok i-0abc is in \"HAProxy\"")
+    assert re.search("app1 at 92%: scale-up granted, and under way: ", watched.text())
+    a.send(f"FINISH {lease} ok 1 i-0abc is in \"HAProxy\"")
     assert b.line() == "FINISH app1"
     for _ in range(3):
         assert b.ask("SCALE").startswith("WAIT cooldown ")
@@ -130,13 +117,14 @@ def test_full_starting_and_failures_are_told(start):
     master = watched.master
     (master.hosts / "app1").write_text("10.255.0.1 80 -\n")
     a = master.node("app1")
+    a.ask("LOAD 99\nPING")
     wait_until(lambda: watched.json()["may"][0]["answer"] == "full", 10, "hosts.d has been looked at")
     assert "scale-up    no: full, 1 entries in hosts.d, max_hosts is 1" in watched.text()
     assert a.ask("SCALE").startswith("WAIT full ")
     (master.hosts / "app1").unlink()
     wait_until(lambda: watched.json()["may"][0]["answer"] == "yes", 10, "it is gone again")
     for text in ("EC2: no capacity", "EC2: no capacity", "not now: master lb2: cooldown, 9 s left"):
-        a.send(f"FINISH {a.ask('SCALE').split()[1]} failed {text}")
+        a.send(f"FINISH {a.ask('SCALE').split()[1]} failed 0 {text}")
         a.expect_nothing()
     assert [each[2:4] for each in watched.decisions()] == [(1, "returned"), (2, "failed"), (1, "refused")]
     assert "failed after 0 s: EC2: no capacity (2 times)" in watched.text()
@@ -149,7 +137,7 @@ def test_decisions_outlive_the_master_and_are_bounded(start):
     a = watched.master.node("app1")
     for number in range(15):
         a.ask(f"LOAD {number}\nPING")
-        a.send(f"FINISH {a.ask('SCALE').split()[1]} ok number {number}")
+        a.send(f"FINISH {a.ask('SCALE').split()[1]} ok 0 number {number}")
         a.expect_nothing()
     before = watched.decisions()
     assert [each[4] for each in before] == [f"number {number}" for number in range(14, 4, -1)]
@@ -159,7 +147,7 @@ def test_decisions_outlive_the_master_and_are_bounded(start):
     # The holder comes back, and its end belongs to the same decision.
     a = watched.master.node("app1")
     assert a.ask(f"HOLD {held}").startswith("GRANT ")
-    a.send(f"FINISH {held} ok after all")
+    a.send(f"FINISH {held} ok 1 after all")
     a.expect_nothing()
     assert watched.decisions()[0] == ("app1", "SCALE", 1, "ok", "after all")
     assert len((watched.master.dir / "state/master").read_text().splitlines()) < 20
@@ -174,6 +162,104 @@ def test_a_lease_that_runs_out_is_told(start):
     assert "app1: scale-up no end of it after 1 s" in watched.text()
 
 
+def test_what_is_missing_and_what_is_in_the_way(start):
+    watched = start(cooldown="0s", max_hosts=3, threshold="60%")
+    master = watched.master
+    for number in (1, 2):
+        (master.hosts / f"app{number}").write_text(f"10.255.0.{number} 80 i-{number}\n")
+    a, b = master.node("web/i-1"), master.node("web/i-2")
+    a.hear("FLEET 2 2")
+    for peer in (a, b):
+        peer.send("LOAD 100", "PING")
+        peer.lines_until("PONG")
+    told = watched.json()
+    assert told["need"] == {"missing": 2, "estimate": "loads", "text": "2 serve at 100%, threshold 60%: the loads call for 4"}
+    assert {each["name"]: (each["instance"], each["node"]) for each in told["entries"]} == {
+        "app1": ("i-1", "web/i-1"), "app2": ("i-2", "web/i-2")}
+    assert [each["node"] for each in told["doubles"]] == ["web/i-1", "web/i-2"]
+    assert "web/i-1: double: web/i-2 has the same host name" in master.log.read_text() or \
+        "web/i-2: double: web/i-1 has the same host name" in master.log.read_text()
+    a.send(f"FINISH {a.ask('SCALE').split()[1]} ok 1")
+    assert b.lines_until("FINISH web/i-1") == ["SCALE web/i-1"]
+    assert a.ask("SCALE").startswith("WAIT full ")
+    a.send("FAILED 1 it never answered", "FAILED 1 nor did this")
+    a.expect_nothing()
+    text = watched.text()
+    for words in ("  entries     2, of which 2 serve\n", "  need        2 missing by loads: ", "  blocked     for ",
+                  "  back-off    scale-up: 2 failures in a row, ", "  double      web/i-1: ", "  settings    threshold = 60%, ",
+                  "app1  10.255.0.1  down for "):
+        assert words in text, (words, text)
+    assert re.search(r"app1  10\.255\.0\.1  \w+ for \d+ s, node web/i-1", text), text
+    metrics = watched.metrics()
+    for name, value in (("serving", 2), ("down", 0), ("booting", 0), ("missing", 2)):
+        assert metrics[f"autoscaler_hosts_{name}"] == {(): value}
+    assert metrics["autoscaler_setting"][("key", "threshold"),] == 60
+    assert metrics["autoscaler_setting"][("key", "scale_down_window"),] == 300
+    assert metrics["autoscaler_machines_launched_total"] == {(): 1}
+    assert metrics["autoscaler_machines_failed_total"] == {(): 2}
+    assert metrics["autoscaler_refusals_total"][("reason", "full"), ("request", "SCALE")] == 1
+    assert metrics["autoscaler_failures_in_a_row"] == {(("request", "SCALE"),): 2}
+    assert metrics["autoscaler_last_scale_up_seconds"] == {(("step", "launch"),): 0}
+    # It has left: out of hosts.d, and its connection closed.
+    (master.hosts / "app2").unlink()
+    a.hear("FLEET 1 1")
+    assert [each["name"] for each in watched.json()["nodes"]] == ["web/i-1", "web/i-2"]
+    b.close()
+    wait_until(lambda: [each["name"] for each in watched.json()["nodes"]] == ["web/i-1"], 2, "it vanishes at once")
+
+
+def test_nodes_that_are_refused_are_counted(start):
+    watched = start()
+    for secret in ("wrong", "wrong", "other"):
+        with pytest.raises(ValueError):  # no proof but an ERROR
+            watched.master.connect().greet("app9", secret)
+    [refused] = watched.json()["refused"]
+    assert (refused["node"], refused["times"]) == ("app9", 3) and "secret" in refused["text"]
+    assert "  refused     1 node is not let in\n    app9  3 times, " in watched.text()
+    watched.master.node("app9")
+    assert watched.json()["refused"] == []
+
+
+def test_a_master_of_this_host_is_the_one_that_the_ini_names(cli, binary, tmp_path):
+    with Master(binary, tmp_path / "a") as a, Master(binary, tmp_path / "b") as b:
+        for master, other in ((a, b), (b, a)):
+            master.node(f"app-{master.port}").ask("LOAD 5\nPING")
+            # The range has both, as two INIs on one host may have it.
+            ports = "-".join(str(each.port) for each in sorted((a, b), key=lambda m: m.port))
+            if abs(a.port - b.port) > 60:
+                ports = other.port
+            cli.write(f"[master]\nlisten = 127.0.0.1:{master.port}\ntunnel_ports = {ports}\n[cluster]\nsecret = {SECRET}\n")
+            [told] = json.loads(cli("status", "--json"))["masters"]
+            assert [node["name"] for node in told["nodes"]] == [f"app-{master.port}"]
+
+
+def test_haproxy_hosts_that_do_not_answer_are_named(start, tmp_path):
+    watched = start()
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\ncase \"$*\" in *bad*) echo no route to host >&2; exit 255;; esac\n")
+    ssh.chmod(0o755)
+    ini = watched.cli.ini.read_text()
+
+    def status(servers, *options):
+        watched.cli.write(ini + f"[haproxy]\nservers = {servers}\nssh_command = {ssh}\n")
+        return watched.cli.call("status", *options)
+    done = status("good, bad")
+    assert done.returncode == 0 and done.stdout.endswith("HAProxy host bad does not answer: ssh: no route to host\n")
+    assert json.loads(status("good, bad", "--json").stdout)["haproxy_hosts"] == [
+        {"name": "good", "error": None}, {"name": "bad", "error": "ssh: no route to host"}]
+    metrics = status("good, bad", "--prometheus").stdout
+    assert 'autoscaler_haproxy_host_up{host="bad"} 0\n' in metrics and 'autoscaler_haproxy_host_up{host="good"} 1\n' in metrics
+    done = status("bad")
+    assert done.returncode == 69 and "none of them answers" in done.stderr and done.stdout.startswith("master ")
+
+
+def test_metrics_without_a_master_say_so(cli):
+    cli.write("[master]\ntunnel_ports = 9\n")
+    done = cli.call("status", "--prometheus")
+    assert done.returncode == 69 and "no master answers here" in done.stderr
+    assert "autoscaler_masters 0\n" in done.stdout and list(text_string_to_metric_families(done.stdout))
+
+
 def test_metrics(start):
     watched = start(cooldown="100s")
     (watched.master.hosts / "app1").write_text("10.255.0.1 80 -\n")
@@ -183,7 +269,7 @@ def test_metrics(start):
     lease = a.ask("SCALE").split()[1]
     metrics = watched.metrics()
     assert metrics["autoscaler_lease_held"] == {(): 1} and metrics["autoscaler_cooldown_seconds"] == {(): 0}
-    a.send(f"FINISH {lease} ok")
+    a.send(f"FINISH {lease} ok 1")
     a.expect_nothing()
     assert a.ask("SCALE").startswith("WAIT cooldown ")
     wait_until(lambda: watched.metrics()["autoscaler_hosts"] == {(): 1}, 10, "hosts.d has been looked at")
@@ -203,10 +289,14 @@ def test_one_form_at_a_time(cli, options):
     assert "exclude each other" in cli.refused(64, "status", *options)
 
 
-@pytest.mark.parametrize("options", [[], ["--json"], ["--prometheus"], ["--watch"]], ids=str)
+@pytest.mark.parametrize("options", [[], ["--json"], ["--watch"]], ids=str)
 def test_no_master_is_an_error(cli, options):
     cli.write("[master]\ntunnel_ports = 9\n")
-    assert cli.refused(69, "status", *options).startswith("127.0.0.1:9: no master answers here")
+    done = cli.call("status", *options)
+    assert (done.returncode, done.stderr) == (69, "autoscaler: 127.0.0.1:9: no master answers here\n")
+    # For an alert.
+    assert re.findall("^[^#].*$", done.stdout, re.M) == (
+        ['autoscaler_master_up{master=""} 0'] if options == ["--prometheus"] else [])
 
 
 def test_a_master_that_knows_no_report(cli):
@@ -219,7 +309,7 @@ def test_a_master_that_knows_no_report(cli):
 
         def serve():
             peer = Peer(server.accept()[0])
-            assert peer.line().startswith("HELLO 1 ")
+            assert peer.line().startswith("HELLO 2 ")
             assert peer.ask("WELCOME old") == "STATUS"
             peer.send("NODE app1 42 1", "LEASE app1 9", "COOLDOWN 5", "END")
             assert peer.line() == "REPORT"

@@ -1,18 +1,17 @@
 //! The arguments of `simulate`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{Command, Opt, Reader};
-use crate::core::duration;
-use crate::core::replay::MOST_MACHINES;
+use crate::core::replay::{Boots, MOST_MACHINES};
 use crate::error::Error;
 
 /// The keys of `[scaling]` that may be given as options, one value or several to compare.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "threshold",
     "window",
     "cooldown",
+    "max-step",
     "max-hosts",
     "min-hosts",
     "scale-down-threshold",
@@ -31,25 +30,28 @@ pub struct Simulate {
     pub hosts: Option<usize>,
     /// Machines at the beginning; `None`: as many as were recorded.
     pub start: Option<usize>,
-    pub boot: Duration,
+    pub boots: Boots,
     /// Percent.
     pub spread: f64,
     pub svg: Option<PathBuf>,
+    pub json: bool,
     /// What to compare: for each run, the keys of `[scaling]` and their values. At least one run.
     pub settings: Vec<Vec<(String, String)>>,
 }
 
 impl Reader {
     pub(super) fn simulate(&mut self) -> Result<Command, Error> {
-        let mut options = ["hosts", "start", "boot-time", "spread", "svg"]
+        let mut options = ["hosts", "start", "boot-time", "seed", "spread", "svg"]
             .map(Opt::value)
             .to_vec();
+        options.push(Opt::flag("json"));
         options.extend(KEYS.map(Opt::value));
         let words = self.words(&["trace"], &mut options)?;
         if self.help {
-            return Ok(Command::ListHosts);
+            return Ok(Command::Init);
         }
-        let [hosts, start, boot, spread, svg] = [0, 1, 2, 3, 4].map(|i| options[i].value.take());
+        let [hosts, start, boot, seed, spread, svg] = [0, 1, 2, 3, 4, 5].map(|i| options[i].value.take());
+        let json = options[6].given;
         let count = |name: &str, value: Option<String>| {
             let parse = |text: String| {
                 let number = text.parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));
@@ -58,14 +60,19 @@ impl Reader {
             };
             value.map(parse).transpose()
         };
-        let boot = boot.unwrap_or_else(|| "1m".into());
+        let mut boots =
+            Boots::parse(boot.as_deref().unwrap_or("1m")).map_err(|e| Error::usage("--boot-time", e))?;
+        if let Some(seed) = seed {
+            let wrong = |_| Error::usage("--seed", format!("`{seed}` is not a whole number"));
+            boots.seed = seed.parse().map_err(wrong)?;
+        }
         let spread = spread.unwrap_or_else(|| "0".into());
         let percent = spread.trim_end_matches('%').parse().ok();
         Ok(Command::Simulate(Simulate {
             trace: words[0].clone().into(),
             hosts: count("--hosts", hosts)?,
             start: count("--start", start)?,
-            boot: duration::parse(&boot).map_err(|e| Error::usage("--boot-time", e))?,
+            boots,
             spread: percent.filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| {
                 Error::usage(
                     "--spread",
@@ -73,6 +80,7 @@ impl Reader {
                 )
             })?,
             svg: svg.map(PathBuf::from),
+            json,
             settings: combinations(&options)?,
         }))
     }

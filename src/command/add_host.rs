@@ -1,27 +1,88 @@
 //! `add-host`: one more entry in `hosts.d`.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+use super::drain::Server;
+use super::{By, generate};
 use crate::config::Config;
+use crate::core::entry::Entry;
 use crate::error::Error;
 use crate::system::hosts_dir::{Added, HostsDir};
 use crate::system::log::Log;
 
-pub fn run(
-    config: &Config,
-    host: &str,
-    port: u16,
-    name: Option<&str>,
-    instance: Option<&str>,
-    log: Log,
-) -> Result<(), Error> {
-    let address = resolve(host)?;
+/// What is asked for.
+pub struct Addition<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub name: Option<&'a str>,
+    pub instance: Option<&'a str>,
+    /// Not if it was removed within `boot_timeout`.
+    pub unless_removed: bool,
+    pub apply: bool,
+    pub by: By,
+}
+
+pub fn run(config: &Config, asked: &Addition, log: Log) -> Result<(), Error> {
+    let address = resolve(asked.host)?;
+    let port = asked.port;
+    let limit = match asked.by {
+        By::Hand => usize::MAX,
+        // One more, while a machine is replaced.
+        By::Gate(_) => config.scaling.max_hosts.saturating_add(1),
+    };
     let hosts = HostsDir::new(config.dir());
-    log.event(&match hosts.add(address, port, name, instance)? {
-        Added::Now(name) => format!("{name}: entered, {}", SocketAddr::new(address, port)),
-        Added::Before(name) => format!("{name}: has this address and port already"),
-    });
-    Ok(())
+    let removed = hosts.removed_ago(address, port, asked.instance);
+    if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
+        let cause = format!(
+            "was removed here {} s ago, and is not entered again so soon",
+            ago.as_secs()
+        );
+        return Err(Error::busy(asked.instance.unwrap_or(asked.host), cause));
+    }
+    let place = SocketAddr::new(address, port);
+    match hosts.add(address, port, asked.name, asked.instance, limit)? {
+        Added::Now(name) => log.event(&format!("{name}: entered, {place}")),
+        Added::Before(name) => {
+            log.event(&format!("{name}: has this address and port already"));
+            if let Ok(entry) = hosts.entry(&name) {
+                put_back(config, &entry, log);
+            }
+        }
+        Added::Instead(name, old) => {
+            // One that has only learnt its id is the machine that it was.
+            for old in old.iter().filter(|old| old.instance().is_some()) {
+                forget_key(config, &old.name)?;
+            }
+            let old: Vec<String> = old.iter().map(Entry::listing).collect();
+            log.event(&format!(
+                "{name}: entered, {place}, instead of {}",
+                old.join(", ")
+            ));
+        }
+    }
+    match asked.apply {
+        true => generate::apply(config, log),
+        false => Ok(()),
+    }
+}
+
+/// Ends a drain that `remove-host` has set, and none that a person has.
+fn put_back(config: &Config, entry: &Entry, log: Log) {
+    if Server::of(config, entry, false, log).undo() {
+        log.event(&format!("{}: takes requests again", entry.name));
+    }
+}
+
+/// Has the master take the ssh host key of the machine behind the entry `name` anew: it is another
+/// machine now.
+fn forget_key(config: &Config, name: &str) -> Result<(), Error> {
+    let path = config.master.known_hosts().join(name);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path.display(), e)),
+        _ => Ok(()),
+    }
 }
 
 /// The address of `host`, which may be one itself.

@@ -3,42 +3,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ini::{Changes, Watched};
 use crate::config::{Config, Scaling};
 use crate::core::cpu::Counters;
-use crate::core::fleet;
-use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step};
-use crate::core::protocol::FromNode;
+use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
+use crate::core::protocol::{self, FromNode};
 use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
-use crate::worker::{Worker, leave};
+use crate::worker::{Worker, leave, survey};
 
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 
-/// Between two looks for instances that were left behind, by one daemon.
-const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
-
-pub fn run(config: Config, log: Log) -> Result<(), Error> {
-    let config = Arc::new(config);
+pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
     let mut sampler = Sampler::new(&config.scaling, log);
-    let mut body = Body::start(config, log)?;
+    let mut file = Changes::new(watched, log);
+    let mut body = Body::start(config, file.text(), log)?;
     log.event(&format!(
         "daemon: watching the CPU, threshold {:.0}%, window {} s",
         body.config.scaling.threshold,
         body.config.scaling.window.as_secs_f64()
     ));
-    body.watch_for_notice();
+    body.watch_for_warnings();
     loop {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
+        }
+        if let Some(new) = file.look(&body.config, body.node.is_at_it(), Instant::now()) {
+            body.take_file(new, file.text());
+            sampler.set(&body.config.scaling);
         }
         for action in body.step(sampler.next) {
             if let Action::Say(text) = action {
@@ -49,25 +50,17 @@ pub fn run(config: Config, log: Log) -> Result<(), Error> {
 }
 
 /// The settings that decide in a daemon; see [`Settings`] for what is no setting of the INI.
-pub fn settings(config: &Config, ec2: bool, by_group: bool, repair_delay: Duration) -> Settings {
+pub fn settings(config: &Config, ec2: bool, by_group: bool) -> Settings {
+    let scaling = &config.scaling;
     Settings {
-        threshold: config.scaling.threshold,
-        window: config.scaling.window,
-        scale_down_threshold: config.scaling.scale_down_threshold,
-        scale_down_window: config.scaling.scale_down_window,
-        sample_interval: config.scaling.sample_interval,
+        threshold: scaling.threshold,
+        window: scaling.window,
+        scale_down_threshold: scaling.scale_down_threshold,
+        scale_down_window: scaling.scale_down_window,
+        sample_interval: scaling.sample_interval,
         servers: config.haproxy.servers.clone(),
-        fleet: fleet::Rules {
-            boot_timeout: config.machine.boot_timeout,
-            cooldown: config.scaling.cooldown,
-            max_hosts: config.scaling.max_hosts,
-            min_hosts: config.scaling.min_hosts,
-            max_launches_per_day: config.scaling.max_launches_per_day,
-            by_group,
-        },
-        ec2,
-        repair_delay,
-        look_interval: LOOK_INTERVAL,
+        plan: survey::rules(config, ec2),
+        by_group,
         blocked_after: config.notify.blocked_after,
     }
 }
@@ -92,6 +85,13 @@ impl Sampler {
             next: Instant::now(),
             failing: false,
         }
+    }
+
+    /// Goes by other settings.
+    fn set(&mut self, settings: &Scaling) {
+        self.stat = StatFile::new(&settings.procfs);
+        self.interval = settings.sample_interval;
+        self.next = self.next.min(Instant::now() + self.interval);
     }
 
     /// The CPU's use since the last sample, 0 to 100, if one is due and can be told.
@@ -125,7 +125,7 @@ impl Sampler {
 }
 
 enum Event {
-    Interrupted(&'static str, Machine),
+    Warned(Warning, &'static str, Machine),
     Net(News),
     Stepped(Outcome),
 }
@@ -133,6 +133,11 @@ enum Event {
 /// What carries out a [`Node`]'s actions: for `daemon` and `scale-up` alike.
 pub struct Body {
     pub config: Arc<Config>,
+    /// The text of its file.
+    text: String,
+    /// What the masters set beside that: whose word it is, and the keys.
+    set: Option<(String, Vec<(String, String)>)>,
+    secrets: Arc<Mutex<Vec<String>>>,
     pub node: Node,
     worker: Arc<Worker>,
     writers: BTreeMap<LinkId, TcpStream>,
@@ -156,26 +161,46 @@ impl Body {
     ///
     /// # Errors
     /// Config, before anything has begun.
-    pub fn start(config: Arc<Config>, log: Log) -> Result<Body, Error> {
+    pub fn start(config: Config, text: &str, log: Log) -> Result<Body, Error> {
+        let config = Arc::new(config);
         let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
         worker.check_ready()?;
-        let repair_delay = config.master.lease.mul_f64(machine::random_share()?);
-        let settings = settings(&config, worker.asks_ec2(), worker.has_group(), repair_delay);
-        let identity = Identity {
-            node: machine::host_name()?,
-            secret: config.cluster.secret.clone(),
+        let settings = settings(&config, worker.asks_ec2(), worker.has_group());
+        let instance = leave::own_instance(&config, &worker);
+        let host = machine::host_name()?;
+        let node = match &instance {
+            Some(id) => format!("{host}/{id}"),
+            None => format!("{host}/{}", machine::fingerprint()),
         };
+        if !protocol::is_word(&node) {
+            return Err(Error::config("host name", format!("`{host}` is too long")));
+        }
+        let secrets = Arc::new(Mutex::new(config.cluster.secrets().to_vec()));
+        let identity = Identity {
+            node,
+            secrets: Arc::clone(&secrets),
+        };
+        // Where there is no way to HAProxy yet, its listings do not tell which entry this is.
+        let myself = leave::own_address(&config).ok().map(|host| Machine {
+            instance,
+            host,
+            port: config.machine.port,
+        });
         let notifier = Notifier::start(Arc::clone(&config), identity.node.clone(), log);
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(
-            links::addresses(LOOPBACK, config.master.tunnel_ports.clone()),
+            LOOPBACK,
+            config.master.tunnel_ports.clone(),
             identity,
             move |news| to_net.send(Event::Net(news)).is_ok(),
         );
         Ok(Body {
-            node: Node::new(settings, Instant::now()),
+            node: Node::new(settings, myself, Instant::now()),
             config,
+            text: text.into(),
+            set: None,
+            secrets,
             worker,
             writers: BTreeMap::new(),
             send,
@@ -192,15 +217,15 @@ impl Body {
     }
 
     /// Looks out for EC2 taking this machine back.
-    fn watch_for_notice(&self) {
+    fn watch_for_warnings(&self) {
         if !self.worker.asks_ec2() || !leave::has_metadata(&self.config) {
             return;
         }
         let (worker, send) = (Arc::clone(&self.worker), self.send.clone());
         thread::spawn(move || {
-            if let Some((notice, machine)) = worker.wait_for_notice() {
-                let _ = send.send(Event::Interrupted(notice, machine));
-            }
+            worker.watch_for_warnings(|warning, notice, machine| {
+                send.send(Event::Warned(warning, notice, machine)).is_ok()
+            });
         });
     }
 
@@ -256,7 +281,7 @@ impl Body {
                 self.looked = true;
                 self.found = found;
             }
-            Event::Interrupted(notice, machine) => self.node.interrupted(notice, machine, now),
+            Event::Warned(warning, notice, machine) => self.node.interrupted(warning, notice, machine, now),
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
     }
@@ -278,10 +303,54 @@ impl Body {
                     });
                 }
                 Action::Notify(notice) => self.notifier.tell(notice),
+                Action::Adopt { master, pairs } => {
+                    self.set = Some((master, pairs));
+                    self.adopt();
+                }
                 Action::Say(_) | Action::End(_) => left.push(action),
             }
         }
         left
+    }
+
+    /// Goes by a changed file.
+    fn take_file(&mut self, config: Config, text: &str) {
+        let config = Arc::new(config);
+        match Worker::new(Arc::clone(&config), self.log).and_then(|w| w.check_ready().map(|()| w)) {
+            Ok(worker) => self.worker = Arc::new(worker),
+            Err(error) => {
+                return self
+                    .log
+                    .warning(&format!("{error}; the settings stay as they were"));
+            }
+        }
+        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = config.cluster.secrets().to_vec();
+        self.notifier.set_config(Arc::clone(&config));
+        self.config = config;
+        self.text = text.into();
+        self.adopt();
+    }
+
+    /// Goes by its own settings, and by what the masters' file sets of `[scaling]` before them.
+    fn adopt(&mut self) {
+        let path = &self.config.path;
+        let config = match &self.set {
+            None => Config::parse(path, &self.text),
+            Some((master, pairs)) => {
+                let pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                Config::parse_under(path, &self.text, master, &pairs)
+            }
+        };
+        match config {
+            Ok(mut config) => {
+                config.keep_until_next_start(&self.config);
+                let (ec2, by_group) = (self.worker.asks_ec2(), self.worker.has_group());
+                self.node.adopt(settings(&config, ec2, by_group));
+            }
+            Err(error) => self
+                .log
+                .warning(&format!("{error}; the settings stay as they were")),
+        }
     }
 
     fn write(&mut self, link: LinkId, message: &FromNode) {

@@ -8,7 +8,7 @@ use crate::system::files::{self, Place};
 use crate::system::log::Log;
 use crate::system::machine;
 
-/// The INI as `init` writes it, with `@SECRET@` where the secret belongs.
+/// The INI as `init` writes it, with `@NAME@` and `@SECRET@` where the cluster's own belong.
 pub const SAMPLE_INI: &str = include_str!("init/autoscaler.ini");
 /// The template as `init` writes it.
 const SAMPLE_TEMPLATE: &str = include_str!("init/haproxy.cfg");
@@ -22,10 +22,9 @@ pub fn run(path: &Path, log: Log) -> Result<(), Error> {
     let hosts_d = dir.join("hosts.d");
     let had_hosts = hosts_d.is_dir();
     files::make_dir(&hosts_d, 0o755)?;
-    let secret = machine::nonce()? + &machine::nonce()?;
     let mut kept = Vec::new();
     for (file, text, mode) in [
-        (path.to_path_buf(), SAMPLE_INI.replace("@SECRET@", &secret), 0o600),
+        (path.to_path_buf(), fresh_ini()?, 0o600),
         (dir.join("haproxy.cfg"), SAMPLE_TEMPLATE.to_string(), 0o644),
     ] {
         match files::write(&file, &text, mode, Place::New) {
@@ -43,6 +42,13 @@ pub fn run(path: &Path, log: Log) -> Result<(), Error> {
     Ok(())
 }
 
+/// The sample with a name and a secret that no other cluster has.
+fn fresh_ini() -> Result<String, Error> {
+    let secret = machine::nonce()? + &machine::nonce()?;
+    let name = format!("site-{}", &machine::nonce()?[..8]);
+    Ok(SAMPLE_INI.replace("@NAME@", &name).replace("@SECRET@", &secret))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,10 +56,11 @@ mod tests {
 
     #[test]
     fn the_sample_is_valid_as_it_stands() {
-        let config = Config::parse(Path::new("x.ini"), &SAMPLE_INI.replace("@SECRET@", "s")).unwrap();
+        let config = Config::parse(Path::new("x.ini"), &fresh_ini().unwrap()).unwrap();
+        assert!(config.cluster.is_named);
         assert!(config.haproxy.config.is_some());
         assert!(config.has_secret());
-        crate::core::template::render(SAMPLE_TEMPLATE, &[], &config.haproxy.server_line).unwrap();
+        crate::core::template::render(SAMPLE_TEMPLATE, &[], &[].into(), &config.haproxy.server_line).unwrap();
     }
 
     #[test]
@@ -65,7 +72,8 @@ mod tests {
                 .find("\n[")
                 .map_or(section_text.len(), |end| end + 1);
             let shown = format!("#{key} = {default}");
-            let found = section_text[..to].lines().any(|line| match default.is_empty() {
+            let own = default.is_empty() || *key == "name";
+            let found = section_text[..to].lines().any(|line| match own {
                 true => line.trim_start_matches('#').starts_with(&format!("{key} =")),
                 false => line == shown,
             });
@@ -84,6 +92,6 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
-        Config::parse(Path::new("x.ini"), &text).unwrap();
+        Config::parse(Path::new("x.ini"), &text.replace("@NAME@", "n")).unwrap();
     }
 }

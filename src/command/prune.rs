@@ -1,14 +1,14 @@
-//! `prune`: entries out of `hosts.d` whose instance EC2 says is gone.
+//! `prune`: entries out of `hosts.d` whose instance EC2 says is gone, for sites without daemons. With
+//! them, every look does so, by the same plan.
 
 use std::thread;
 use std::time::Duration;
 
-use super::{generate, print};
+use super::{entries, generate, print};
 use crate::cli::Prune;
 use crate::config::Config;
 use crate::core::entry::Entry;
-use crate::core::membership::Cloud;
-use crate::core::prune::{self, Plan, Refusal};
+use crate::core::plan::{Listed, Survey};
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
@@ -23,23 +23,20 @@ pub fn run(config: &Config, asked: Prune, log: Log) -> Result<(), Error> {
         generate::can_apply(config)?;
     }
     let hosts = HostsDir::new(config.dir());
-    let entries = hosts.entries()?;
-    let cloud = match entries.iter().any(|e| e.instance().is_some()) {
-        true => ask(config, &entries, log)?,
-        false => Cloud::default(),
-    };
-    let decide = |entries: &[Entry]| {
-        prune::plan(entries, &cloud, asked.force).map_err(|refusal| refused(config, refusal))
+    let all = entries(&hosts, log)?;
+    let survey = match all.iter().any(|e| e.instance().is_some()) {
+        true => ask(config, &all, log)?,
+        false => Survey::default(),
     };
     if asked.dry_run {
-        let plan = decide(&entries)?;
-        return print(&plan.remove.iter().map(|e| e.listing() + "\n").collect::<String>());
+        let gone = decide(config, &survey, &all, asked.force)?;
+        return print(&gone.iter().map(|e| e.listing() + "\n").collect::<String>());
     }
-    let plan = remove(&hosts, decide, log)?;
+    let spared = remove(config, &hosts, &survey, asked.force, log)?;
     if asked.apply {
         generate::apply(config, log)?;
     }
-    match plan.spared {
+    match spared {
         None => Ok(()),
         Some(last) => Err(Error::busy(
             last.name,
@@ -50,53 +47,92 @@ pub fn run(config: &Config, asked: Prune, log: Log) -> Result<(), Error> {
 }
 
 /// The cluster's instances, and word on those of `entries` that are not among them.
-fn ask(config: &Config, entries: &[Entry], log: Log) -> Result<Cloud, Error> {
+fn ask(config: &Config, entries: &[Entry], log: Log) -> Result<Survey, Error> {
     let client = cloud::observer(config, log)?;
-    let mut cloud = Cloud {
+    let mut survey = Survey {
         instances: cloud::instances(&client, &config.cluster.name, EC2_TIME)?,
-        ..Cloud::default()
+        now: client.now(),
+        listings: vec![Some(listing(entries))],
+        ..Survey::default()
     };
-    let entered: Vec<&str> = entries.iter().filter_map(Entry::instance).collect();
-    let unlisted = cloud.unlisted(&entered);
-    let mut gone = cloud::gone(&client, unlisted, EC2_TIME)?;
+    let ids = survey.unlisted_by_ec2().into_iter().collect();
+    (survey.unknown, survey.gone) = cloud::whereabouts(&client, ids, EC2_TIME)?;
     // Without any instance in the listing, nothing is removed anyway.
-    if !gone.is_empty() && !cloud.instances.is_empty() {
+    if !survey.unknown.is_empty() && !survey.instances.is_empty() {
         thread::sleep(SECOND_LOOK);
-        gone = cloud::gone(&client, gone, EC2_TIME)?;
+        let ids = survey.unknown.iter().cloned().collect();
+        let (unknown, gone) = cloud::whereabouts(&client, ids, EC2_TIME)?;
+        survey.unknown = unknown;
+        survey.gone.extend(gone);
     }
-    cloud.gone = gone;
-    Ok(cloud)
+    Ok(survey)
 }
 
-/// Removes what is decided on for the entries as they are now: EC2 took its time to answer.
+fn listing(entries: &[Entry]) -> Vec<Listed> {
+    let lines = entries.iter().filter_map(|e| Listed::parse(&e.listing()));
+    lines.collect()
+}
+
+/// Those whose instance is gone.
+///
+/// # Errors
+/// What makes EC2's answer doubtful.
+fn decide(config: &Config, survey: &Survey, entries: &[Entry], force: bool) -> Result<Vec<Entry>, Error> {
+    let survey = Survey {
+        listings: vec![Some(listing(entries))],
+        ..survey.clone()
+    };
+    let suspects = survey.members(config.machine.port).into_iter().filter(|m| {
+        let unknown = |id: &String| survey.unknown.contains(id);
+        m.is_listed() && (m.is_gone || m.machine.instance.as_ref().is_some_and(unknown))
+    });
+    let suspects: Vec<String> = suspects.filter_map(|m| m.machine.instance).collect();
+    let is_suspect = |e: &&Entry| suspects.iter().any(|id| e.instance() == Some(id));
+    let suspected: Vec<&Entry> = entries.iter().filter(is_suspect).collect();
+    if suspected.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = HostsDir::new(config.dir()).path();
+    if survey.instances.is_empty() {
+        let cause = format!(
+            "nothing removed: EC2 lists no instance of the cluster `{}` at all; see to [aws], the Region and \
+             [cluster] name, or use remove-host",
+            config.cluster.name
+        );
+        return Err(Error::busy(path.display(), cause));
+    }
+    if 2 * suspected.len() > entries.len() && !force {
+        let names: Vec<&str> = suspected.iter().map(|e| e.name.as_str()).collect();
+        let cause = format!(
+            "nothing removed: EC2 says that the instances of more than half of the entries are gone: {}; if they \
+             are, run prune --force",
+            names.join(", ")
+        );
+        return Err(Error::busy(path.display(), cause));
+    }
+    Ok(suspected.into_iter().cloned().collect())
+}
+
+/// Removes what is decided on for the entries as they are now, since EC2 took its time to answer; one
+/// always stays. Returns the one that was spared for that.
 fn remove(
+    config: &Config,
     hosts: &HostsDir,
-    decide: impl Fn(&[Entry]) -> Result<Plan, Error>,
+    survey: &Survey,
+    force: bool,
     log: Log,
-) -> Result<Plan, Error> {
+) -> Result<Option<Entry>, Error> {
     let _lock = hosts.lock()?;
-    let plan = decide(&hosts.entries()?)?;
-    for entry in &plan.remove {
+    let all = hosts.read()?.entries;
+    let mut gone = decide(config, survey, &all, force)?;
+    let spared = match gone.len() == all.len() {
+        true => gone.pop(),
+        false => None,
+    };
+    for entry in &gone {
         hosts.remove(&entry.name)?;
         let id = entry.instance().unwrap_or_default();
         log.event(&format!("{}: removed, its instance {id} is gone", entry.name));
     }
-    Ok(plan)
-}
-
-fn refused(config: &Config, refusal: Refusal) -> Error {
-    let hosts = HostsDir::new(config.dir()).path();
-    let cause = match refusal {
-        Refusal::NoInstances => format!(
-            "nothing removed: EC2 lists no instance of the cluster `{}` at all; see to [aws], the Region and \
-             [cluster] name, or use remove-host",
-            config.cluster.name
-        ),
-        Refusal::Many { names } => format!(
-            "nothing removed: EC2 says that the instances of more than half of the entries are gone: {}; if they \
-             are, run prune --force",
-            names.join(", ")
-        ),
-    };
-    Error::busy(hosts.display(), cause)
+    Ok(spared)
 }

@@ -1,47 +1,120 @@
 //! `remove-host`: an app server drained in HAProxy, then its entry out of `hosts.d`.
 
-use super::drain::Server;
-use super::generate;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::drain::{Begun, COUNT_EVERY, Server};
+use super::{By, entries, generate, template, template_path};
 use crate::config::Config;
 use crate::core::entry::Entry;
+use crate::core::runtime::text;
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 
-/// `wanted` is a server's name, an address, or an address with a port. With `apply`, HAProxy
-/// loses it too.
-pub fn run(config: &Config, wanted: &str, apply: bool, log: Log) -> Result<(), Error> {
+/// How long the last server that is up waits for another one.
+const SERVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is asked for.
+pub struct Removal<'a> {
+    /// A server's name, an address, or an address with a port.
+    pub wanted: &'a str,
+    /// HAProxy loses it too.
+    pub apply: bool,
+    /// Even the last one that is up.
+    pub force: bool,
+    pub by: By,
+}
+
+pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
     let hosts = HostsDir::new(config.dir());
-    if apply {
+    if asked.apply {
         generate::can_apply(config)?;
     }
-    let entries = hosts.entries()?;
-    let entry = find(&entries, wanted)?.clone();
-    let server = Server::of(config, &entry, log);
-    // No lock until the end: others may add and remove entries meanwhile.
-    let mut standing = standing(&entries, &entry, apply)?;
-    if standing == Standing::OneOfMany {
-        server.wait_for_another();
-        standing = self::standing(&hosts.entries()?, &entry, apply)?;
+    let entry = find(&entries(&hosts, log)?, asked.wanted)?.clone();
+    let force = asked.force && may_force(asked.by, &entry);
+    if !force {
+        is_not_needed(config, &entry)?;
     }
-    if standing == Standing::Alone {
-        log.event(&format!(
-            "{}: the only entry, removed without draining",
-            entry.name
-        ));
-    }
-    let drained = standing == Standing::OneOfMany && server.drain();
-    let removed = remove(config, &hosts, &entry, apply, drained.then_some(&server));
-    if removed.is_err() && drained {
+    let server = Server::of(config, &entry, force, log);
+    let removal = Step {
+        hosts: &hosts,
+        entry: &entry,
+        apply: asked.apply,
+        force,
+        log,
+    };
+    // Others may add and remove entries while it drains.
+    let held = match removal.begin(&server)? {
+        Begun::Draining(held) => Some(held),
+        _ => None,
+    };
+    let removed = match held.as_ref().map_or(Ok(()), |_| server.wait()) {
+        Ok(()) => removal.end(config, held.is_some().then_some(&server)),
+        // By somebody who asked for the same.
+        Err(_) if removal.standing()? == Standing::Gone => Ok(false),
+        Err(error) => Err(error),
+    };
+    if removed.is_err() && held.is_some() {
         server.undo();
     }
-    removed?;
-    if apply {
-        generate::apply(config, log)
-    } else {
-        Ok(())
+    if removed? {
+        say_removed(&entry, asked.by, log);
     }
+    let left = hosts.read()?.entries.len();
+    match asked.apply {
+        true if left == 0 && force => {
+            log.event("no entry is left: HAProxy keeps its configuration");
+            Ok(())
+        }
+        true => generate::apply(config, log),
+        false => Ok(()),
+    }
+}
+
+/// Does the template do without the server?
+///
+/// # Errors
+/// Config: HAProxy would refuse what is made of it.
+fn is_not_needed(config: &Config, entry: &Entry) -> Result<(), Error> {
+    let template = template(config).unwrap_or_default();
+    let pattern = &config.haproxy.server_line;
+    let Some((at, line)) = text::that_need(&template, &entry.server(pattern))
+        .first()
+        .copied()
+    else {
+        return Ok(());
+    };
+    let path = template_path(config);
+    Err(Error::config(
+        format!("{}:{at}", path.display()),
+        format!(
+            "`{line}` needs the server of {}/{}, `{}`, which stays; take the line out first",
+            HostsDir::new(config.dir()).path().display(),
+            entry.name,
+            entry.server_line(pattern, 0)
+        ),
+    ))
+}
+
+/// Through the gate, a machine may force out itself alone.
+fn may_force(by: By, entry: &Entry) -> bool {
+    match by {
+        By::Hand | By::Gate(None) => true,
+        By::Gate(Some(caller)) => entry.address().parse() == Ok(caller),
+    }
+}
+
+/// It is not for daemons to say: they end the machine, too.
+fn say_removed(entry: &Entry, by: By, log: Log) {
+    let Some(id) = entry.instance().filter(|_| by == By::Hand) else {
+        return log.event(&format!("{}: removed", entry.name));
+    };
+    log.warning(&format!(
+        "{}: removed; while {id} serves, the daemons enter it again unless it is tagged autoscaler:keep",
+        entry.name
+    ));
 }
 
 /// The one entry that `wanted` means.
@@ -84,42 +157,90 @@ enum Standing {
     OneOfMany,
 }
 
-/// # Errors
-/// It must stay: it has become another one, or it is the last that HAProxy has.
-fn standing(entries: &[Entry], entry: &Entry, apply: bool) -> Result<Standing, Error> {
-    match entries.iter().find(|e| e.name == entry.name) {
-        None => Ok(Standing::Gone),
-        Some(now) if now != entry => Err(Error::busy(
-            &entry.name,
-            "its entry changed meanwhile, it stays; see autoscaler list-hosts",
-        )),
-        Some(_) if entries.len() > 1 => Ok(Standing::OneOfMany),
-        Some(_) if apply => Err(Error::config(
-            &entry.name,
-            "is the only entry: HAProxy would have nobody left to answer; add another first",
-        )),
-        Some(_) => Ok(Standing::Alone),
-    }
+/// The removal of one entry.
+struct Step<'a> {
+    hosts: &'a HostsDir,
+    entry: &'a Entry,
+    apply: bool,
+    force: bool,
+    log: Log,
 }
 
-/// Takes `entry` out, if it stands as it did when it was looked at.
-fn remove(
-    config: &Config,
-    hosts: &HostsDir,
-    entry: &Entry,
-    apply: bool,
-    drained: Option<&Server>,
-) -> Result<(), Error> {
-    let _lock = hosts.lock()?;
-    if standing(&hosts.entries()?, entry, apply)? == Standing::Gone {
-        return Ok(());
+impl Step<'_> {
+    /// # Errors
+    /// It must stay: it has become another one, or it is the last that HAProxy has.
+    fn standing(&self) -> Result<Standing, Error> {
+        let entries = self.hosts.read()?.entries;
+        let name = &self.entry.name;
+        match entries.iter().find(|e| e.name == *name) {
+            None => Ok(Standing::Gone),
+            Some(now) if now != self.entry => Err(Error::busy(
+                name,
+                "its entry changed meanwhile, it stays; see autoscaler list-hosts",
+            )),
+            Some(_) if entries.len() > 1 => Ok(Standing::OneOfMany),
+            Some(_) if self.apply && !self.force => Err(Error::busy(
+                name,
+                "is the only entry: HAProxy would have nobody left to answer; add another first",
+            )),
+            Some(_) => Ok(Standing::Alone),
+        }
     }
-    if let Some(drained) = drained {
-        // Should it come back before the next `generate`, that one ends the drain.
-        let due_file = DueFile::new(config.dir());
-        let mut due = due_file.load()?.unwrap_or_default();
-        due.aside.insert(drained.server.clone());
-        due_file.save(&due)?;
+
+    /// Sets it to drain. One that was just added has to pass its check before it can take over, so
+    /// the last one that is up waits for another.
+    fn begin(&self, server: &Server) -> Result<Begun, Error> {
+        let deadline = Instant::now() + SERVES_WITHIN;
+        loop {
+            let lock = self.hosts.lock()?;
+            match self.standing()? {
+                Standing::Gone => return Ok(Begun::NotNeeded),
+                // HAProxy keeps it: nothing is applied.
+                Standing::Alone if !self.apply => {
+                    let name = &self.entry.name;
+                    self.log
+                        .event(&format!("{name}: the only entry, removed without draining"));
+                    return Ok(Begun::NotNeeded);
+                }
+                Standing::Alone | Standing::OneOfMany => {}
+            }
+            match server.begin()? {
+                Begun::Last(section) if Instant::now() >= deadline => {
+                    return Err(Error::busy(
+                        &self.entry.name,
+                        format!(
+                            "nobody else is UP in `{section}`, so it stays; --force removes it all the same"
+                        ),
+                    ));
+                }
+                Begun::Last(_) => {}
+                begun => return Ok(begun),
+            }
+            drop(lock);
+            thread::sleep(COUNT_EVERY);
+        }
     }
-    hosts.remove(&entry.name)
+
+    /// Takes the entry out, if it stands as it did when it was looked at; `false` where it is gone
+    /// already. `drained`: its server, which is set to drain.
+    ///
+    /// # Errors
+    /// I/O; busy where it must stay.
+    fn end(&self, config: &Config, drained: Option<&Server>) -> Result<bool, Error> {
+        let _lock = self.hosts.lock()?;
+        if self.standing()? == Standing::Gone {
+            return Ok(false);
+        }
+        if let Some(drained) = drained {
+            drained.check()?;
+            // Should it come back before the next `generate`, that one ends the drain.
+            let due_file = DueFile::new(config.dir());
+            let mut due = due_file.load()?.unwrap_or_default();
+            due.aside.insert(drained.server.clone());
+            due_file.save(&due)?;
+        }
+        self.hosts.remove(&self.entry.name)?;
+        drained.map_or(Ok(()), Server::forget)?;
+        Ok(true)
+    }
 }

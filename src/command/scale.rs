@@ -1,77 +1,160 @@
-//! `scale-up` and `scale-down`: one decision by hand, through the same lease and the same steps.
+//! `scale-up`, `scale-down` and `replace`: decisions by hand, through the same lease and the same steps.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::daemon::Body;
+use super::ini::{self, load};
 use super::print;
+use crate::cli::Scale;
 use crate::config::Config;
-use crate::core::lease::Wish;
-use crate::core::node::Action;
-use crate::error::Error;
+use crate::core::node::{Action, Machine, Wanted};
+use crate::core::plan::Whom;
+use crate::error::{Error, Kind};
 use crate::system::log::Log;
-use crate::worker::Worker;
+use crate::worker::{Worker, leave};
 
 /// For the masters to greet.
 const PATIENCE: Duration = Duration::from_secs(5);
-
+/// Between two tries of one that waits.
+const AGAIN: Duration = Duration::from_secs(1);
 /// For waiting for events alone.
 const LONG: Duration = Duration::from_secs(3600);
 
-pub fn run(config: Config, wish: Wish, dry_run: bool, log: Log) -> Result<(), Error> {
-    let config = Arc::new(config);
-    if dry_run {
-        let worker = Worker::new(config, log)?;
-        print(&match wish {
-            Wish::Grow => worker.describe_up()?,
-            Wish::Shrink => worker.describe_down()?,
-        })?;
-        // It is what the INI says, whether or not it would be done.
-        if let Err(error) = worker.check_ready() {
-            log.warning(&format!("it would be refused: {error}"));
-        }
+pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
+    if asked.dry_run {
+        return describe(Arc::new(load(path)?), asked.up, log);
+    }
+    let force = asked.force;
+    let wanted = match asked.up {
+        true => Wanted::Grow {
+            machines: asked.count,
+            force,
+        },
+        false => Wanted::Leave { force },
+    };
+    let mut hand = Hand::start(path, log)?;
+    hand.carry_out(&wanted, asked.wait)?;
+    hand.all_told()
+}
+
+/// What it would do, and whether it would.
+///
+/// # Errors
+/// Busy: it would not.
+fn describe(config: Arc<Config>, up: bool, log: Log) -> Result<(), Error> {
+    let worker = Worker::new(config, log)?;
+    print(&match up {
+        true => worker.describe_up()?,
+        false => worker.describe_down()?,
+    })?;
+    let would = worker.check_ready().and_then(|()| worker.would_act(up));
+    would.map_err(|error| Error::busy("it would not be done", error))
+}
+
+/// One old machine after the other; the first that gets no successor ends it.
+pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
+    let config = Arc::new(load(path)?);
+    let worker = Worker::new(Arc::clone(&config), log)?;
+    let own = leave::own_instance(&config, &worker);
+    let (own, others): (Vec<Machine>, Vec<Machine>) = worker
+        .to_replace(asked)?
+        .into_iter()
+        .partition(|old| own.is_some() && old.instance == own);
+    if let Some(own) = own.first() {
+        log.event(&format!(
+            "{}: is this machine, and left out; run replace for it on another",
+            own.title()
+        ));
+    }
+    if others.is_empty() {
+        log.event("nothing to replace");
         return Ok(());
     }
-    let mut body = Body::start(Arc::clone(&config), log)?;
-    let patience = Instant::now() + PATIENCE;
-    let mut asked = false;
-    loop {
-        let now = Instant::now();
-        if !asked && (body.all_greeted() || now >= patience) {
-            if !body.node.has_master() {
-                return Err(no_master(&config, &body));
+    let mut hand = Hand::start(path, log)?;
+    for old in others {
+        log.event(&format!("{}: replacing it", old.title()));
+        hand.carry_out(&Wanted::Replace { old, new: None }, true)?;
+    }
+    hand.body.notifier.finish();
+    Ok(())
+}
+
+/// A daemon for as long as a command runs.
+struct Hand {
+    body: Body,
+    log: Log,
+}
+
+impl Hand {
+    /// Greets the masters.
+    ///
+    /// # Errors
+    /// Config; there is none.
+    fn start(path: &Path, log: Log) -> Result<Hand, Error> {
+        let text = ini::read(path)?;
+        let body = Body::start(Config::parse(path, &text)?, &text, log)?;
+        let mut hand = Hand { body, log };
+        let patience = Instant::now() + PATIENCE;
+        while !hand.body.all_greeted() && Instant::now() < patience {
+            for action in hand.body.step(patience) {
+                hand.say(&action);
             }
-            asked = true;
-            body.node.want(wish, now);
         }
-        for action in body.step(if asked { now + LONG } else { patience }) {
-            match action {
-                Action::Say(text) => log.event(&text),
-                Action::End(result) => {
-                    let result = result.and_then(|()| all_told(&body));
-                    body.notifier.finish();
-                    return result;
+        match hand.body.node.has_master() {
+            true => Ok(hand),
+            false => Err(no_master(&hand.body)),
+        }
+    }
+
+    fn say(&self, action: &Action) {
+        if let Action::Say(text) = action {
+            self.log.event(text);
+        }
+    }
+
+    /// Asks and acts until it is done. `wait`: also until it may be.
+    fn carry_out(&mut self, wanted: &Wanted, wait: bool) -> Result<(), Error> {
+        self.body.node.want(wanted.clone(), Instant::now());
+        let mut again: Option<Instant> = None;
+        loop {
+            for action in self.body.step(again.unwrap_or_else(|| Instant::now() + LONG)) {
+                self.say(&action);
+                match action {
+                    Action::End(Err(error)) if wait && error.kind() == Kind::Busy => {
+                        again = Some(Instant::now() + AGAIN);
+                    }
+                    Action::End(result) => {
+                        self.body.notifier.finish();
+                        return result;
+                    }
+                    _ => {}
                 }
-                Action::Send(..) | Action::Run(_) | Action::Notify(_) => {}
             }
+            if again.is_some_and(|at| Instant::now() >= at) {
+                again = None;
+                self.body.node.want(wanted.clone(), Instant::now());
+            }
+        }
+    }
+
+    /// A daemon goes on trying; a command ends, so it must say what is left to do.
+    fn all_told(&self) -> Result<(), Error> {
+        let owed = self.body.node.owed().join(", ");
+        match owed.is_empty() {
+            true => Ok(()),
+            false => Err(Error::unavailable(
+                owed,
+                "could not be told of the new machine, which serves behind the others; the next look of a daemon \
+                 does so, or autoscaler add-host there",
+            )),
         }
     }
 }
 
-/// A daemon goes on trying; a command ends, so it must say what is left to do.
-fn all_told(body: &Body) -> Result<(), Error> {
-    let owed = body.node.owed().join(", ");
-    match owed.is_empty() {
-        true => Ok(()),
-        false => Err(Error::unavailable(
-            owed,
-            "could not be told of the new machine, which serves behind the others; run autoscaler add-host there",
-        )),
-    }
-}
-
-fn no_master(config: &Config, body: &Body) -> Error {
-    let ports = &config.master.tunnel_ports;
+fn no_master(body: &Body) -> Error {
+    let ports = &body.config.master.tunnel_ports;
     let refusals = body.refusals();
     let why = match refusals.is_empty() {
         true => {

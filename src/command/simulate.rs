@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{daemon, master, print, read_ini};
+use super::{daemon, ini, master, print};
 use crate::cli::{DEFAULT_INI, Simulate};
 use crate::config::{Config, Scaling};
 use crate::core::replay::{self, Model, Policy};
@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::system::files::{self, Place};
 
 pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
-    let settings = match read_ini(ini) {
+    let settings = match ini::read(ini) {
         // What is being considered may not be installed anywhere yet.
         Err(e) if e.kind() == Kind::Config && ini == Path::new(DEFAULT_INI) && !ini.exists() => String::new(),
         other => other?,
@@ -33,7 +33,7 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
     })?;
     let model = Model {
         machines: asked.start.unwrap_or(trace.machines),
-        boot: asked.boot,
+        boots: asked.boots,
         spread: asked.spread,
         yardstick: policies[0].node.threshold,
     };
@@ -56,7 +56,8 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
         write(path, &picture).map_err(|e| Error::io(path.display(), e))?;
     }
     let without = replay::run(&trace, &model, &policies[0].without_scaling(), start);
-    print(&replay::text(title, &trace, &model, &without, &runs))
+    let report = if asked.json { replay::json } else { replay::text };
+    print(&report(title, &trace, &model, &without, &runs))
 }
 
 /// In one step, but into a pipe or a device as it is: it must not be replaced by a file.
@@ -74,13 +75,13 @@ fn policy(ini: &Path, text: &str, keys: &[(String, String)], asked: &Simulate) -
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
     let config = Config::parse_with(ini, text, &given)?;
-    if asked.boot > config.machine.boot_timeout {
+    if asked.boots.most > config.machine.boot_timeout {
         return Err(Error::usage(
             "--boot-time",
             "is longer than boot_timeout: no machine would ever serve",
         ));
     }
-    let mut node = daemon::settings(&config, true, false, Duration::ZERO);
+    let mut node = daemon::settings(&config, true, false);
     node.servers = vec!["lb1".into()];
     // Those with several values are what tells the runs apart.
     let mut compared = given;

@@ -1,11 +1,13 @@
 //! `status`: what every master within reach knows.
 
+mod hosts;
 mod terminal;
 
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use crate::system::machine;
 
 /// For the masters to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For a master of this host to greet.
+const GREETING: Duration = Duration::from_secs(2);
 /// Between two looks of `--watch`.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -45,21 +49,47 @@ impl Answer {
 }
 
 pub fn run(config: &Config, form: Status) -> Result<(), Error> {
-    let tunnels = links::addresses(LOOPBACK, config.master.tunnel_ports.clone());
-    let mut masters = Masters::look(config, own(config), tunnels)?;
+    let (mut masters, local) = within_reach(config)?;
     if form == Status::Watch {
         return watch(config, &mut masters);
     }
-    let reports: Vec<Report> = masters.ask()?.iter().map(Answer::report).collect();
-    let text = match form {
-        Status::Json => report::json(&reports),
-        Status::Prometheus => report::metrics(&reports),
+    let (answers, hosts) = thread::scope(|scope| {
+        let hosts = scope.spawn(|| if local { Vec::new() } else { hosts::ask(config) });
+        (masters.ask(), hosts.join().expect("it does not panic"))
+    });
+    let (reports, nobody): (Vec<Report>, _) = match &answers {
+        Ok(answers) => (answers.iter().map(Answer::report).collect(), None),
+        Err(error) => (Vec::new(), Some(error.clone())),
+    };
+    let silent = !hosts.is_empty() && hosts.iter().all(|host| host.error.is_some());
+    match form {
+        // A file of metrics says so itself.
+        Status::Prometheus => print(&report::metrics(&reports, &hosts))?,
+        Status::Json if nobody.is_none() => print(&report::json(&reports, &hosts))?,
+        Status::Json => {}
         Status::Text | Status::Watch => {
             let look = look(config, std::io::stdout().is_terminal());
-            lines(&report::view(&reports, &look, None))
+            print(&lines(&report::view(&reports, &hosts, &look, None)))?;
         }
-    };
-    print(&text)
+    }
+    match nobody {
+        Some(error) => Err(error),
+        None if silent => Err(Error::unavailable("[haproxy] servers", "none of them answers")),
+        None => Ok(()),
+    }
+}
+
+/// The masters to ask: on a HAProxy host its own, which listens where the INI says, and this is
+/// such a host then; else those whose tunnels end here.
+fn within_reach(config: &Config) -> Result<(Masters, bool), Error> {
+    let listen = reachable(config.master.listen);
+    let mut local = Masters::look(config, listen.ip(), listen.port()..=listen.port())?;
+    let name = machine::host_name()?;
+    if local.greet(Instant::now() + GREETING) && local.links.iter().any(|l| l.answer.master == name) {
+        return Ok((local, true));
+    }
+    let tunnels = Masters::look(config, LOOPBACK, config.master.tunnel_ports.clone())?;
+    Ok((tunnels, false))
 }
 
 fn lines(lines: &[String]) -> String {
@@ -99,7 +129,7 @@ fn watch(config: &Config, masters: &mut Masters) -> Result<(), Error> {
         let page = |look: &Look, seen: &mut Seen| match &reports {
             Ok(reports) => {
                 seen.add(reports);
-                report::view(reports, look, Some(seen).filter(|_| terminal).map(|s| &*s))
+                report::view(reports, &[], look, Some(seen).filter(|_| terminal).map(|s| &*s))
             }
             Err(error) => vec![error.to_string()],
         };
@@ -126,23 +156,17 @@ fn watch(config: &Config, masters: &mut Masters) -> Result<(), Error> {
 /// # Errors
 /// Unavailable: none answers, and why.
 pub fn ask(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Vec<Answer>, Error> {
-    Masters::look(config, None, links::addresses(at, ports))?.ask()
-}
-
-/// Where the master of this INI listens, if that is on this machine.
-fn own(config: &Config) -> Option<SocketAddr> {
-    let own = reachable(config.master.listen);
-    let here = own.ip().is_loopback() || machine::is_own(own.ip());
-    Some(own).filter(|own| here && own.port() != 0)
+    Masters::look(config, at, ports)?.ask()
 }
 
 /// The masters within reach.
 struct Masters {
-    /// Its master goes before one of the same name elsewhere, which is that of another INI.
-    own: Option<SocketAddr>,
-    tunnels: Vec<SocketAddr>,
+    at: IpAddr,
+    ports: RangeInclusive<u16>,
     news: Receiver<News>,
     links: Vec<Link>,
+    /// Whoever comes is asked.
+    asking: bool,
     /// How many connections the first look found, once that is known.
     found: Option<usize>,
     /// How many greetings have ended.
@@ -171,24 +195,37 @@ impl Link {
 }
 
 impl Masters {
-    fn look(config: &Config, own: Option<SocketAddr>, tunnels: Vec<SocketAddr>) -> Result<Masters, Error> {
+    fn look(config: &Config, at: IpAddr, ports: RangeInclusive<u16>) -> Result<Masters, Error> {
         let identity = Identity {
             node: machine::host_name()?,
-            secret: config.cluster.secret.clone(),
+            secrets: Arc::new(Mutex::new(config.cluster.secrets().to_vec())),
         };
         let (send, news) = mpsc::channel();
-        let mut places: Vec<SocketAddr> = own.into_iter().collect();
-        places.extend(tunnels.iter().filter(|place| Some(**place) != own));
-        links::look(places, identity, move |news| send.send(news).is_ok());
+        links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());
         Ok(Masters {
-            own,
-            tunnels,
+            at,
+            ports,
             news,
             links: Vec::new(),
+            asking: false,
             found: None,
             greeted: 0,
             why: String::new(),
         })
+    }
+
+    /// Waits until those that were found have greeted, or not. Is there anyone?
+    fn greet(&mut self, deadline: Instant) -> bool {
+        while self.found.is_none_or(|found| self.greeted < found) {
+            match self
+                .news
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(news) => self.hear(news),
+                Err(_) => break,
+            }
+        }
+        !self.links.is_empty()
     }
 
     /// Asks all of them, and waits for their answers; the masters' names are in order.
@@ -202,6 +239,7 @@ impl Masters {
             link.owing == 0 && !link.lost
         });
         self.links.iter_mut().for_each(Link::ask);
+        self.asking = true;
         loop {
             let all_greeted = self.found.is_some_and(|found| self.greeted >= found);
             let left = match all_greeted && self.links.iter().all(|l| l.owing == 0) {
@@ -230,9 +268,6 @@ impl Masters {
         match news {
             News::Connected { link, master, stream } => {
                 self.greeted += 1;
-                if self.own.is_some() && stream.peer_addr().ok() == self.own {
-                    self.links.retain(|l| l.answer.master != master);
-                }
                 // Two tunnels to one master are one master.
                 if self.links.iter().all(|l| l.lost || l.answer.master != master) {
                     let lines = Vec::new();
@@ -244,7 +279,9 @@ impl Masters {
                         owing: 0,
                         lost: false,
                     };
-                    new.ask();
+                    if self.asking {
+                        new.ask();
+                    }
                     self.links.push(new);
                 }
             }
@@ -279,9 +316,9 @@ impl Masters {
     }
 
     fn nobody(&self) -> Error {
-        let mut place = self.tunnels.first().map_or(String::new(), SocketAddr::to_string);
-        if let [_, .., last] = self.tunnels[..] {
-            place += &format!("-{}", last.port());
+        let mut place = SocketAddr::new(self.at, *self.ports.start()).to_string();
+        if self.ports.start() != self.ports.end() {
+            place += &format!("-{}", self.ports.end());
         }
         Error::unavailable(place, format!("no master answers here{}", self.why))
     }

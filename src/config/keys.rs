@@ -2,6 +2,8 @@
 //! the manual page and their tests all go by this one list.
 
 /// `(section, key, default)`; an empty default means that the key is unset.
+// One a line, which tests read.
+#[rustfmt::skip]
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("aws", "aws_access_key", ""),
     ("aws", "aws_secret_key", ""),
@@ -21,13 +23,15 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("scaling", "threshold", "50"),
     ("scaling", "sample_interval", "1s"),
     ("scaling", "window", "10s"),
-    ("scaling", "cooldown", "2m"),
+    ("scaling", "cooldown", "30s"),
     ("scaling", "max_hosts", "10"),
-    ("scaling", "max_launches_per_day", "0"),
     ("scaling", "min_hosts", "1"),
+    ("scaling", "max_step", "0"),
+    ("scaling", "replace_after", "10m"),
+    ("scaling", "max_launches_per_day", "0"),
     ("scaling", "scale_down_threshold", "0"),
-    ("scaling", "scale_down_window", "15m"),
-    ("scaling", "scale_down_cooldown", "10m"),
+    ("scaling", "scale_down_window", "5m"),
+    ("scaling", "scale_down_cooldown", "30s"),
     ("scaling", "drain_timeout", "5m"),
     ("scaling", "procfs", "/proc"),
     ("master", "listen", "127.0.0.1:65432"),
@@ -41,7 +45,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("haproxy", "ssh_params", ""),
     ("haproxy", "ssh_command", "ssh"),
     ("haproxy", "remote_command", "autoscaler"),
-    ("haproxy", "server_line", "server $NAME $IP:$PORT check"),
+    ("haproxy", "server_line", "server $NAME $IP:$PORT check fastinter 200ms downinter 200ms"),
     ("haproxy", "config", ""),
     ("haproxy", "check_command", "haproxy -c -f $FILE"),
     ("haproxy", "socket", "/run/haproxy/admin.sock"),

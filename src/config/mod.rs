@@ -1,10 +1,12 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
+mod change;
 mod keys;
 mod notify;
 mod secrets;
 mod values;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -14,8 +16,9 @@ use crate::core::entry::{check_host, parse_port as port};
 use crate::core::words;
 use crate::error::Error;
 pub use keys::KEYS;
+pub use secrets::is_secret;
 pub use values::Place;
-use values::{Values, url};
+use values::{Source, Values, url};
 
 /// All settings. Every key has a value: its own or the default.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub haproxy: Haproxy,
     pub notify: notify::Notify,
+    file: change::Texts,
 }
 
 /// `[aws]`; an empty text is an unset key.
@@ -77,9 +81,13 @@ pub struct Scaling {
     pub window: Duration,
     pub cooldown: Duration,
     pub max_hosts: usize,
+    pub min_hosts: usize,
+    /// The most machines of one scale-up; 0: as many as are missing.
+    pub max_step: usize,
+    /// How long every HAProxy has a machine DOWN before it is terminated; zero: never.
+    pub replace_after: Duration,
     /// 0: no limit.
     pub max_launches_per_day: usize,
-    pub min_hosts: usize,
     /// Percent; 0: never leave.
     pub scale_down_threshold: f64,
     pub scale_down_window: Duration,
@@ -98,11 +106,27 @@ pub struct Master {
     pub state: PathBuf,
 }
 
+impl Master {
+    /// The directory in which the host key of each entry's machine is kept, by the entry's name.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.state.join("known_hosts")
+    }
+}
+
 /// `[cluster]`.
 pub struct Cluster {
     pub name: String,
-    /// Empty: nodes and masters take each other's word.
-    pub secret: String,
+    /// Whether the file sets the name: clusters that do not may share one, and an account.
+    pub is_named: bool,
+    secrets: Vec<String>,
+}
+
+impl Cluster {
+    /// None: nodes and masters take each other's word. Two: the new one and the old, while one
+    /// replaces the other.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
 }
 
 /// `[haproxy]`.
@@ -117,11 +141,26 @@ pub struct Haproxy {
     pub server_line: String,
     pub config: Option<PathBuf>,
     pub check_command: String,
-    /// HAProxy's admin socket.
-    pub socket: PathBuf,
-    /// The backend or listen section in which the template has `$SERVERS`.
-    pub backend: String,
+    pub socket: Socket,
+    /// A backend or listen section that has to be there, if the INI names one.
+    pub backend: Option<String>,
     pub reload_command: String,
+}
+
+/// HAProxy's admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Socket {
+    Path(PathBuf),
+    Address(SocketAddr),
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Socket::Path(path) => path.display().fmt(f),
+            Socket::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 impl Config {
@@ -133,12 +172,17 @@ impl Config {
         Config::parse_with(path, text, &[])
     }
 
-    /// The same, with these keys of `[scaling]` set to these values, whatever the file says.
+    /// The same, with these keys of `[scaling]` set on the command line, whatever the file says.
     ///
     /// # Errors
     /// As above; usage, where the command line's values are wrong.
     pub fn parse_with(path: &Path, text: &str, scaling: &[(&str, &str)]) -> Result<Config, Error> {
-        let mut v = Values::read(path, text, KEYS)?;
+        Config::read(path, text, Source::CommandLine, scaling)
+    }
+
+    fn read(path: &Path, text: &str, source: Source, scaling: &[(&str, &str)]) -> Result<Config, Error> {
+        let mut v = Values::read(path, text, KEYS, source)?;
+        let file = change::Texts::of(&v);
         for (key, value) in scaling {
             v.set("scaling", key, value);
         }
@@ -171,8 +215,10 @@ impl Config {
                 window: v.duration("scaling", "window")?,
                 cooldown: v.duration("scaling", "cooldown")?,
                 max_hosts: v.parsed("scaling", "max_hosts", count)?,
-                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 min_hosts: v.parsed("scaling", "min_hosts", count)?,
+                max_step: v.parsed("scaling", "max_step", count)?,
+                replace_after: v.duration("scaling", "replace_after")?,
+                max_launches_per_day: v.parsed("scaling", "max_launches_per_day", count)?,
                 scale_down_threshold: v.parsed("scaling", "scale_down_threshold", percent)?,
                 scale_down_window: v.duration("scaling", "scale_down_window")?,
                 scale_down_cooldown: v.duration("scaling", "scale_down_cooldown")?,
@@ -187,7 +233,8 @@ impl Config {
             },
             cluster: Cluster {
                 name: v.parsed("cluster", "name", cluster_name)?,
-                secret: v.text("cluster", "secret"),
+                is_named: v.is_set("cluster", "name"),
+                secrets: secrets::split(&v.text("cluster", "secret")),
             },
             haproxy: Haproxy {
                 servers: v.parsed("haproxy", "servers", servers)?,
@@ -200,11 +247,13 @@ impl Config {
                     .filter(|c| !c.is_empty())
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
-                socket: v.text("haproxy", "socket").into(),
-                backend: v.parsed("haproxy", "backend", backend)?,
+                socket: v.parsed("haproxy", "socket", socket)?,
+                backend: Some(v.parsed("haproxy", "backend", backend)?)
+                    .filter(|_| v.is_set("haproxy", "backend")),
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,
+            file,
         };
         config.check(&v)?;
         Ok(config)
@@ -245,7 +294,7 @@ impl Config {
         if self.scaling.min_hosts > self.scaling.max_hosts {
             return Err(v.error("scaling", "min_hosts", "must not be over max_hosts"));
         }
-        if !self.master.listen.ip().is_loopback() && self.cluster.secret.is_empty() {
+        if !self.master.listen.ip().is_loopback() && self.cluster.secrets.is_empty() {
             return Err(v.error(
                 "master",
                 "listen",
@@ -288,7 +337,7 @@ fn health_check(text: &str) -> Result<HealthCheck, String> {
 
 fn percent(text: &str) -> Result<f64, String> {
     text.trim_end_matches('%')
-        .trim_end()
+        .trim_end_matches(' ')
         .parse()
         .ok()
         .filter(|p| (0.0..=100.0).contains(p))
@@ -366,6 +415,16 @@ fn backend(text: &str) -> Result<String, String> {
         Ok(text.into())
     } else {
         Err("takes letters, digits, `-`, `_`, `.` and `:`".into())
+    }
+}
+
+fn socket(text: &str) -> Result<Socket, String> {
+    match text.parse() {
+        Ok(address) => Ok(Socket::Address(address)),
+        Err(_) if text.contains(':') && !text.contains('/') => Err(format!(
+            "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
+        )),
+        Err(_) => Ok(Socket::Path(text.into())),
     }
 }
 

@@ -24,13 +24,38 @@ impl fmt::Debug for Cluster {
 impl Config {
     /// Does the file hold something that only its owner should read?
     pub fn has_secret(&self) -> bool {
-        [
+        let texts = [
             &self.aws.secret_key,
             &self.aws.session_token,
-            &self.cluster.secret,
             &self.notify.webhook,
-        ]
-        .iter()
-        .any(|secret| !secret.is_empty())
+        ];
+        !self.cluster.secrets.is_empty() || texts.iter().any(|secret| !secret.is_empty())
+    }
+}
+
+/// Is the value of this key nobody's but its owner's?
+pub fn is_secret(section: &str, key: &str) -> bool {
+    [
+        ("aws", "aws_secret_key"),
+        ("aws", "aws_session_token"),
+        ("cluster", "secret"),
+        ("notify", "webhook"),
+    ]
+    .contains(&(section, key))
+}
+
+/// Shorter words are those of a passphrase, which is one secret.
+const SHORTEST_OF_TWO: usize = 16;
+
+/// The secrets in the value of `secret`: two where it is two words of at least 16 characters, the
+/// new one first; else all of it is one, and an empty text none.
+pub(super) fn split(text: &str) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words[..] {
+        [new, old] if [new, old].iter().all(|w| w.chars().count() >= SHORTEST_OF_TWO) => {
+            vec![new.into(), old.into()]
+        }
+        [] => Vec::new(),
+        _ => vec![text.into()],
     }
 }

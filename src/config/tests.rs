@@ -12,6 +12,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.master.tunnel_ports, 65432..=65439);
     assert_eq!(config.haproxy.ssh_command, ["ssh"]);
     assert_eq!(config.haproxy.config, None);
+    assert!(!config.cluster.is_named);
     assert_eq!(config.dir(), Path::new("/etc"));
     assert!(!config.has_secret());
 }
@@ -71,6 +72,18 @@ fn complaints_name_file_and_line() {
             "/etc/a.ini:2: servers: `-oProxyCommand=x` is not a host name or address",
         ),
         (
+            "[haproxy]\nsocket = localhost:no\n",
+            "/etc/a.ini:2: socket: `localhost:no` is neither a path nor <address>:<port>, as in 127.0.0.1:9999",
+        ),
+        (
+            "[scaling]\nmax_step = -1\n",
+            "/etc/a.ini:2: max_step: `-1` is not a whole number",
+        ),
+        (
+            "[scaling]\nreplace_after = never\n",
+            "/etc/a.ini:2: replace_after: `never` is not a duration such as 500ms, 10s, 2m or 1h",
+        ),
+        (
             "[master]\ntunnel_ports = 9-1\n",
             "/etc/a.ini:2: tunnel_ports: ends before it begins",
         ),
@@ -88,4 +101,40 @@ fn debug_shows_no_secret() {
     let config =
         parse("[aws]\naws_secret_key = hush\naws_session_token = hush\n[cluster]\nsecret = hush\n").unwrap();
     assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn two_long_words_are_two_secrets() {
+    let secrets = |text: &str| {
+        let config = parse(&format!("[cluster]\nsecret = {text}\n")).unwrap();
+        config.cluster.secrets().to_vec()
+    };
+    let (new, old) = ("0123456789abcdef", "fedcba9876543210");
+    assert_eq!(secrets(&format!("{new} {old}")), [new, old]);
+    assert_eq!(secrets(&format!("{new} \t {old}")), [new, old]);
+    assert_eq!(secrets(&format!("{new}\n  {old}")), [new, old]);
+    for one in [
+        "s",
+        new,
+        "correct horse battery staple",
+        "0123456789abcdef 0123456789abcde",
+        "0123456789abcdef 0123456789abcdef 0123456789abcdef",
+    ] {
+        assert_eq!(secrets(one), [one]);
+    }
+    assert!(secrets("").is_empty());
+}
+
+#[test]
+fn a_socket_is_a_path_or_an_address() {
+    for text in [
+        "/run/a:b.sock",
+        "admin.sock",
+        "127.0.0.1:9999",
+        "[::1]:9999",
+        "./a:b",
+    ] {
+        let config = parse(&format!("[haproxy]\nsocket = {text}\n")).unwrap();
+        assert_eq!(config.haproxy.socket.to_string(), text);
+    }
 }

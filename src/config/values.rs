@@ -8,22 +8,32 @@ use crate::core::{duration, words};
 use crate::error::Error;
 
 /// In the place of a line of the file.
-const COMMAND_LINE: usize = 0;
+const NO_LINE: usize = 0;
+
+/// Who sets keys beside the file, and before it.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    CommandLine,
+    /// The master of this name.
+    Master(&'a str),
+}
 
 /// What the file says, over what the table of keys says.
-pub struct Values {
+pub struct Values<'a> {
     path: PathBuf,
+    source: Source<'a>,
     items: Vec<Item>,
     keys: &'static [(&'static str, &'static str, &'static str)],
 }
 
-impl Values {
+impl<'a> Values<'a> {
     /// Splits `text` and refuses what is not in `keys`.
     pub fn read(
         path: &Path,
         text: &str,
         keys: &'static [(&'static str, &'static str, &'static str)],
-    ) -> Result<Values, Error> {
+        source: Source<'a>,
+    ) -> Result<Values<'a>, Error> {
         let at = |line: usize, cause: String| Error::config(format!("{}:{line}", path.display()), cause);
         let items = ini::parse(text).map_err(|(line, cause)| at(line, cause))?;
         for (line, name) in section_lines(text) {
@@ -44,24 +54,30 @@ impl Values {
         }
         Ok(Values {
             path: path.into(),
+            source,
             items,
             keys,
         })
     }
 
-    /// Puts a value from the command line in the place of the file's.
+    /// Puts a value of the other source in the place of the file's.
     pub fn set(&mut self, section: &str, key: &str, value: &str) {
         self.items.retain(|i| i.section != section || i.key != key);
         self.items.push(Item {
             section: section.into(),
             key: key.into(),
             value: value.into(),
-            line: COMMAND_LINE,
+            line: NO_LINE,
         });
     }
 
     fn item(&self, section: &str, key: &str) -> Option<&Item> {
         self.items.iter().find(|i| i.section == section && i.key == key)
+    }
+
+    /// Does the file give it a value?
+    pub fn is_set(&self, section: &str, key: &str) -> bool {
+        self.item(section, key).is_some_and(|item| !item.value.is_empty())
     }
 
     /// The value as it stands, or the default. A key that is there but empty is unset.
@@ -105,9 +121,12 @@ impl Values {
     /// An error about one key, with its line if the file has it.
     pub fn error(&self, section: &str, key: &str, cause: &str) -> Error {
         match self.item(section, key) {
-            Some(item) if item.line == COMMAND_LINE => {
-                Error::usage(format!("--{}", key.replace('_', "-")), cause)
-            }
+            Some(item) if item.line == NO_LINE => match self.source {
+                Source::CommandLine => Error::usage(format!("--{}", key.replace('_', "-")), cause),
+                Source::Master(name) => {
+                    Error::config(format!("master {name}"), format!("SET {key}: {cause}"))
+                }
+            },
             _ => self.place(section, key).error(cause),
         }
     }

@@ -40,7 +40,7 @@ fn mac(secret: &str, claim: Claim) -> Hmac<Sha256> {
         Role::Master => "master",
     };
     let text = format!(
-        "autoscaler 1 {role} {} {} {}",
+        "autoscaler 2 {role} {} {} {}",
         claim.name, claim.node_nonce, claim.master_nonce
     );
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
@@ -82,12 +82,12 @@ mod tests {
         master_nonce: "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
     };
 
-    /// The value is Python's: `hmac.new(b"s3cret", b"autoscaler 1 node app1 0001… f0f1…", "sha256")`.
+    /// The value is Python's: `hmac.new(b"s3cret", b"autoscaler 2 node app1 0001… f0f1…", "sha256")`.
     #[test]
     fn an_independent_value() {
         assert_eq!(
             prove("s3cret", CLAIM),
-            "d6a3918fdbf40c24fd174f394e84bda06ebab46f567eeb5f132eaba862ad95be"
+            "7ddf48bc9719f26bd39cdf52f535b7328352f9fbafa5f12a18d6bb6813339a96"
         );
     }
 

@@ -1,8 +1,9 @@
 //! What `check` has found, and how it reads.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::membership::Difference;
+use super::plan::{Member, Survey};
 use crate::error::{Error, Kind};
 
 /// One line of `check`, each as `<subject>: <text>`.
@@ -63,29 +64,40 @@ pub fn verdict(findings: &[Finding]) -> Result<(), Error> {
     }
 }
 
-/// The differences between EC2 and the entries of `place`, which has `count` of them.
-pub fn membership(place: &str, count: usize, differences: &[Difference]) -> Vec<Finding> {
-    let finding = |difference: &Difference| match difference {
-        Difference::Missing {
-            id, booting: true, ..
-        } => Finding::Warn(format!("{place}: {id} is not entered yet, it is being booted")),
-        Difference::Missing { id, address, .. } => {
-            let address = address.as_deref().unwrap_or("<address>");
-            Finding::Fail(Error::busy(
-                place,
-                format!(
-                    "{id} runs at {address} and is not entered; a daemon does so or terminates it, \
-                     or run there: autoscaler add-host {address} <port> --id {id} --apply"
-                ),
-            ))
+/// What EC2 says against the entries of `place`, the one listing of `survey`.
+pub fn membership(place: &str, survey: &Survey, boot_timeout: Duration) -> Vec<Finding> {
+    let members = survey.members(0);
+    let finding = |member: &Member| {
+        let id = member.machine.title();
+        let listed = member.lines.iter().flatten().next();
+        let unknown = survey.unknown.contains(id);
+        match (member.instance, listed) {
+            (Some(instance), None) if member.may_enter() && survey.age(instance) < boot_timeout => Some(
+                Finding::Warn(format!("{place}: {id} is not entered yet, it is being booted")),
+            ),
+            (Some(instance), None) if member.may_enter() => {
+                let address = instance.address.as_deref().unwrap_or("<address>");
+                Some(Finding::Fail(Error::busy(
+                    place,
+                    format!(
+                        "{id} runs at {address} and is not entered; a daemon does so or terminates it, \
+                         or run there: autoscaler add-host {address} <port> --id {id} --apply"
+                    ),
+                )))
+            }
+            (_, Some(line)) if member.is_gone || unknown => {
+                let name = &line.name;
+                Some(Finding::Fail(Error::busy(
+                    place,
+                    format!("the instance {id} of entry {name} is gone; run there: autoscaler prune --apply"),
+                )))
+            }
+            _ => None,
         }
-        Difference::Gone { name, id } => Finding::Fail(Error::busy(
-            place,
-            format!("the instance {id} of entry {name} is gone; run there: autoscaler prune --apply"),
-        )),
     };
-    let mut found: Vec<Finding> = differences.iter().map(finding).collect();
+    let mut found: Vec<Finding> = members.iter().filter_map(finding).collect();
     if found.is_empty() {
+        let count = members.iter().filter(|m| m.is_listed()).count();
         found.push(Finding::Ok(format!(
             "{place}: in line with EC2 (entries: {count})"
         )));

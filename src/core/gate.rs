@@ -4,9 +4,10 @@
 //! ```text
 //! order   = ["sudo "] program " " call
 //! program = "autoscaler" | an absolute path that ends in "/autoscaler"
-//! call    = "list-hosts"
-//!         | "add-host " host " " port [" --id " instance] " --apply"
-//!         | "remove-host " server " --apply"
+//! call    = "list-hosts" [" --state"]
+//!         | "generate --check"
+//!         | "add-host " host " " port [" --id " instance] [" --unless-removed"] " --apply"
+//!         | "remove-host " server " --apply" [" --force"]
 //! server  = name | host ":" port | "'[" IPv6 address "]:" port "'"
 //! ```
 //!
@@ -28,12 +29,17 @@ pub fn arguments(order: &str) -> Option<Vec<&str>> {
     let (program, call) = words.split_first()?;
     let permitted = is_program(program)
         && match call {
-            ["list-hosts"] => true,
-            ["add-host", host, port, "--apply"] => is_place(host, port),
-            ["add-host", host, port, "--id", id, "--apply"] => {
+            ["list-hosts"] | ["list-hosts", "--state"] | ["generate", "--check"] => true,
+            ["add-host", host, port, "--apply"] | ["add-host", host, port, "--unless-removed", "--apply"] => {
+                is_place(host, port)
+            }
+            ["add-host", host, port, "--id", id, "--apply"]
+            | ["add-host", host, port, "--id", id, "--unless-removed", "--apply"] => {
                 is_place(host, port) && check_instance(id).is_ok()
             }
-            ["remove-host", server, "--apply"] => check_name(server).is_ok() || is_ipv6_server(server),
+            ["remove-host", server, "--apply"] | ["remove-host", server, "--apply", "--force"] => {
+                check_name(server).is_ok() || is_ipv6_server(server)
+            }
             _ => false,
         };
     // The quotes are for the shell of machines without this gate.
@@ -69,6 +75,8 @@ mod tests {
             ("autoscaler list-hosts", "list-hosts"),
             ("sudo autoscaler list-hosts", "list-hosts"),
             ("/usr/local/bin/autoscaler list-hosts", "list-hosts"),
+            ("autoscaler list-hosts --state", "list-hosts --state"),
+            ("sudo autoscaler generate --check", "generate --check"),
             (
                 "autoscaler add-host 10.0.0.5 80 --id i-0ab --apply",
                 "add-host 10.0.0.5 80 --id i-0ab --apply",
@@ -84,6 +92,10 @@ mod tests {
             (
                 "autoscaler remove-host i-0ab --apply",
                 "remove-host i-0ab --apply",
+            ),
+            (
+                "autoscaler remove-host app1 --apply --force",
+                "remove-host app1 --apply --force",
             ),
             (
                 "autoscaler remove-host 10.0.0.5:80 --apply",
@@ -103,14 +115,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever gets through begins with one of three words, is made of characters that mean
-        /// nothing to a shell, and holds no option but the two.
+        /// Whatever gets through begins with one of four words, is made of characters that mean
+        /// nothing to a shell, and holds no option but those of the grammar.
         #[test]
         fn nothing_else(order in "(sudo )?(/x/)?autoscaler (list-hosts|add-host|remove-host|generate)( [-a-z0-9.:'\\[\\]$;\n]{0,12}){0,6}( --apply)?") {
             if let Some(call) = arguments(&order) {
-                prop_assert!(["list-hosts", "add-host", "remove-host"].contains(&call[0]));
+                prop_assert!(["list-hosts", "add-host", "remove-host", "generate"].contains(&call[0]));
+                let options = ["--id", "--apply", "--state", "--check", "--force"];
                 for word in &call[1..] {
-                    prop_assert!(!word.starts_with('-') || ["--id", "--apply"].contains(word), "{}", word);
+                    prop_assert!(!word.starts_with('-') || options.contains(word), "{}", word);
                     prop_assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:[]".contains(&b)), "{}", word);
                 }
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::lease::{Lease, Wish};
-use super::protocol::NOT_NOW;
+use super::protocol::{NOT_NOW, REASONS, Reason};
 
 /// How many decisions are told.
 pub const KEPT: usize = 10;
@@ -106,6 +106,8 @@ pub struct History {
     decisions: Vec<Decision>,
     /// By wish and outcome, since the start.
     counts: [[u64; OUTCOMES.len()]; WISHES.len()],
+    /// By wish and reason to wait, since the start.
+    waits: [[u64; REASONS.len()]; WISHES.len()],
 }
 
 impl History {
@@ -121,9 +123,19 @@ impl History {
         self.add(node, wish, percent, Outcome::Refused, text, now)
     }
 
-    /// `node` may change the cluster.
-    pub fn granted(&mut self, node: &str, wish: Wish, percent: Option<f64>, now: Instant) {
-        self.add(node, wish, percent, Outcome::Granted, String::new(), now);
+    /// A request was refused for `reason`.
+    pub fn waits(&mut self, wish: Wish, reason: Reason) {
+        self.waits[wish as usize][reason as usize] += 1;
+    }
+
+    /// `node` may change the cluster, for the need in `text`.
+    pub fn granted(&mut self, node: &str, wish: Wish, percent: Option<f64>, text: String, now: Instant) {
+        self.add(node, wish, percent, Outcome::Granted, text, now);
+    }
+
+    /// What `node` had done under a lease has failed since: `text` says why.
+    pub fn failed(&mut self, node: &str, wish: Wish, percent: Option<f64>, text: String, now: Instant) {
+        self.add(node, wish, percent, Outcome::Failed, text, now);
     }
 
     /// `lease` has ended: by `FINISH` with `ok` and `text`, or with `None` by its time.
@@ -206,7 +218,18 @@ impl History {
         self.decisions = lines.iter().rev().filter_map(decision).collect();
     }
 
-    /// `<verb> <outcome> <how often>`, for those that there were.
+    /// `<verb> <reason> <how often>`, of what was refused.
+    pub fn refusals(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for ((_, verb), counts) in WISHES.iter().zip(self.waits) {
+            for ((_, reason), count) in REASONS.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                lines.push(format!("{verb} {reason} {count}"));
+            }
+        }
+        lines
+    }
+
+    /// `<verb> <outcome> <how often>`.
     pub fn counts(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for ((_, verb), counts) in WISHES.iter().zip(self.counts) {
@@ -221,7 +244,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::lease::{Arbiter, Rules};
+    use crate::core::lease::{Arbiter, Ask, Rules, Share};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -230,13 +253,20 @@ mod tests {
             lease: 30 * SECOND,
             cooldown: SECOND,
             scale_down_cooldown: SECOND,
+            scale_down_window: SECOND,
+            boot_timeout: SECOND,
             max_hosts: 9,
             max_launches_per_day: 0,
+            max_step: 0,
             min_hosts: 0,
-            room: 40.0,
+            threshold: 50.0,
         };
         let mut arbiter = Arbiter::new(rules, None, now);
-        arbiter.ask(Wish::Grow, node, 1, false, "x", now).unwrap().clone()
+        let ask = Ask::plain(Wish::Grow);
+        arbiter
+            .ask(ask, Ok(Share::NONE), node, 1, "x", now)
+            .unwrap()
+            .clone()
     }
 
     fn told(history: &History, now: Instant) -> Vec<String> {
@@ -252,12 +282,12 @@ mod tests {
         assert!(history.refused("a", Wish::Grow, Some(91.6), "cooldown, 9 s left".into(), now));
         now += 2 * SECOND;
         assert!(!history.refused("b", Wish::Grow, None, "cooldown, 7 s left".into(), now));
-        history.granted("a", Wish::Grow, Some(93.0), now);
+        history.granted("a", Wish::Grow, Some(93.0), "1 missing".into(), now);
         now += 40 * SECOND;
         assert_eq!(
             told(&history, now),
             [
-                "40 a SCALE 93 1 granted 0 ",
+                "40 a SCALE 93 1 granted 0 1 missing",
                 "40 b SCALE - 2 refused 0 cooldown, 7 s left"
             ]
         );
@@ -279,7 +309,7 @@ mod tests {
             history.refused("a", Wish::Grow, None, format!("{:a<1$}", "", n + 1), now);
         }
         for n in 0..50 {
-            history.granted("a", Wish::Grow, None, now);
+            history.granted("a", Wish::Grow, None, String::new(), now);
             let text = format!("{NOT_NOW}master lb2: cooldown, {n} s left");
             history.ended(&lease("a", now), Some(false), &text, now);
         }

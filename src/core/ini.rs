@@ -2,6 +2,8 @@
 //! `key: value`, names without case, comments on lines of their own, and an indented line
 //! continues the value above it.
 
+pub mod edit;
+
 use std::collections::BTreeSet;
 
 /// One `key = value`, with where it stands.

@@ -2,34 +2,29 @@
 //!
 //! All times are the caller's; nothing here reads a clock.
 
+mod failing;
 mod saved;
 
 use std::time::{Duration, Instant};
 
-use super::protocol::Reason;
+use super::protocol::{NOT_NOW, Reason};
+use failing::Failing;
+pub use saved::{Held, Saved};
 
-/// When to ask again after `full`: loads and `hosts.d` may have changed by then.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How many grants may have gone unsaved before a restart: the last one, which is told before it
 /// is on the disk, and more where the disk was full. The next grant's epoch leaves room for them. Without a
 /// limit, a made-up lease could push the epoch to the end of its range.
 const MOST_UNSAVED: u64 = 1000;
 /// How long a launch counts for `max_launches_per_day`.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// How the text of a `FINISH` begins when a machine was launched under the lease, whatever came of
-/// it, and when one was entered that had been launched before.
-pub const LAUNCHED: &str = "launched";
-pub const ADOPTED: &str = "adopted";
-
-/// Does a `FINISH` tell of a launch?
-pub fn is_launch(wish: Wish, ok: bool, text: &str) -> bool {
-    wish == Wish::Grow
-        && match ok {
-            true => !text.starts_with(ADOPTED),
-            false => text.starts_with(LAUNCHED),
-        }
-}
+/// Nobody renews a lease for longer: each of its steps has an end.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// More machines than anybody launches at once, or in a day: a number of the other side must not
+/// fill memory or disk.
+const MOST_MACHINES: usize = 1000;
+/// Launches that are remembered where `max_launches_per_day` is smaller, or not set: it may be
+/// by and by.
+const REMEMBERED: usize = 100;
 
 /// What the name of a lease begins with; 0 where that is no epoch.
 fn epoch_of(id: &str) -> u64 {
@@ -42,25 +37,66 @@ pub type PeerId = u64;
 /// What a node asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// `SCALE`: add a machine.
+    /// `SCALE`: add machines.
     Grow,
     /// `RETIRE`: leave.
     Shrink,
 }
 
+/// How it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    pub wish: Wish,
+    /// By hand, over cooldowns.
+    pub force: bool,
+    /// `SCALE 0`: to put things right, with no machine more.
+    pub repair: bool,
+}
+
+impl Ask {
+    /// As the load makes a node ask.
+    pub fn plain(wish: Wish) -> Ask {
+        Ask {
+            wish,
+            force: false,
+            repair: false,
+        }
+    }
+}
+
+/// What a lease is to be granted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// How many machines may be launched.
+    pub machines: usize,
+    /// It is the one machine more for a hot one.
+    pub hot: bool,
+}
+
+impl Share {
+    pub const NONE: Share = Share {
+        machines: 0,
+        hot: false,
+    };
+}
+
 /// The settings that decide, from the INI.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     pub lease: Duration,
     pub cooldown: Duration,
     pub scale_down_cooldown: Duration,
+    pub scale_down_window: Duration,
+    /// After a launch: until then it may be on its way.
+    pub boot_timeout: Duration,
     pub max_hosts: usize,
     /// 0: no limit.
     pub max_launches_per_day: usize,
+    /// Machines at once; 0: no limit.
+    pub max_step: usize,
     pub min_hosts: usize,
-    /// Percent: a node may leave if no other one comes over this with its share of the leaving
-    /// one's load.
-    pub room: f64,
+    /// Percent.
+    pub threshold: f64,
 }
 
 /// The lease as it stands.
@@ -70,24 +106,14 @@ pub struct Lease {
     pub node: String,
     pub epoch: u64,
     pub wish: Wish,
+    pub share: Share,
     pub expires: Instant,
+    /// It is not renewed beyond this.
+    last: Instant,
     /// The connection that may renew it: the one that it was granted on or that said `HOLD`
     /// last. A daemon that died and was started again is another connection, so its `LOAD`
     /// doesn't keep the dead one's lease alive.
-    bearer: Option<PeerId>,
-}
-
-/// What must survive a restart.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Saved {
-    pub epoch: u64,
-    /// What is left of each cooldown.
-    pub grow_cooldown: Duration,
-    pub shrink_cooldown: Duration,
-    /// For how long each launch still counts, the oldest first.
-    pub launches: Vec<Duration>,
-    /// The lease that was held: its id, its node and its wish.
-    pub held: Option<(String, String, Wish)>,
+    pub bearer: Option<PeerId>,
 }
 
 /// A refusal: why, and how long to wait before asking again.
@@ -95,6 +121,14 @@ pub struct Saved {
 pub struct Refusal {
     pub reason: Reason,
     pub wait: Duration,
+}
+
+/// One machine that was launched, and is not entered yet.
+#[derive(Debug, Clone, Copy)]
+struct Boot {
+    until: Instant,
+    /// Of the lease that it was launched under.
+    epoch: u64,
 }
 
 /// Decides who may scale.
@@ -107,8 +141,16 @@ pub struct Arbiter {
     lease: Option<Lease>,
     grow_after: Instant,
     shrink_after: Instant,
+    /// When the next single hot machine may get another one beside it.
+    hot_after: Instant,
     /// Until when each launch counts, the oldest first; no more of them than can matter.
     launches: Vec<Instant>,
+    /// The oldest first.
+    booting: Vec<Boot>,
+    launching: Failing,
+    leaving: Failing,
+    /// The newest lease whose machines were said to have failed: those of one launch are one failure.
+    failed_epoch: u64,
     starting_until: Instant,
 }
 
@@ -119,17 +161,26 @@ impl Arbiter {
         let starting_until = if saved.is_some() { now + rules.lease } else { now };
         let gap = if saved.is_some() { MOST_UNSAVED } else { 0 };
         let saved = saved.unwrap_or_default();
+        let boot = |(left, epoch): &(Duration, u64)| Boot {
+            until: now + rules.boot_timeout.min(*left),
+            epoch: *epoch,
+        };
         Arbiter {
             // There is always a next one.
             epoch: saved.epoch.min(u64::MAX / 2),
             gap,
-            lease: saved.held.map(|(id, node, wish)| Lease {
-                id,
-                node,
-                epoch: saved.epoch,
-                wish,
-                expires: now + rules.lease,
-                bearer: None,
+            lease: saved.held.map(|held| {
+                let last = now + LONGEST.min(held.left);
+                Lease {
+                    id: held.id,
+                    node: held.node,
+                    epoch: saved.epoch,
+                    wish: held.wish,
+                    share: held.share,
+                    expires: last.min(now + rules.lease),
+                    last,
+                    bearer: None,
+                }
             }),
             // A clock that jumped between the two runs must not block for longer than a cooldown.
             grow_after: now + saved.grow_cooldown.min(rules.cooldown),
@@ -137,7 +188,12 @@ impl Arbiter {
                 + saved
                     .shrink_cooldown
                     .min(rules.cooldown.max(rules.scale_down_cooldown)),
+            hot_after: now + saved.hot_cooldown.min(rules.scale_down_window),
             launches: saved.launches.iter().map(|left| now + DAY.min(*left)).collect(),
+            booting: saved.booting.iter().map(boot).collect(),
+            launching: Failing::restore(saved.launching, rules.cooldown, now),
+            leaving: Failing::restore(saved.leaving, rules.cooldown, now),
+            failed_epoch: 0,
             starting_until,
             rules,
         }
@@ -145,19 +201,23 @@ impl Arbiter {
 
     /// What to write to disk as of `now`.
     pub fn save(&self, now: Instant) -> Saved {
+        let left = |until: Instant| until.saturating_duration_since(now);
         Saved {
             epoch: self.epoch,
-            grow_cooldown: self.grow_after.saturating_duration_since(now),
-            shrink_cooldown: self.shrink_after.saturating_duration_since(now),
-            launches: self
-                .launches
-                .iter()
-                .map(|until| until.saturating_duration_since(now))
-                .collect(),
-            held: self
-                .lease
-                .as_ref()
-                .map(|l| (l.id.clone(), l.node.clone(), l.wish)),
+            grow_cooldown: left(self.grow_after),
+            shrink_cooldown: left(self.shrink_after),
+            hot_cooldown: left(self.hot_after),
+            launches: self.launches.iter().map(|until| left(*until)).collect(),
+            booting: self.booting.iter().map(|b| (left(b.until), b.epoch)).collect(),
+            launching: self.launching.save(now),
+            leaving: self.leaving.save(now),
+            held: self.lease.as_ref().map(|l| Held {
+                id: l.id.clone(),
+                node: l.node.clone(),
+                wish: l.wish,
+                share: l.share,
+                left: left(l.last),
+            }),
         }
     }
 
@@ -169,86 +229,167 @@ impl Arbiter {
         &self.rules
     }
 
+    /// Goes by other settings from now on. What is under way ends no later than it would under them.
+    pub fn set_rules(&mut self, rules: Rules, now: Instant) {
+        let after = rules.cooldown.max(rules.scale_down_cooldown);
+        self.grow_after = self.grow_after.min(now + rules.cooldown);
+        self.shrink_after = self.shrink_after.min(now + after);
+        self.hot_after = self.hot_after.min(now + rules.scale_down_window);
+        for boot in &mut self.booting {
+            boot.until = boot.until.min(now + rules.boot_timeout);
+        }
+        self.rules = rules;
+    }
+
     /// What is left of the cooldown after a scale-up; zero when there is none.
     pub fn cooldown_left(&self, now: Instant) -> Duration {
         self.grow_after.saturating_duration_since(now)
     }
 
-    /// A machine was launched, or may have been.
-    pub fn launched(&mut self, now: Instant) {
-        self.launches.push(now + DAY);
-        let most = self.rules.max_launches_per_day;
+    /// The back-off after failures of `wish`: what is left of it, and how many there were in a row.
+    pub fn failing(&self, wish: Wish, now: Instant) -> (Duration, u32) {
+        self.failures(wish).save(now)
+    }
+
+    fn failures(&self, wish: Wish) -> &Failing {
+        match wish {
+            Wish::Grow => &self.launching,
+            Wish::Shrink => &self.leaving,
+        }
+    }
+
+    /// How many machines were launched, and are neither entered, failed nor `boot_timeout` old.
+    pub fn booting(&self, now: Instant) -> usize {
+        self.booting.iter().filter(|b| b.until > now).count()
+    }
+
+    /// So many of them are entered now; the oldest are taken for it. False: there were none.
+    pub fn entered(&mut self, machines: usize, now: Instant) -> bool {
+        !self.take_booted(machines, now).is_empty()
+    }
+
+    fn take_booted(&mut self, machines: usize, now: Instant) -> Vec<Boot> {
+        self.booting.retain(|b| b.until > now);
+        self.booting.drain(..machines.min(self.booting.len())).collect()
+    }
+
+    /// `FAILED`: so many machines never came to serve.
+    pub fn failed(&mut self, machines: usize, now: Instant) {
+        let gone = self.take_booted(machines, now);
+        let newest = gone.iter().map(|b| b.epoch).max();
+        if newest.is_none_or(|epoch| epoch > self.failed_epoch) {
+            self.launching.failed(self.rules.cooldown, now);
+        }
+        self.failed_epoch = self.failed_epoch.max(newest.unwrap_or(0));
+    }
+
+    /// A machine has come to serve: the cooldown begins, and whatever failed before is mended.
+    pub fn serves(&mut self, now: Instant) {
+        self.launching.end();
+        self.cool_down(self.rules.cooldown, now);
+    }
+
+    /// Nobody launches for the cooldown, nor leaves for `stay`, which is no shorter.
+    fn cool_down(&mut self, stay: Duration, now: Instant) {
+        self.grow_after = self.grow_after.max(now + self.rules.cooldown);
+        self.shrink_after = self.shrink_after.max(now + stay);
+    }
+
+    /// Machines were launched, or may have been.
+    fn launched(&mut self, machines: usize, now: Instant) {
+        self.launches.extend(std::iter::repeat_n(now + DAY, machines));
+        let most = self.rules.max_launches_per_day.max(REMEMBERED);
         self.launches.drain(..self.launches.len().saturating_sub(most));
+    }
+
+    /// How many more `max_launches_per_day` allows now; `None` where it is not set.
+    pub fn left_today(&self, now: Instant) -> Option<usize> {
+        let most = self.rules.max_launches_per_day;
+        let counting = self.launches.iter().filter(|until| **until > now).count();
+        (most > 0).then(|| most.saturating_sub(counting))
     }
 
     /// Until when `max_launches_per_day` forbids another launch.
     pub fn capped_until(&self, now: Instant) -> Option<Instant> {
         let most = self.rules.max_launches_per_day;
-        let over = self.launches.len().checked_sub(most)?;
+        let over = self.launches.len().checked_sub(most).filter(|_| most > 0)?;
         self.launches.get(over).filter(|until| **until > now).copied()
     }
 
-    /// `SCALE` or `RETIRE` from `node` over `peer`. `full`: there are as many machines as there may
-    /// be, or as few. `salt` makes the new lease's name one that nobody else can guess.
+    /// `SCALE` or `RETIRE` from `node` over `peer`. `share` is what it is to get where nothing here
+    /// stands against it. `salt` makes the new lease's name one that nobody else can guess.
     pub fn ask(
         &mut self,
-        wish: Wish,
+        ask: Ask,
+        share: Result<Share, Refusal>,
         node: &str,
         peer: PeerId,
-        full: bool,
         salt: &str,
         now: Instant,
     ) -> Result<&Lease, Refusal> {
-        if let Some(refusal) = self.refusal(wish, peer, full, now) {
-            return Err(refusal);
-        }
-        if self.lease.is_none() {
+        let held = self.lease.is_some();
+        let share = self.verdict(ask, share, peer, now)?;
+        if !held {
             self.epoch += 1 + std::mem::take(&mut self.gap);
             self.lease = Some(Lease {
                 id: format!("{}-{salt}", self.epoch),
                 node: node.into(),
                 epoch: self.epoch,
-                wish,
+                wish: ask.wish,
+                share,
                 expires: now + self.rules.lease,
+                last: now + LONGEST,
                 bearer: Some(peer),
             });
         }
         Ok(self.lease.as_ref().expect("it was there or has just been made"))
     }
 
-    /// What `peer` would be refused for.
-    pub fn refusal(&self, wish: Wish, peer: PeerId, full: bool, now: Instant) -> Option<Refusal> {
-        let refuse = |reason, until: Instant| {
-            Some(Refusal {
+    /// What `peer` would get, or be refused for.
+    pub fn verdict(
+        &self,
+        ask: Ask,
+        share: Result<Share, Refusal>,
+        peer: PeerId,
+        now: Instant,
+    ) -> Result<Share, Refusal> {
+        let until = |reason, until: Instant| match until > now {
+            true => Err(Refusal {
                 reason,
-                wait: until.saturating_duration_since(now),
-            })
+                wait: until - now,
+            }),
+            false => Ok(()),
         };
-        let after = match wish {
+        until(Reason::Starting, self.starting_until)?;
+        match &self.lease {
+            // Asked twice by its holder: it has it.
+            Some(lease) if lease.bearer == Some(peer) && lease.wish == ask.wish => return Ok(lease.share),
+            Some(lease) => {
+                return Err(Refusal {
+                    reason: Reason::Holder,
+                    wait: lease.expires.saturating_duration_since(now),
+                });
+            }
+            None => {}
+        }
+        if ask.repair {
+            return Ok(Share::NONE);
+        }
+        if let Some(back_off) = self.failures(ask.wish).until() {
+            until(Reason::Failing, back_off)?;
+        }
+        let cooldown = match ask.wish {
             Wish::Grow => self.grow_after,
             Wish::Shrink => self.shrink_after,
         };
-        if now < self.starting_until {
-            return refuse(Reason::Starting, self.starting_until);
+        if !ask.force {
+            until(Reason::Cooldown, cooldown)?;
         }
-        match &self.lease {
-            // Asked twice by its holder: it has it.
-            Some(lease) if lease.bearer == Some(peer) && lease.wish == wish => return None,
-            Some(lease) => return refuse(Reason::Holder, lease.expires),
-            None => {}
+        let share = share?;
+        if share.hot && !ask.force {
+            until(Reason::Cooldown, self.hot_after)?;
         }
-        if now < after {
-            return refuse(Reason::Cooldown, after);
-        }
-        if wish == Wish::Grow
-            && let Some(until) = self.capped_until(now)
-        {
-            return refuse(Reason::Full, until);
-        }
-        if full {
-            return refuse(Reason::Full, now + LOOK_AGAIN);
-        }
-        None
+        Ok(share)
     }
 
     /// `LOAD` over `peer`: renews the lease if it is the bearer's.
@@ -256,7 +397,7 @@ impl Arbiter {
         if let Some(lease) = &mut self.lease
             && lease.bearer == Some(peer)
         {
-            lease.expires = now + self.rules.lease;
+            lease.expires = lease.last.min(now + self.rules.lease);
         }
     }
 
@@ -276,7 +417,12 @@ impl Arbiter {
                 node: node.into(),
                 epoch,
                 wish: Wish::Grow,
+                share: Share {
+                    machines: 1,
+                    hot: false,
+                },
                 expires: now,
+                last: now + LONGEST,
                 bearer: None,
             });
         } else if !known {
@@ -292,33 +438,70 @@ impl Arbiter {
         }
         let lease = self.lease.as_mut().expect("known or just made");
         lease.bearer = Some(peer);
-        lease.expires = now + self.rules.lease;
+        lease.expires = lease.last.min(now + self.rules.lease);
         Ok(lease)
     }
 
-    /// `FINISH`: ends the lease, and after `ok` begins the cooldown. Returns the lease that ended,
-    /// or `None` where `node` doesn't hold a lease called `id`.
-    pub fn finish(&mut self, id: &str, node: &str, ok: bool, now: Instant) -> Option<Lease> {
+    /// `FINISH`: ends the lease. What was `launched` under it counts for the day and, where all
+    /// went well, boots, and the cooldown begins; where not, a back-off does. Returns the lease that
+    /// ended, or `None` where `node` doesn't hold a lease called `id`.
+    pub fn finish(
+        &mut self,
+        id: &str,
+        node: &str,
+        ok: bool,
+        launched: usize,
+        text: &str,
+        now: Instant,
+    ) -> Option<Lease> {
         let lease = self.lease.take_if(|lease| lease.id == id && lease.node == node)?;
-        if ok {
-            self.grow_after = now + self.rules.cooldown;
-            self.shrink_after = match lease.wish {
-                Wish::Grow => now + self.rules.cooldown.max(self.rules.scale_down_cooldown),
-                Wish::Shrink => now + self.rules.scale_down_cooldown,
-            };
+        let launched = launched.min(MOST_MACHINES);
+        match lease.wish {
+            Wish::Grow if launched > 0 => {
+                self.count(&lease, launched, now);
+                if ok {
+                    let until = now + self.rules.boot_timeout;
+                    let epoch = lease.epoch;
+                    self.booting
+                        .extend(std::iter::repeat_n(Boot { until, epoch }, launched));
+                    let Rules {
+                        cooldown,
+                        scale_down_cooldown,
+                        ..
+                    } = self.rules;
+                    self.cool_down(cooldown.max(scale_down_cooldown), now);
+                } else {
+                    self.launching.failed(self.rules.cooldown, now);
+                }
+            }
+            Wish::Grow => {}
+            Wish::Shrink if ok => {
+                self.leaving.end();
+                self.shrink_after = now + self.rules.scale_down_cooldown;
+            }
+            Wish::Shrink if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
+            Wish::Shrink => {}
         }
         Some(lease)
     }
 
     /// Ends a lease whose time is over and returns it. Its node may well have launched, or left,
-    /// without the time to say so: then that counts as a launch, or nobody else leaves for a while.
+    /// without the time to say so: then that counts as all that it might launch, or nobody else
+    /// leaves for a while. What of it boots, the next survey shows.
     pub fn expire(&mut self, now: Instant) -> Option<Lease> {
         let lease = self.lease.take_if(|lease| lease.expires <= now)?;
         match lease.wish {
-            Wish::Grow => self.launched(now),
+            Wish::Grow => self.count(&lease, lease.share.machines.min(MOST_MACHINES), now),
             Wish::Shrink => self.shrink_after = now + self.rules.scale_down_cooldown,
         }
         Some(lease)
+    }
+
+    fn count(&mut self, lease: &Lease, launched: usize, now: Instant) {
+        self.launched(launched, now);
+        if lease.share.hot {
+            self.hot_after = now + self.rules.scale_down_window;
+        }
     }
 }
 

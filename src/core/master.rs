@@ -1,24 +1,25 @@
 //! The master's side of the protocol: lines in, lines out. Sockets, disk and clock are the
 //! caller's, who carries out the [`Output`]s in their order.
 
+mod asking;
 mod greeting;
+mod loads;
+mod progress;
 mod telling;
+mod watching;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
-use super::duration::seconds;
+use super::demand::Demands;
 use super::history::History;
-use super::lease::{Arbiter, Lease, PeerId, Refusal, Wish, is_launch};
+use super::lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use super::protocol::{self, FromMaster, FromNode};
 use super::strangers::{self, Strangers};
-
-/// A node that has been silent for this long is no longer shown by `STATUS`.
-const FORGET_NODE: Duration = Duration::from_secs(60);
-/// Nodes whose load is kept. A name costs nothing to make up where there is no secret.
-const MOST_LOADS: usize = 10_000;
-/// A load older than three heartbeats says nothing of now.
-const FRESH: Duration = Duration::from_secs(15);
+use greeting::Refused;
+use loads::Loads;
+use progress::Progress;
+use watching::Fleet;
 
 /// Something for the caller to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,41 +54,84 @@ enum Stage {
         node_nonce: String,
         nonce: String,
     },
-    Welcome {
-        node: String,
-    },
+    Welcome(Guest),
+}
+
+/// One who is welcome.
+#[derive(Debug)]
+struct Guest {
+    node: String,
+    /// It has said `LOAD`.
+    reports: bool,
+    /// It has said `STATUS` or `REPORT`.
+    asks: bool,
+}
+
+impl Stage {
+    /// Who is welcome here.
+    fn node(&self) -> Option<&str> {
+        match self {
+            Stage::Welcome(guest) => Some(&guest.node),
+            _ => None,
+        }
+    }
 }
 
 /// All that a master knows.
 #[derive(Debug)]
 pub struct Master {
     name: String,
-    secret: String,
+    /// A node proves that it knows one of them; none: it need not.
+    secrets: Vec<String>,
     pub arbiter: Arbiter,
     pub history: History,
+    progress: Progress,
     peers: BTreeMap<PeerId, Stage>,
     most_peers: usize,
     strangers: Strangers,
-    /// Names whose proof was wrong, and that nobody has proved since.
-    refused: BTreeSet<String>,
-    /// Each node's last `LOAD`.
-    loads: BTreeMap<String, (f64, Instant)>,
+    refused: Refused,
+    loads: Loads,
+    demands: Demands,
+    /// This host, once it has been looked at.
+    fleet: Option<Fleet>,
+    /// What `SET` tells.
+    settings: Vec<(String, String)>,
+    /// When the next node is to look; set when time first passes.
+    next_look: Option<Instant>,
+    last_looker: PeerId,
+    /// Somebody was to look, and nobody was there.
+    look_owed: bool,
 }
 
 impl Master {
-    /// `secret` empty: nodes need not prove themselves.
-    pub fn new(name: String, secret: String, arbiter: Arbiter) -> Master {
-        Master {
+    /// `secrets` without one that is not empty: nodes need not prove themselves.
+    pub fn new(name: String, secrets: Vec<String>, arbiter: Arbiter) -> Master {
+        let mut master = Master {
             name,
-            secret,
+            secrets: Vec::new(),
             arbiter,
             history: History::default(),
+            progress: Progress::default(),
             peers: BTreeMap::new(),
             most_peers: usize::MAX,
             strangers: Strangers::new(strangers::MOST),
-            refused: BTreeSet::new(),
-            loads: BTreeMap::new(),
-        }
+            refused: Refused::default(),
+            loads: Loads::default(),
+            demands: Demands::default(),
+            fleet: None,
+            settings: Vec::new(),
+            next_look: None,
+            last_looker: 0,
+            look_owed: false,
+        };
+        master.set_secrets(secrets);
+        master
+    }
+
+    /// Goes by these secrets from now on. Who is welcome stays so.
+    pub fn set_secrets(&mut self, secrets: Vec<String>) {
+        self.secrets = secrets;
+        self.secrets.retain(|secret| !secret.is_empty());
     }
 
     /// Those who have greeted.
@@ -95,7 +139,7 @@ impl Master {
         let welcome = self
             .peers
             .iter()
-            .filter(|(_, stage)| matches!(stage, Stage::Welcome { .. }));
+            .filter(|(_, stage)| matches!(stage, Stage::Welcome(_)));
         welcome.map(|(peer, _)| *peer)
     }
 
@@ -114,7 +158,12 @@ impl Master {
     /// When [`Master::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let lease = self.arbiter.lease().map(|lease| lease.expires);
-        lease.into_iter().chain(self.strangers.deadline()).min()
+        let look = self.look_due();
+        lease
+            .into_iter()
+            .chain(look)
+            .chain(self.strangers.deadline())
+            .min()
     }
 
     /// Ends a lease whose time is over, and connections that have not greeted in time.
@@ -137,14 +186,17 @@ impl Master {
         while let Some(peer) = self.strangers.late(now) {
             self.dismiss(peer, "no greeting in time", &mut out);
         }
+        self.next_look.get_or_insert(now + watching::LOOK);
+        if self.look_due().is_some_and(|due| due <= now) {
+            self.look(now, &mut out);
+        }
         out
     }
 
-    /// One line from `peer`. `hosts` is the number of entries in `hosts.d`, `nonce` 16 fresh
-    /// random bytes in hex.
-    pub fn line(&mut self, peer: PeerId, line: &str, hosts: usize, nonce: &str, now: Instant) -> Vec<Output> {
+    /// One line from `peer`. `nonce` is 16 fresh random bytes in hex.
+    pub fn line(&mut self, peer: PeerId, line: &str, nonce: &str, now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
-        if !matches!(self.peers.get(&peer), Some(Stage::Welcome { .. })) {
+        if !matches!(self.peers.get(&peer), Some(Stage::Welcome(_))) {
             // Whom this very line makes welcome must not hear of what was before its WELCOME.
             for output in &mut out {
                 if let Output::Tell { except, .. } = output {
@@ -157,21 +209,13 @@ impl Master {
             return out;
         }
         match FromNode::parse(line) {
-            Ok(message) => self.message(peer, message, hosts, nonce, now, &mut out),
+            Ok(message) => self.message(peer, message, nonce, now, &mut out),
             Err(text) => out.push(Output::Send(peer, FromMaster::Error(text))),
         }
         out
     }
 
-    fn message(
-        &mut self,
-        peer: PeerId,
-        message: FromNode,
-        hosts: usize,
-        nonce: &str,
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
+    fn message(&mut self, peer: PeerId, message: FromNode, nonce: &str, now: Instant, out: &mut Vec<Output>) {
         let mut send = |message| out.push(Output::Send(peer, message));
         match message {
             FromNode::Ping => return send(FromMaster::Pong),
@@ -180,16 +224,24 @@ impl Master {
         }
         let node = match self.peers.get(&peer) {
             None => return,
-            Some(Stage::Welcome { node }) => node.clone(),
-            Some(_) => return self.greet(peer, message, nonce, out),
+            Some(Stage::Welcome(guest)) => guest.node.clone(),
+            Some(_) => return self.greet(peer, message, nonce, now, out),
         };
         match message {
             FromNode::Load(percent) => {
-                self.note_load(node, percent, now);
+                self.note_load(peer, &node, percent, now, out);
                 self.arbiter.renew(peer, now);
             }
-            FromNode::Scale => self.ask(Wish::Grow, peer, &node, hosts, nonce, now, out),
-            FromNode::Retire => self.ask(Wish::Shrink, peer, &node, hosts, nonce, now, out),
+            FromNode::Scale { machines, force } => {
+                let (ask, machines) = asking::growing(machines, force);
+                self.ask(ask, machines, peer, &node, nonce, now, out);
+            }
+            FromNode::Retire { force } => {
+                let wish = Wish::Shrink;
+                let repair = false;
+                let ask = Ask { wish, force, repair };
+                self.ask(ask, None, peer, &node, nonce, now, out);
+            }
             FromNode::Hold { lease } => {
                 let verdict = self.arbiter.hold(&lease, &node, peer, now).cloned();
                 if verdict.is_ok() {
@@ -198,25 +250,50 @@ impl Master {
                 }
                 self.answer(peer, verdict, out);
             }
-            FromNode::Finish { lease, ok, text } => match self.arbiter.finish(&lease, &node, ok, now) {
-                Some(lease) => {
-                    if is_launch(lease.wish, ok, &text) {
-                        self.arbiter.launched(now);
-                    }
-                    let text = protocol::one_line(&text);
-                    self.history.ended(&lease, Some(ok), &text, now);
-                    out.push(Output::Save);
-                    out.push(Output::Say(verdict(&lease, ok, &text)));
-                    self.say_if_capped(lease.wish, now, out);
-                    out.push(Output::Tell {
-                        except: Some(peer),
-                        message: FromMaster::Finish { node: lease.node },
-                    });
+            FromNode::Finish {
+                lease,
+                ok,
+                launched,
+                text,
+            } => {
+                let launched = launched as usize;
+                let ended = self.arbiter.finish(&lease, &node, ok, launched, &text, now);
+                let Some(lease) = ended else {
+                    return send(FromMaster::Error("you do not hold this lease".into()));
+                };
+                let text = protocol::one_line(&text);
+                if launched > 0 {
+                    let took = self.history.held(&lease, now);
+                    self.progress.launched(launched, took, now);
                 }
-                None => send(FromMaster::Error("you do not hold this lease".into())),
-            },
-            FromNode::Status => self.status(peer, now, out),
-            FromNode::Report => self.report(peer, hosts, now, out),
+                self.history.ended(&lease, Some(ok), &text, now);
+                out.push(Output::Save);
+                out.push(Output::Say(verdict(&lease, ok, launched, &text)));
+                self.say_if_capped(lease.wish, now, out);
+                out.push(Output::Tell {
+                    except: Some(peer),
+                    message: FromMaster::Finish { node: lease.node },
+                });
+            }
+            FromNode::Failed { machines, text } => {
+                self.arbiter.failed(machines as usize, now);
+                self.progress.failed += u64::from(machines);
+                let text = protocol::one_line(&text);
+                let load = self.loads.of(&node, now);
+                out.push(Output::Save);
+                out.push(Output::Say(format!(
+                    "{node}: {machines} never came to serve: {text}"
+                )));
+                self.history.failed(&node, Wish::Grow, load, text, now);
+            }
+            FromNode::Status => {
+                self.asks(peer);
+                self.status(peer, now, out);
+            }
+            FromNode::Report => {
+                self.asks(peer);
+                self.report(peer, now, out);
+            }
             FromNode::Hello { .. } | FromNode::Auth { .. } => {
                 send(FromMaster::Error(format!("you are welcome already, {node}")));
             }
@@ -224,120 +301,46 @@ impl Master {
         }
     }
 
-    fn note_load(&mut self, node: String, percent: f64, now: Instant) {
-        if self.loads.len() == MOST_LOADS && !self.loads.contains_key(&node) {
-            self.loads.retain(|_, (_, at)| is_known(*at, now));
-        }
-        if self.loads.len() < MOST_LOADS || self.loads.contains_key(&node) {
-            self.loads.insert(node, (percent, now));
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn ask(
-        &mut self,
-        wish: Wish,
-        peer: PeerId,
-        node: &str,
-        hosts: usize,
-        nonce: &str,
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
-        let epoch_before = self.arbiter.lease().map(|l| l.epoch);
-        let salt: String = nonce.chars().take(16).collect();
-        let full = self.full(wish, hosts, || self.others_have_room(node, now));
-        let verdict = self.arbiter.ask(wish, node, peer, full, &salt, now).cloned();
-        let load = self.loads.get(node).map(|(percent, _)| *percent);
-        if let Err(refusal) = &verdict {
-            let why = self.why(refusal, wish, hosts);
-            self.answer(peer, verdict, out);
-            if self.history.refused(node, wish, load, why, now) {
-                out.push(Output::Save);
-            }
-            return;
-        }
-        if let Ok(lease) = &verdict
-            && epoch_before != Some(lease.epoch)
+    fn note_load(&mut self, peer: PeerId, node: &str, percent: f64, now: Instant, out: &mut Vec<Output>) {
+        let window = self.arbiter.rules().scale_down_window;
+        // A command by hand goes by the daemon's name, and renews its lease beside it.
+        let bears = self.arbiter.lease().is_some_and(|l| l.bearer == Some(peer));
+        let reporter = Some(peer).filter(|_| !bears);
+        self.loads.note(node, percent, reporter, window, now);
+        if self
+            .fleet
+            .as_ref()
+            .is_some_and(|fleet| fleet.state_of(node).is_some())
         {
-            self.history.granted(node, wish, load, now);
-            let what = match wish {
-                Wish::Grow => "add a machine",
-                Wish::Shrink => "leave",
-            };
-            let say = format!("{node}: may {what} (epoch {})", lease.epoch);
-            // The holder first, and the disk, which may take long, last: after a power cut in
-            // between, the holder can still HOLD, and its epoch is not given again.
-            out.push(Output::Note);
-            self.answer(peer, verdict, out);
-            let message = FromMaster::Scale { node: node.into() };
-            let except = Some(peer);
-            out.extend([Output::Tell { except, message }, Output::Save, Output::Say(say)]);
-            return;
+            self.loads.entered(node);
         }
-        self.answer(peer, verdict, out);
-    }
-
-    /// Said when a lease to grow ends: it would not have been granted had it been so before.
-    fn say_if_capped(&self, wish: Wish, now: Instant, out: &mut Vec<Output>) {
-        if let Some(until) = self.arbiter.capped_until(now).filter(|_| wish == Wish::Grow) {
-            let wait = seconds(until.saturating_duration_since(now));
-            let text = format!("max_launches_per_day is reached: no scale-up for {wait} s");
-            out.push(Output::Say(text));
+        let peers = &self.peers;
+        let double = self.loads.new_double(node, |peer| peers.contains_key(&peer), now);
+        out.extend(double.map(Output::Say));
+        if let Some(Stage::Welcome(guest)) = self.peers.get_mut(&peer) {
+            guest.reports = true;
+        }
+        if self.look_owed {
+            self.look(now, out);
         }
     }
 
-    /// Are there as many machines as there may be, or as few? Nobody leaves either where the others
-    /// have no `room`.
-    fn full(&self, wish: Wish, hosts: usize, room: impl FnOnce() -> bool) -> bool {
-        let rules = self.arbiter.rules();
-        match wish {
-            Wish::Grow => hosts >= rules.max_hosts,
-            Wish::Shrink => hosts <= rules.min_hosts || !room(),
+    /// It asks what `status` shows: no node, unless it reports as well.
+    fn asks(&mut self, peer: PeerId) {
+        if let Some(Stage::Welcome(guest)) = self.peers.get_mut(&peer) {
+            guest.asks = true;
         }
-    }
-
-    /// Could the others, as they last said, share the load of `leaving`?
-    fn others_have_room(&self, leaving: &str, now: Instant) -> bool {
-        let fresh = self
-            .loads
-            .iter()
-            .filter(|(_, (_, at))| now.saturating_duration_since(*at) < FRESH);
-        let (own, others): (Vec<_>, Vec<_>) = fresh.partition(|(name, _)| *name == leaving);
-        let load: f64 = own.iter().map(|(_, (percent, _))| percent).sum();
-        let share = load / others.len() as f64;
-        let room = self.arbiter.rules().room;
-        load == 0.0 || (!others.is_empty() && others.iter().all(|(_, (percent, _))| percent + share <= room))
-    }
-
-    fn answer(&self, peer: PeerId, verdict: Result<Lease, Refusal>, out: &mut Vec<Output>) {
-        out.push(Output::Send(
-            peer,
-            match verdict {
-                Ok(lease) => FromMaster::Grant {
-                    lease: lease.id,
-                    seconds: seconds(self.arbiter.rules().lease),
-                    epoch: lease.epoch,
-                },
-                Err(refusal) => FromMaster::Wait {
-                    reason: refusal.reason,
-                    seconds: seconds(refusal.wait),
-                },
-            },
-        ));
     }
 }
 
-/// Does `STATUS` still tell of a load that came `at` this time?
-fn is_known(at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(at) < FORGET_NODE
-}
-
-fn verdict(lease: &Lease, ok: bool, text: &str) -> String {
+/// The end of a lease, for the log.
+fn verdict(lease: &Lease, ok: bool, launched: usize, text: &str) -> String {
     let done = match (lease.wish, ok) {
-        (Wish::Grow, true) => "added a machine",
-        (Wish::Shrink, true) => "left",
-        (_, false) => "gave the lease back",
+        (Wish::Grow, true) if launched == 1 => "launched a machine".into(),
+        (Wish::Grow, true) if launched > 1 => format!("launched {launched} machines"),
+        (Wish::Shrink, true) => "left".into(),
+        (_, true) => "is done".into(),
+        (_, false) => String::from("gave the lease back"),
     };
     let colon = if text.is_empty() { "" } else { ": " };
     format!("{}: {done}{colon}{text}", lease.node)

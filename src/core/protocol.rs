@@ -1,14 +1,22 @@
-//! The text protocol, version 1: one line, one message, both ways.
+//! The text protocol, version 2: one line, one message, both ways.
 //!
 //! Lines are printable ASCII of at most [`LONGEST_LINE`] bytes with their line feed. Parsing is
-//! strict about what a line says and lenient about spaces, since people type it into `nc`.
+//! strict about the words that it knows and passes over those after them, so that a later version
+//! can add some; and it is lenient about spaces, since people type it into `nc`.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::report;
 
 /// The longest line, its line feed included, in bytes.
 pub const LONGEST_LINE: usize = 512;
+
+/// What `HELLO` says, and what the proofs are made for.
+pub const VERSION: &str = "2";
+
+/// No number from the other side stops anything for longer.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How the text of a `FINISH failed` begins when nothing has been tried: another master said no,
 /// or the need was over.
@@ -21,20 +29,35 @@ pub enum Reason {
     Holder,
     /// The last change is too recent.
     Cooldown,
-    /// `hosts.d` has `max_hosts` entries; for `RETIRE`, no more than `min_hosts`.
+    /// What is missing is on its way.
+    Booting,
+    /// `max_hosts` or `max_launches_per_day`.
     Full,
+    /// No more than `min_hosts`, or nobody else is UP.
+    Few,
+    /// The others could not take the load.
+    Loaded,
+    /// Back-off after failures.
+    Failing,
     /// This master has just started: a holder from before may still come back.
     Starting,
 }
 
+/// In the order of the variants.
+pub const REASONS: [(Reason, &str); 8] = [
+    (Reason::Holder, "holder"),
+    (Reason::Cooldown, "cooldown"),
+    (Reason::Booting, "booting"),
+    (Reason::Full, "full"),
+    (Reason::Few, "few"),
+    (Reason::Loaded, "loaded"),
+    (Reason::Failing, "failing"),
+    (Reason::Starting, "starting"),
+];
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Holder => "holder",
-            Reason::Cooldown => "cooldown",
-            Reason::Full => "full",
-            Reason::Starting => "starting",
-        })
+        f.write_str(REASONS[*self as usize].1)
     }
 }
 
@@ -51,14 +74,29 @@ pub enum FromNode {
     },
     /// CPU in use, 0 to 100.
     Load(f64),
-    Scale,
-    Retire,
+    /// May I add machines? By hand: how many, and `force` passes over cooldowns. `Some(0)`: may I
+    /// put things right?
+    Scale {
+        machines: Option<u32>,
+        force: bool,
+    },
+    /// May I leave? `force`, by hand, passes over cooldowns.
+    Retire {
+        force: bool,
+    },
     Hold {
         lease: String,
     },
     Finish {
         lease: String,
         ok: bool,
+        /// How many machines were launched under it.
+        launched: u32,
+        text: String,
+    },
+    /// So many of those that this node launched never came to serve.
+    Failed {
+        machines: u32,
         text: String,
     },
     Status,
@@ -83,6 +121,8 @@ pub enum FromMaster {
         lease: String,
         seconds: u64,
         epoch: u64,
+        /// How many may be launched under it.
+        machines: u32,
     },
     Wait {
         reason: Reason,
@@ -96,6 +136,15 @@ pub enum FromMaster {
     Finish {
         node: String,
     },
+    /// A key of `[scaling]` and its value, as the master's file has it; `None` after the last.
+    Set(Option<(String, String)>),
+    /// How many are entered, and how many of them serve.
+    Fleet {
+        entries: u32,
+        up: u32,
+    },
+    /// Look now whether all is as it should be.
+    Look,
     Node {
         name: String,
         percent: f64,
@@ -110,6 +159,8 @@ pub enum FromMaster {
     },
     /// One line of the answer to `REPORT`, as it stands: `report` reads it.
     Fact(String),
+    /// A verb of a later version, which a node passes over.
+    Later(String),
     End,
     Ping,
     Pong,
@@ -122,7 +173,7 @@ impl FromNode {
     pub fn parse(line: &str) -> Result<FromNode, String> {
         let (verb, rest) = split_verb(line);
         match verb {
-            "HELLO" => words(verb, "1 <node> <nonce>", rest).map(|[version, node, nonce]| FromNode::Hello {
+            "HELLO" => words(verb, "2 <node> <nonce>", rest).map(|[version, node, nonce]| FromNode::Hello {
                 version: version.into(),
                 node: node.into(),
                 nonce: nonce.into(),
@@ -131,10 +182,35 @@ impl FromNode {
             "LOAD" => words(verb, "<percent>", rest)
                 .and_then(|[percent]| parse_percent(percent))
                 .map(FromNode::Load),
-            "SCALE" => words(verb, "", rest).map(|[]| FromNode::Scale),
-            "RETIRE" => words(verb, "", rest).map(|[]| FromNode::Retire),
+            "SCALE" => {
+                let (first, others) = split_verb(rest);
+                let machines = match first {
+                    "" | "force" => None,
+                    number_word => Some(count(number_word)?),
+                };
+                let next = if machines.is_some() {
+                    split_verb(others).0
+                } else {
+                    first
+                };
+                Ok(FromNode::Scale {
+                    machines,
+                    force: next == "force",
+                })
+            }
+            "RETIRE" => Ok(FromNode::Retire {
+                force: split_verb(rest).0 == "force",
+            }),
             "HOLD" => words(verb, "<lease>", rest).map(|[lease]| FromNode::Hold { lease: lease.into() }),
             "FINISH" => parse_finish(rest),
+            "FAILED" => {
+                let (machines, text) = split_verb(rest);
+                let machines = count(machines).map_err(|_| "usage: FAILED <machines> <text>")?;
+                Ok(FromNode::Failed {
+                    machines,
+                    text: text.into(),
+                })
+            }
             "STATUS" => words(verb, "", rest).map(|[]| FromNode::Status),
             "REPORT" => words(verb, "", rest).map(|[]| FromNode::Report),
             "PING" => Ok(FromNode::Ping),
@@ -155,37 +231,46 @@ impl FromMaster {
                 words(verb, "<nonce>", rest).map(|[nonce]| FromMaster::Challenge { nonce: nonce.into() })
             }
             "WELCOME" => match rest.split_once(' ') {
-                None => words(verb, "<master>", rest).map(|[master]| (master, None)),
-                Some(_) => words(verb, "<master> <hex>", rest).map(|[master, proof]| (master, Some(proof))),
+                None => words(verb, "<master> [<hex>]", rest).map(|[master]| (master, None)),
+                Some(_) => words(verb, "<master> [<hex>]", rest).map(|[master, proof]| (master, Some(proof))),
             }
             .map(|(master, proof)| FromMaster::Welcome {
                 master: master.into(),
                 proof: proof.map(String::from),
             }),
             "GRANT" => {
-                let [lease, seconds, epoch] = words(verb, "<lease> <seconds> <epoch>", rest)?;
+                let usage = "<lease> <seconds> <epoch> <machines>";
+                let [lease, seconds, epoch, machines] = words(verb, usage, rest)?;
                 Ok(FromMaster::Grant {
                     lease: lease.into(),
-                    seconds: number(seconds)?,
+                    seconds: time(seconds)?,
                     epoch: number(epoch)?,
+                    machines: count(machines)?,
                 })
             }
             "WAIT" => {
-                let [reason, seconds] = words(verb, "holder|cooldown|full|starting <seconds>", rest)?;
-                let reason = match reason {
-                    "holder" => Reason::Holder,
-                    "cooldown" => Reason::Cooldown,
-                    "full" => Reason::Full,
-                    "starting" => Reason::Starting,
-                    other => return Err(format!("`{other}` is no reason to WAIT")),
-                };
+                let [word, seconds] = words(verb, "<reason> <seconds>", rest)?;
+                let known = REASONS.iter().find(|(_, name)| *name == word);
+                let (reason, _) =
+                    known.ok_or_else(|| format!("`{}` is no reason to WAIT", one_line(word)))?;
                 Ok(FromMaster::Wait {
-                    reason,
-                    seconds: number(seconds)?,
+                    reason: *reason,
+                    seconds: time(seconds)?,
                 })
             }
             "SCALE" => words(verb, "<node>", rest).map(|[node]| FromMaster::Scale { node: node.into() }),
             "FINISH" => words(verb, "<node>", rest).map(|[node]| FromMaster::Finish { node: node.into() }),
+            "SET" if rest.is_empty() => Ok(FromMaster::Set(None)),
+            "SET" => words(verb, "[<key> <value>]", rest)
+                .map(|[key, value]| FromMaster::Set(Some((key.into(), value.into())))),
+            "FLEET" => {
+                let [entries, up] = words(verb, "<entries> <up>", rest)?;
+                Ok(FromMaster::Fleet {
+                    entries: count(entries)?,
+                    up: count(up)?,
+                })
+            }
+            "LOOK" => Ok(FromMaster::Look),
             "NODE" => {
                 let [name, percent, ago] = words(verb, "<name> <percent> <seconds ago>", rest)?;
                 Ok(FromMaster::Node {
@@ -212,6 +297,9 @@ impl FromMaster {
             "PONG" => Ok(FromMaster::Pong),
             "ERROR" => Ok(FromMaster::Error(rest.into())),
             _ if report::shape(verb).is_some() => Ok(FromMaster::Fact(line.into())),
+            _ if !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_uppercase()) => {
+                Ok(FromMaster::Later(one_line(line)))
+            }
             _ => Err(unknown(verb)),
         }
     }
@@ -223,16 +311,29 @@ impl fmt::Display for FromNode {
             FromNode::Hello { version, node, nonce } => write!(f, "HELLO {version} {node} {nonce}"),
             FromNode::Auth { proof } => write!(f, "AUTH {proof}"),
             FromNode::Load(percent) => write!(f, "LOAD {percent:.0}"),
-            FromNode::Scale => write!(f, "SCALE"),
-            FromNode::Retire => write!(f, "RETIRE"),
+            FromNode::Scale { machines, force } => {
+                write!(f, "SCALE")?;
+                if let Some(machines) = machines {
+                    write!(f, " {machines}")?;
+                }
+                write!(f, "{}", if *force { " force" } else { "" })
+            }
+            FromNode::Retire { force } => write!(f, "RETIRE{}", if *force { " force" } else { "" }),
             FromNode::Hold { lease } => write!(f, "HOLD {lease}"),
-            FromNode::Finish { lease, ok, text } => {
-                write!(f, "FINISH {lease} {}", if *ok { "ok" } else { "failed" })?;
+            FromNode::Finish {
+                lease,
+                ok,
+                launched,
+                text,
+            } => {
+                let verdict = if *ok { "ok" } else { "failed" };
+                write!(f, "FINISH {lease} {verdict} {launched}")?;
                 if !text.is_empty() {
                     write!(f, " {}", one_line(text))?;
                 }
                 Ok(())
             }
+            FromNode::Failed { machines, text } => write!(f, "FAILED {machines} {}", one_line(text)),
             FromNode::Status => write!(f, "STATUS"),
             FromNode::Report => write!(f, "REPORT"),
             FromNode::Ping => write!(f, "PING"),
@@ -255,10 +356,15 @@ impl fmt::Display for FromMaster {
                 lease,
                 seconds,
                 epoch,
-            } => write!(f, "GRANT {lease} {seconds} {epoch}"),
+                machines,
+            } => write!(f, "GRANT {lease} {seconds} {epoch} {machines}"),
             FromMaster::Wait { reason, seconds } => write!(f, "WAIT {reason} {seconds}"),
             FromMaster::Scale { node } => write!(f, "SCALE {node}"),
             FromMaster::Finish { node } => write!(f, "FINISH {node}"),
+            FromMaster::Set(None) => write!(f, "SET"),
+            FromMaster::Set(Some((key, value))) => write!(f, "SET {key} {value}"),
+            FromMaster::Fleet { entries, up } => write!(f, "FLEET {entries} {up}"),
+            FromMaster::Look => write!(f, "LOOK"),
             FromMaster::Node {
                 name,
                 percent,
@@ -266,7 +372,7 @@ impl fmt::Display for FromMaster {
             } => write!(f, "NODE {name} {percent:.0} {seconds_ago}"),
             FromMaster::Lease { node, seconds } => write!(f, "LEASE {node} {seconds}"),
             FromMaster::Cooldown { seconds } => write!(f, "COOLDOWN {seconds}"),
-            FromMaster::Fact(line) => f.write_str(line),
+            FromMaster::Fact(line) | FromMaster::Later(line) => f.write_str(line),
             FromMaster::End => write!(f, "END"),
             FromMaster::Ping => write!(f, "PING"),
             FromMaster::Pong => write!(f, "PONG"),
@@ -287,9 +393,9 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Can `name` stand as one word in a line? At most 64 printable ASCII characters, no space.
+/// Can `name` stand as one word in a line? At most 128 printable ASCII characters, no space.
 pub fn is_word(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+    (1..=128).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn split_verb(line: &str) -> (&str, &str) {
@@ -297,24 +403,21 @@ fn split_verb(line: &str) -> (&str, &str) {
     (verb, rest.trim())
 }
 
-/// Splits `rest` into exactly the words that `verb` takes.
+/// Splits `rest` into the words that `verb` takes; more of them say what a later version means.
 fn words<'a, const N: usize>(verb: &str, usage: &str, rest: &'a str) -> Result<[&'a str; N], String> {
-    let found: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let found: Vec<&str> = rest.split_ascii_whitespace().take(N).collect();
     let words: Result<[&str; N], _> = found.try_into();
     match words {
         Ok(words) if words.iter().all(|w| w.len() <= 128) => Ok(words),
-        _ if usage.is_empty() => Err(format!("{verb} takes no argument")),
         _ => Err(format!("usage: {verb} {usage}")),
     }
 }
 
 fn parse_finish(rest: &str) -> Result<FromNode, String> {
-    let usage = "usage: FINISH <lease> ok|failed [<text>]";
-    let (lease, rest) = rest.split_once(' ').ok_or(usage)?;
-    let (verdict, text) = rest
-        .trim_start()
-        .split_once(' ')
-        .unwrap_or((rest.trim_start(), ""));
+    let usage = "usage: FINISH <lease> ok|failed <launched> [<text>]";
+    let (lease, rest) = split_verb(rest);
+    let (verdict, rest) = split_verb(rest);
+    let (launched, text) = split_verb(rest);
     let ok = match verdict {
         "ok" => true,
         "failed" => false,
@@ -323,7 +426,8 @@ fn parse_finish(rest: &str) -> Result<FromNode, String> {
     Ok(FromNode::Finish {
         lease: lease.into(),
         ok,
-        text: text.trim().into(),
+        launched: count(launched).map_err(|_| usage)?,
+        text: text.into(),
     })
 }
 
@@ -338,6 +442,16 @@ fn parse_percent(word: &str) -> Result<f64, String> {
 fn number(word: &str) -> Result<u64, String> {
     word.parse()
         .map_err(|_| format!("`{}` is not a whole number", one_line(word)))
+}
+
+/// A number of machines: nobody has as many as would overflow one.
+fn count(word: &str) -> Result<u32, String> {
+    number(word).map(|n| n.min(100_000) as u32)
+}
+
+/// Seconds, a day at most.
+fn time(word: &str) -> Result<u64, String> {
+    number(word).map(|n| n.min(LONGEST_WAIT.as_secs()))
 }
 
 fn unknown(verb: &str) -> String {

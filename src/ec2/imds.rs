@@ -2,7 +2,7 @@
 //! GETs that carry it. Never through a proxy.
 
 use super::http::{Answer, Call, Http, Lost};
-use super::{Env, Failure, endpoint, var};
+use super::{Env, Failure, clock, endpoint, var};
 use crate::core::{json, value::Value};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -51,6 +51,15 @@ impl From<NoMetadata> for Failure {
     fn from(none: NoMetadata) -> Failure {
         Failure::Unavailable { cause: none.cause }
     }
+}
+
+/// What EC2 announces to a spot instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It ends or stops the instance; `at`: Unix seconds, where it says.
+    Interruption { at: Option<u64> },
+    /// It is likely to, sooner than others.
+    Rebalance,
 }
 
 impl Imds {
@@ -119,12 +128,14 @@ impl Imds {
 
     /// What EC2 has announced to a spot instance, if anything (EC2 User Guide, "Spot Instance
     /// interruption notices" and "rebalance recommendations").
-    pub fn notice(&self) -> Result<Option<&'static str>, NoMetadata> {
-        if self.get("meta-data/spot/instance-action")?.is_some() {
-            return Ok(Some("spot interruption notice"));
+    pub fn notice(&self) -> Result<Option<Notice>, NoMetadata> {
+        if let Some(text) = self.get("meta-data/spot/instance-action")? {
+            let document = json::parse(&text).ok();
+            let at = document.and_then(|document| clock::iso_date(document.text("time")));
+            return Ok(Some(Notice::Interruption { at }));
         }
         let rebalance = self.get("meta-data/events/recommendations/rebalance")?;
-        Ok(rebalance.map(|_| "rebalance recommendation"))
+        Ok(rebalance.map(|_| Notice::Rebalance))
     }
 
     /// The role's name and its credentials' document. None: the instance has no role.

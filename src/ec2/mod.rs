@@ -47,7 +47,7 @@ pub use endpoint::Service;
 pub use failure::Failure;
 pub use group::Group;
 use imds::Imds;
-pub use imds::Lack;
+pub use imds::{Lack, Notice};
 pub use query::form_encode;
 pub use response::{Instance, KEEP_TAG, State};
 pub use settings::Settings;

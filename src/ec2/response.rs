@@ -18,6 +18,8 @@ pub struct Instance {
     /// `<code>: <message>` of the last change of state, on one line.
     pub state_reason: Option<String>,
     pub instance_type: String,
+    /// Its `ami-…`.
+    pub image: String,
     pub subnet: String,
     /// The availability zone.
     pub zone: String,
@@ -164,6 +166,7 @@ fn instance(item: &Element) -> Result<Instance, String> {
         launched_at: clock::iso_date(item.text_at(&["launchTime"])),
         state_reason: reason(item),
         instance_type: name(&["instanceType"])?,
+        image: name(&["imageId"])?,
         subnet: name(&["subnetId"])?,
         zone: name(&["placement", "availabilityZone"])?,
         tags: item

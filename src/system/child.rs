@@ -86,10 +86,13 @@ pub enum Rest {
 /// `script` for [`run_script`], by /bin/sh.
 pub fn script(script: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", GUARD, script])
-        .process_group(0)
-        .stdin(Stdio::piped());
+    shell.arg("-c");
+    guard(shell, script)
+}
+
+/// The same by `shell`, which ends with `-c`.
+pub fn guard(mut shell: Command, script: &str) -> Command {
+    shell.args([GUARD, script]).process_group(0).stdin(Stdio::piped());
     shell
 }
 

@@ -1,6 +1,6 @@
 //! Files: read with their name in the error, replaced atomically, locked against each other.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -48,6 +48,23 @@ pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()>
     Ok(())
 }
 
+/// The same for a file that is there: mode and owner stay.
+///
+/// # Errors
+/// I/O; nothing is changed then.
+pub fn rewrite(path: &Path, text: &str) -> io::Result<()> {
+    let before = fs::metadata(path)?;
+    let temporary = Temporary::create(path, text, before.mode() & 0o7777)?;
+    let now = temporary.file.metadata()?;
+    if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
+        fchown(&temporary.file, Some(before.uid()), Some(before.gid()))?;
+    }
+    temporary.sync()?;
+    fs::rename(&temporary.path, path)?;
+    sync_dir(path);
+    Ok(())
+}
+
 /// A file that goes away when it is not put in place.
 pub struct Temporary {
     pub path: PathBuf,
@@ -59,7 +76,7 @@ impl Temporary {
     ///
     /// # Errors
     /// I/O.
-    pub fn create(path: &Path, text: &str, mode: u32) -> io::Result<Temporary> {
+    pub fn create(path: &Path, text: impl AsRef<[u8]>, mode: u32) -> io::Result<Temporary> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let hidden = path.with_file_name(format!(".{name}.{}", std::process::id()));
         // One left by a process that was killed, whose id has come round again.
@@ -71,7 +88,7 @@ impl Temporary {
             .open(&hidden)?;
         let mut temporary = Temporary { path: hidden, file };
         give_to_owner_of_dir(&temporary.file, path);
-        temporary.file.write_all(text.as_bytes())?;
+        temporary.file.write_all(text.as_ref())?;
         // The mode as asked for, whatever the umask.
         temporary.file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(temporary)
@@ -83,6 +100,21 @@ impl Temporary {
     /// I/O.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+}
+
+impl Temporary {
+    /// Makes it whose `other` is. By the open file, for in a directory of somebody else its name may
+    /// stand for another one by now.
+    ///
+    /// # Errors
+    /// I/O; it is only root's to give files away.
+    pub fn give_to_owner_of(&self, other: &Metadata) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
+            return Ok(());
+        }
+        fchown(&self.file, Some(other.uid()), Some(other.gid()))
     }
 }
 

@@ -1,23 +1,41 @@
 //! `hosts.d`: one file per app server, beside the INI.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::files::{self, Place};
+use super::files::{self, Place, Temporary};
 use crate::core::entry::{self, Entry, Form};
-use crate::error::Error;
+use crate::error::{Error, Kind};
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub entries: Vec<Entry>,
+    /// Files that are no entries, each named, and why not.
+    pub strays: Vec<Error>,
+}
 
 /// The name of the entry for an address and a port.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
     Now(String),
+    /// In the place of these, which stood for another machine at its address, or for the same
+    /// machine at another.
+    Instead(String, Vec<Entry>),
     Before(String),
 }
+
+/// `O_NONBLOCK` of Linux.
+const NONBLOCK: i32 = 0o4000;
+
+/// For how long a removed entry is remembered; longer than any machine boots.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// More bytes than a line of HAProxy's configuration may have.
 const LONGEST: usize = 4096;
@@ -45,25 +63,30 @@ impl HostsDir {
         files::lock(&self.base.join(".lock"))
     }
 
-    /// All entries, sorted by name. Hidden files and editors' backups (`x~`) are not entries.
+    /// All entries, sorted by name, and what else lies there.
     ///
     /// # Errors
-    /// I/O, and an entry that can't be read as one, each named: to leave it out would take a
-    /// server out of HAProxy without anyone having asked for it.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+    /// I/O. A file that can't be read is no stray one: to pass over it would take a server out of
+    /// HAProxy without anyone having asked for it.
+    pub fn read(&self) -> Result<Listing, Error> {
         let mut path = self.path();
-        let names = self.names()?.into_iter();
-        names
-            .map(|name| {
-                path.push(&name);
-                let entry = read(&path, &name);
-                path.pop();
-                entry
-            })
-            .collect()
+        let mut listing = Listing::default();
+        for name in self.names()? {
+            path.push(&name);
+            match read(&path, &name) {
+                Ok(entry) => listing.entries.push(entry),
+                Err(error) if error.kind() == Kind::Config => listing.strays.push(error),
+                // Removed since it was listed.
+                Err(_) if fs::symlink_metadata(&path).is_err() => {}
+                Err(error) if !path.exists() => listing.strays.push(error.advise("a link to nowhere")),
+                Err(error) => return Err(error),
+            }
+            path.pop();
+        }
+        Ok(listing)
     }
 
-    /// The names of the entries, read or not.
+    /// The names of the files, entries or not. Hidden ones and editors' backups (`x~`) are left out.
     ///
     /// # Errors
     /// I/O.
@@ -89,6 +112,20 @@ impl HostsDir {
         read(&self.path().join(name), name)
     }
 
+    /// Could an entry be written now?
+    ///
+    /// # Errors
+    /// I/O: the disk is full, or nothing may be written there.
+    pub fn try_writing(&self) -> Result<(), Error> {
+        let path = self.path();
+        let tried = Temporary::create(
+            &path.join("new"),
+            "255.255.255.255 65535 i-0123456789abcdef0\n",
+            0o600,
+        );
+        tried.map(drop).map_err(|e| Error::io(path.display(), e))
+    }
+
     /// When an entry last came or went.
     ///
     /// # Errors
@@ -100,42 +137,42 @@ impl HostsDir {
     /// Writes an entry for `address` and `port`, unless one has them already. `name` empty:
     /// the instance's id, else the next of `app1`, `app2`, …
     ///
+    /// Another instance at that address and port is gone, since EC2 gives addresses again, and the
+    /// same instance at another address has left that one: their entries are replaced.
+    /// `limit`: how many entries there may be.
+    ///
     /// # Errors
-    /// I/O; usage where another server has `name`.
+    /// I/O; usage where another server has `name`; refused beyond `limit`.
     pub fn add(
         &self,
         address: IpAddr,
         port: u16,
         name: Option<&str>,
         instance: Option<&str>,
+        limit: usize,
     ) -> Result<Added, Error> {
         let _lock = self.lock()?;
-        let entries = self.entries()?;
-        let same = |e: &Entry| e.address() == address.to_string() && e.port() == Some(port);
-        if let Some(there) = entries.iter().find(|e| same(e)) {
+        let entries = self.read()?.entries;
+        let here = |e: &Entry| e.address() == address.to_string();
+        let there = entries.iter().find(|e| here(e) && e.port() == Some(port));
+        if let Some(there) = there
+            && (instance.is_none() || there.instance() == instance || matches!(there.form, Form::Line { .. }))
+        {
             return Ok(Added::Before(there.name.clone()));
         }
-        let taken = |name: &str| entries.iter().any(|e| e.name == name);
-        let name = match (name, instance) {
-            (Some(name), _) if taken(name) => {
-                return Err(Error::usage(
-                    format!("--name {name}"),
-                    "another server has this name",
-                ));
-            }
-            (Some(name), _) => name.to_string(),
-            (None, Some(id)) if !taken(id) => id.to_string(),
-            (None, _) => {
-                let last = self.last_serial()?.max(
-                    entries
-                        .iter()
-                        .filter_map(|e| serial_of(&e.name))
-                        .max()
-                        .unwrap_or(0),
-                );
-                format!("app{}", last + 1)
-            }
-        };
+        let moved = |e: &&Entry| instance.is_some() && e.instance() == instance && !here(e);
+        let replaced: Vec<&Entry> = there.into_iter().chain(entries.iter().filter(moved)).collect();
+        if replaced.is_empty() && entries.len() >= limit {
+            return Err(Error::new(
+                Kind::Refused,
+                self.path().display(),
+                format!(
+                    "has {} entries, and with this key there may be {limit}",
+                    entries.len()
+                ),
+            ));
+        }
+        let name = self.name_for(name, instance, &replaced)?;
         self.remember(&name)?;
         let entry = Entry {
             name,
@@ -146,8 +183,50 @@ impl HostsDir {
             },
         };
         let path = self.path().join(&entry.name);
-        files::write(&path, &entry.text(), 0o644, Place::New).map_err(|e| Error::io(path.display(), e))?;
-        Ok(Added::Now(entry.name))
+        let kept = replaced.iter().any(|e| e.name == entry.name);
+        let place = if kept { Place::Replace } else { Place::New };
+        files::write(&path, &entry.text(), 0o644, place).map_err(|e| Error::io(path.display(), e))?;
+        for old in replaced.iter().filter(|e| e.name != entry.name) {
+            self.remove(&old.name)?;
+        }
+        match replaced.is_empty() {
+            true => Ok(Added::Now(entry.name)),
+            false => Ok(Added::Instead(
+                entry.name,
+                replaced.into_iter().cloned().collect(),
+            )),
+        }
+    }
+
+    /// The name of a new entry in the place of those `replaced`: the one that is asked for, else
+    /// one that somebody gave to what it replaces, else a generated one.
+    fn name_for(
+        &self,
+        asked: Option<&str>,
+        instance: Option<&str>,
+        replaced: &[&Entry],
+    ) -> Result<String, Error> {
+        let names = self.names()?;
+        let taken = |name: &str| names.contains(name) && !replaced.iter().any(|e| e.name == name);
+        if let Some(name) = asked {
+            return match taken(name) {
+                true => Err(Error::usage(
+                    format!("--name {name}"),
+                    "another server has this name",
+                )),
+                false => Ok(name.into()),
+            };
+        }
+        let given = |e: &&&Entry| e.instance() != Some(e.name.as_str());
+        match (replaced.iter().find(given), instance) {
+            (Some(entry), _) => Ok(entry.name.clone()),
+            (None, Some(id)) if !taken(id) => Ok(id.into()),
+            (None, _) => {
+                let highest = names.iter().filter_map(|name| serial_of(name)).max();
+                let last = self.last_serial()?.max(highest.unwrap_or(0));
+                Ok(format!("app{}", last + 1))
+            }
+        }
     }
 
     /// The highest number of a server called `app<n>` that there has been. Its name is not given
@@ -181,6 +260,40 @@ impl HostsDir {
         self.base.join(".serial")
     }
 
+    /// The numbers that entries have, by their names: `$ID` of `server_line`.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn numbers(&self) -> Result<BTreeMap<String, u32>, Error> {
+        let path = self.numbers_path();
+        let line = |line: &str| {
+            let (name, number) = line.split_once(' ')?;
+            Some((name.to_string(), number.parse().ok()?))
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(line).collect()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(e) => Err(Error::io(path.display(), e)),
+        }
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn keep_numbers(&self, numbers: &BTreeMap<String, u32>) -> Result<(), Error> {
+        let path = self.numbers_path();
+        let text: String = numbers
+            .iter()
+            .map(|(name, number)| format!("{name} {number}\n"))
+            .collect();
+        files::write(&path, &text, 0o644, Place::Replace).map_err(|e| Error::io(path.display(), e))
+    }
+
+    fn numbers_path(&self) -> PathBuf {
+        self.base.join(".ids")
+    }
+
     /// Removes the entry called `name`.
     ///
     /// # Errors
@@ -189,8 +302,49 @@ impl HostsDir {
         debug_assert!(entry::check_name(name).is_ok());
         self.remember(name)?;
         let path = self.path().join(name);
-        fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))
+        let kept = self.removed_path();
+        // What was removed is remembered for a while: a rename sets the time of its last change.
+        for old in fs::read_dir(&kept).into_iter().flatten().flatten() {
+            if age(&old.path()).is_some_and(|age| age > REMEMBERED) {
+                let _ = fs::remove_file(old.path());
+            }
+        }
+        let moved = files::make_dir(&kept, 0o755).is_ok() && fs::rename(&path, kept.join(name)).is_ok();
+        match moved {
+            true => Ok(()),
+            false => fs::remove_file(&path).map_err(|e| Error::io(path.display(), e)),
+        }
     }
+
+    fn removed_path(&self) -> PathBuf {
+        self.base.join(".removed")
+    }
+
+    /// How long ago the entry of this machine was removed, if that is remembered: of this instance, or
+    /// of what stood at the place where no instance is known.
+    pub fn removed_ago(&self, address: IpAddr, port: u16, instance: Option<&str>) -> Option<Duration> {
+        let address = address.to_string();
+        let is_it = |e: &Entry| match (e.instance(), instance) {
+            (Some(one), Some(other)) => one == other,
+            _ => e.address() == address && e.port() == Some(port),
+        };
+        let files = fs::read_dir(self.removed_path()).into_iter().flatten().flatten();
+        files
+            .filter(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                read(&file.path(), &name).is_ok_and(|e| is_it(&e))
+            })
+            .filter_map(|file| age(&file.path()))
+            .min()
+    }
+}
+
+/// How long ago a file was changed last, its name included.
+fn age(path: &Path) -> Option<Duration> {
+    let changed = u64::try_from(fs::metadata(path).ok()?.ctime()).ok()?;
+    (SystemTime::UNIX_EPOCH + Duration::from_secs(changed))
+        .elapsed()
+        .ok()
 }
 
 /// Reads the entry `name` from `path`.
@@ -199,12 +353,16 @@ fn read(path: &Path, name: &str) -> Result<Entry, Error> {
     let config = |cause| Error::config(path.display(), cause);
     let mut text = [0; LONGEST];
     let mut length = 0;
-    let mut file = File::open(path).map_err(io)?;
+    // A stray pipe would be waited for.
+    let opened = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
+    let mut file = opened.map_err(io)?;
     // Where the line ends so does the file: neither is its size asked for nor its end read.
     while !text[..length].ends_with(b"\n") {
-        match file.read(&mut text[length..]).map_err(io)? {
-            0 => break,
-            more => length += more,
+        match file.read(&mut text[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(e) if e.kind() == ErrorKind::IsADirectory => return Err(config("is a directory".into())),
+            Err(e) => return Err(io(e)),
         }
     }
     if length == LONGEST {

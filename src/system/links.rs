@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::config;
 use crate::core::auth::{self, Claim, Role};
 use crate::core::backoff::Backoff;
 use crate::core::node::{HEARTBEAT, LinkId};
-use crate::core::protocol::{FromMaster, FromNode};
+use crate::core::protocol::{self, FromMaster, FromNode};
 
 /// Where tunnels end.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -49,8 +49,8 @@ const SHORT_LIFE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Identity {
     pub node: String,
-    /// Empty: no proof is asked for or given.
-    pub secret: String,
+    /// None: no proof is asked for or given. It proves with the first and, refused, with the next.
+    pub secrets: Arc<Mutex<Vec<String>>>,
 }
 
 /// News from the links.
@@ -82,20 +82,16 @@ pub enum News {
 
 /// A port whose connection has ended.
 struct Freed {
-    address: SocketAddr,
+    port: u16,
     /// It was a master, and its tunnel will likely come up again soon. What never greeted right may
     /// be anybody's, and must not keep this busy.
     was_master: bool,
 }
 
-/// The `ports` of `at`, an address of this machine.
-pub fn addresses(at: IpAddr, ports: RangeInclusive<u16>) -> Vec<SocketAddr> {
-    ports.map(|port| SocketAddr::from((at, port))).collect()
-}
-
-/// Looks for masters at `addresses` of this machine, until `tell` returns false.
+/// Looks for masters on the ports of `at`, an address of this machine, until `tell` returns false.
 pub fn look(
-    addresses: Vec<SocketAddr>,
+    at: IpAddr,
+    ports: RangeInclusive<u16>,
     identity: Identity,
     tell: impl Fn(News) -> bool + Clone + Send + 'static,
 ) {
@@ -106,24 +102,25 @@ pub fn look(
         let mut told_once = false;
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            for address in addresses.iter().copied() {
-                if in_use.contains(&address) {
+            for port in ports.clone() {
+                let address = SocketAddr::from((at, port));
+                if in_use.contains(&port) {
                     continue;
                 }
                 let Ok(stream) = TcpStream::connect_timeout(&address, LOCAL) else {
                     continue;
                 };
-                in_use.insert(address);
+                in_use.insert(port);
                 next_link += 1;
                 let (link, identity, tell, freed) =
                     (next_link, identity.clone(), tell.clone(), freed.clone());
                 thread::spawn(move || {
                     let since = Instant::now();
-                    let greeted = follow(link, address.port(), stream, &identity, &tell);
+                    let greeted = follow(link, port, stream, &identity, &tell);
                     let rest = SHORT_LIFE.saturating_sub(since.elapsed());
                     thread::sleep(rest);
                     let was_master = greeted && rest.is_zero();
-                    let _ = freed.send(Freed { address, was_master });
+                    let _ = freed.send(Freed { port, was_master });
                 });
             }
             if !told_once
@@ -136,7 +133,7 @@ pub fn look(
             told_once = true;
             let woken = free.recv_timeout(pauses.failed());
             for freed in woken.into_iter().chain(free.try_iter()) {
-                in_use.remove(&freed.address);
+                in_use.remove(&freed.port);
                 if freed.was_master {
                     pauses.reset();
                 }
@@ -149,15 +146,29 @@ pub fn look(
 fn follow(
     link: LinkId,
     port: u16,
-    stream: TcpStream,
+    mut stream: TcpStream,
     identity: &Identity,
     tell: &impl Fn(News) -> bool,
 ) -> bool {
-    let (mut lines, master) = match greet(&stream, identity) {
-        Ok(greeted) => greeted,
-        Err(why) => {
-            tell(News::Refused { port, why });
-            return false;
+    let secrets = identity
+        .secrets
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let mut secrets = secrets.into_iter();
+    let mut secret = secrets.next().unwrap_or_default();
+    let (mut lines, master) = loop {
+        match (greet(&stream, &identity.node, &secret), secrets.next()) {
+            (Ok(greeted), _) => break greeted,
+            (Err(why), next) => {
+                let address = stream.peer_addr();
+                let again = address.and_then(|address| TcpStream::connect_timeout(&address, LOCAL));
+                let (Some(next), Ok(again)) = (next, again) else {
+                    tell(News::Refused { port, why });
+                    return false;
+                };
+                (stream, secret) = (again, next);
+            }
         }
     };
     lines.allow(SILENCE);
@@ -192,7 +203,7 @@ fn follow(
 }
 
 /// `HELLO` to `WELCOME`. Returns the master's name and the lines that follow.
-fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), String> {
+fn greet(stream: &TcpStream, node: &str, secret: &str) -> Result<(Lines, String), String> {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(LOCAL));
     let mut writer = stream;
@@ -211,10 +222,9 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
         FromMaster::parse(&line).map_err(|why| format!("it speaks otherwise: {why}"))
     };
     let nonce = machine::nonce().map_err(|e| e.to_string())?;
-    let Identity { node, secret } = identity;
     send(FromNode::Hello {
-        version: "1".into(),
-        node: node.clone(),
+        version: protocol::VERSION.into(),
+        node: node.into(),
         nonce: nonce.clone(),
     })?;
     let (welcome, master_nonce) = match next()? {
@@ -237,6 +247,11 @@ fn greet(stream: &TcpStream, identity: &Identity) -> Result<(Lines, String), Str
     };
     let (name, proof) = match welcome {
         FromMaster::Welcome { master, proof } => (master, proof),
+        FromMaster::Error(text) if text.contains("speaks version 1") => {
+            return Err(format!(
+                "it said: {text}; upgrade autoscaler on that HAProxy host"
+            ));
+        }
         FromMaster::Error(text) => return Err(format!("it said: {text}")),
         other => return Err(format!("WELCOME was due, and it said: {other}")),
     };

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::core::auth::hex;
 use crate::core::cpu::Counters;
 use crate::core::protocol;
@@ -107,6 +109,34 @@ pub fn nonce() -> Result<String, Error> {
     Random::open()?.nonce()
 }
 
+/// 12 hex digits that are this machine's alone, and stay: of its id (machine-id(5)) and the addresses of
+/// its network interfaces, since machines made from one image share the former.
+pub fn fingerprint() -> String {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_string()
+    };
+    let mut text = read(Path::new("/etc/machine-id"));
+    let interfaces = std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let all: Vec<PathBuf> = interfaces.map(|entry| entry.path()).collect();
+    // Others come and go with containers.
+    let real: Vec<&PathBuf> = all.iter().filter(|path| path.join("device").exists()).collect();
+    let used = if real.is_empty() {
+        all.iter().collect()
+    } else {
+        real
+    };
+    let mut addresses: Vec<String> = used.iter().map(|path| read(&path.join("address"))).collect();
+    addresses.sort();
+    text += &addresses.join(" ");
+    hex(&Sha256::digest(text)[..6])
+}
+
 /// How many files this process may have open, sockets among them: the soft limit of `proc(5)`'s
 /// `limits`.
 pub fn most_open_files() -> Option<usize> {
@@ -116,15 +146,6 @@ pub fn most_open_files() -> Option<usize> {
         "unlimited" => Some(usize::MAX),
         number => number.parse().ok(),
     }
-}
-
-/// A random number from 0 to 1.
-///
-/// # Errors
-/// I/O.
-pub fn random_share() -> Result<f64, Error> {
-    let digits = &nonce()?[..8];
-    Ok(f64::from(u32::from_str_radix(digits, 16).unwrap_or(0)) / f64::from(u32::MAX))
 }
 
 /// The address of this machine from which packets to `there` leave.

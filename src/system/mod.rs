@@ -2,8 +2,10 @@
 //! decides nothing.
 
 pub mod child;
+pub mod drains;
 pub mod due;
 pub mod files;
+pub mod hangup;
 pub mod haproxy_socket;
 pub mod health;
 pub mod hosts_dir;
@@ -12,6 +14,7 @@ pub mod links;
 pub mod listener;
 pub mod log;
 pub mod machine;
+pub mod owner;
 pub mod ssh;
 pub mod state;
 pub mod tunnel;

@@ -68,8 +68,9 @@ impl StateFile {
     /// and safe from the end of this process, though not from a power cut.
     pub fn note(&mut self, saved: &Saved, granted: Option<Decision>) {
         if let Some(file) = &mut self.notes {
-            let granted = granted.map(|decision| decision_line(&decision, wall_clock()));
-            let _ = file.write_all((saved.lease_line() + &granted.unwrap_or_default()).as_bytes());
+            let now = wall_clock();
+            let granted = granted.map(|decision| decision_line(&decision, now));
+            let _ = file.write_all((saved.lease_line(now) + &granted.unwrap_or_default()).as_bytes());
         }
     }
 }

@@ -9,9 +9,11 @@ use crate::ec2::State;
 use crate::error::Error;
 use crate::system::health;
 
-/// Between two looks: short at first, for machines that boot fast.
+/// Between two looks at its health, and at first also at EC2, for machines that boot fast.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(250);
 pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// Between two looks whether EC2 still has a machine that boots.
+const STILL_THERE: Duration = Duration::from_secs(5);
 /// For the answer to a look that begins when the time is over.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
@@ -21,16 +23,27 @@ impl Worker {
         if machine.port == 0 {
             machine.port = self.config.machine.port;
         }
-        let mut pause = FIRST_LOOK;
+        let (mut pause, mut ask_ec2) = (FIRST_LOOK, Instant::now());
         let mut why = "did not get to run with an address".to_string();
         loop {
-            if machine.host.is_empty()
-                && let Some(id) = &machine.instance
-                && let Some(address) = self.address(id, deadline, &mut why)?
+            // Also once it has its address: EC2 may end it before it serves.
+            if let Some(id) = machine.instance.clone()
+                && Instant::now() >= ask_ec2
             {
-                self.log.event(&format!("{id} runs at {address}"));
-                machine.host = address;
-                pause = FIRST_LOOK;
+                let address = self.address(&id, deadline, &mut why)?;
+                if machine.host.is_empty()
+                    && let Some(address) = address
+                {
+                    self.log.event(&format!("{id} runs at {address}"));
+                    machine.host = address;
+                }
+                pause = (pause * 2).min(LONGEST_LOOK);
+                ask_ec2 = Instant::now()
+                    + if machine.host.is_empty() {
+                        pause
+                    } else {
+                        STILL_THERE
+                    };
             }
             if !machine.host.is_empty() {
                 match health::check(&machine.host, machine.port, &self.config.machine.health_check) {
@@ -45,8 +58,7 @@ impl Worker {
                     format!("not healthy within boot_timeout: {why}"),
                 ));
             }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST_LOOK);
+            thread::sleep(FIRST_LOOK.min(left));
         }
     }
 

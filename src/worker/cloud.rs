@@ -1,11 +1,12 @@
 //! EC2 as the rest of the program asks it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::command::outline;
 use crate::aws_cli::Request;
 use crate::config::{self, Config};
-use crate::core::fleet::Instance;
+use crate::core::plan::{Instance, Life};
 use crate::ec2::{self, Client, Failure, Service};
 use crate::error::{Error, Kind};
 use crate::system::log::Log;
@@ -31,33 +32,42 @@ pub fn observer(config: &Config, log: Log) -> Result<Client, Error> {
 pub fn instances(client: &Client, cluster: &str, time: Duration) -> Result<Vec<Instance>, Error> {
     let found = client.cluster_instances(cluster, Instant::now() + time);
     let listed = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
-    // One whose age nobody knows is not to be ended for its age.
-    let now = client.now();
     let instance = |i: ec2::Instance| Instance {
-        live: i.is_live(),
-        gone: i.is_gone(),
+        life: match (i.is_live(), i.is_gone()) {
+            (true, _) => Life::Live,
+            (_, true) => Life::Gone,
+            _ => Life::Stopped,
+        },
         address: i.private_ip.map(|ip| ip.to_string()),
-        launched_at: i.launched_at.unwrap_or(now),
+        launched_at: i.launched_at,
+        keep: i.is_kept(),
+        in_service: true,
         id: i.id,
     };
     Ok(listed.into_iter().map(instance).collect())
 }
 
-/// Those of `ids` that EC2 doesn't know, or says to be shutting down or terminated.
+/// Those of `ids` that EC2 does not know, and those that it says to be shutting down or terminated.
 ///
 /// # Errors
 /// EC2 could not tell of each.
-pub fn gone(client: &Client, ids: Vec<String>, time: Duration) -> Result<Vec<String>, Error> {
+pub fn whereabouts(
+    client: &Client,
+    ids: Vec<String>,
+    time: Duration,
+) -> Result<(BTreeSet<String>, BTreeSet<String>), Error> {
     let deadline = Instant::now() + time;
-    let mut gone = Vec::new();
+    let (mut unknown, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for id in ids {
         let found = client.instance(&id, deadline);
         let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
-        if found.is_none_or(|i| i.is_gone()) {
-            gone.push(id);
+        match found {
+            None => _ = unknown.insert(id),
+            Some(instance) if instance.is_gone() => _ = gone.insert(id),
+            Some(_) => {}
         }
     }
-    Ok(gone)
+    Ok((unknown, gone))
 }
 
 /// The client that signs, with the options of `request`, and the variables before it, before the

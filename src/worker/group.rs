@@ -12,7 +12,7 @@ use super::cloud::aws_error;
 use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
-use crate::core::node::Machine;
+use crate::core::node::{Launched, Machine};
 use crate::ec2::{Failure, Group};
 use crate::error::Error;
 
@@ -68,37 +68,69 @@ impl Worker {
         })
     }
 
-    /// Has the group launch one machine, and waits until it tells which. `fleet`: the ids of the
-    /// cluster's instances from before.
-    pub(super) fn launch_in_group(&self, request: &Request, fleet: &[String]) -> Result<Machine, Error> {
+    /// Has the group launch `count` machines, less what it is about to launch anyway. It says which
+    /// later.
+    pub(super) fn launch_in_group(&self, request: &Request, count: u32) -> Launched {
+        let raise = || {
+            let name = request.get("AutoScalingGroupName").unwrap_or_default();
+            let group = self.group_of(request, EC2_TIME)?;
+            let coming = group.desired.saturating_sub(group.members.len() as u32);
+            let more = count
+                .saturating_sub(coming)
+                .min(group.max.saturating_sub(group.desired));
+            if coming + more == 0 {
+                return Err(Error::busy(
+                    title(name),
+                    format!("is at its MaxSize of {}; raise it there", group.max),
+                ));
+            }
+            if more > 0 {
+                self.raise(request, name, group.desired, group.desired + more)?;
+            }
+            Ok(count.min(coming + more))
+        };
+        match raise() {
+            Ok(unnamed) => Launched {
+                unnamed,
+                ..Launched::default()
+            },
+            Err(error) => Launched {
+                error: Some(error),
+                ..Launched::default()
+            },
+        }
+    }
+
+    /// Waits until the group tells of `count` machines beyond those of `fleet`, the ids of the cluster's
+    /// instances from before; fewer at `deadline`.
+    pub(super) fn find(
+        &self,
+        count: u32,
+        fleet: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<Machine>, Error> {
+        let Some(request) = self.group_request() else {
+            return Ok(Vec::new());
+        };
         let name = request.get("AutoScalingGroupName").unwrap_or_default();
-        let deadline = Instant::now() + self.config.machine.boot_timeout;
         let mut pause = FIRST_LOOK;
-        let mut asked = false;
         loop {
             let group = self.group_of(request, EC2_TIME)?;
-            let mut coming = group.desired as usize > group.members.len();
+            let mut found = Vec::new();
             for id in group.members.iter().filter(|id| !fleet.contains(id)) {
-                match self.tagged_and_live(id)? {
-                    // EC2's left hand does not know yet.
-                    None => coming = true,
-                    Some(true) => {
-                        return Ok(Machine {
-                            instance: Some(id.clone()),
-                            host: String::new(),
-                            port: self.config.machine.port,
-                        });
-                    }
-                    // From before the group had the tag.
-                    Some(false) => {}
+                // Not those from before the group had the tag.
+                if self.tagged_and_live(id)? == Some(true) {
+                    found.push(Machine {
+                        instance: Some(id.clone()),
+                        host: String::new(),
+                        port: self.config.machine.port,
+                    });
                 }
             }
-            if !coming && !asked {
-                self.raise(request, name, &group)?;
-                asked = true;
-                continue;
-            }
             let left = deadline.saturating_duration_since(Instant::now());
+            if found.len() as u32 >= count || (left.is_zero() && !found.is_empty()) {
+                return Ok(found);
+            }
             if left.is_zero() {
                 return Err(Error::unavailable(
                     title(name),
@@ -114,26 +146,17 @@ impl Worker {
         }
     }
 
-    /// One machine more.
-    fn raise(&self, request: &Request, name: &str, group: &Group) -> Result<(), Error> {
-        if group.desired >= group.max {
-            return Err(Error::busy(
-                title(name),
-                format!("is at its MaxSize of {}; raise it there", group.max),
-            ));
-        }
-        let desired = group.desired + 1;
+    fn raise(&self, request: &Request, name: &str, from: u32, to: u32) -> Result<(), Error> {
         let mut request = request.clone();
-        request.set_desired_capacity(&desired.to_string());
+        request.set_desired_capacity(&to.to_string());
         let deadline = Instant::now() + EC2_TIME;
         let answer = self
             .client
             .call(request.service, request.action, &request.params, deadline);
         answer.map_err(|e| failed(request.action, &e))?;
         self.log.event(&format!(
-            "{}: desired capacity {} raised to {desired}",
-            title(name),
-            group.desired
+            "{}: desired capacity {from} raised to {to}",
+            title(name)
         ));
         Ok(())
     }

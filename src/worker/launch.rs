@@ -1,4 +1,4 @@
-//! Launching one machine, exactly one, however often it is asked for.
+//! Launching: as many machines as were asked for, however often it is asked.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
 use crate::core::entry;
-use crate::core::fleet::client_token;
-use crate::core::node::Machine;
+use crate::core::node::{Launched, Machine};
+use crate::core::plan::client_token;
 use crate::core::shortage::{self, Place};
-use crate::ec2::Failure;
+use crate::ec2::{self, Failure};
 use crate::error::Error;
 
 /// How many terminated instances may stand behind one fleet's tokens before this gives up.
@@ -18,27 +18,35 @@ const TOKENS: u32 = 100;
 /// How many of them may have gone with other parameters.
 const MISMATCHES: u32 = 5;
 /// How long an instance that somebody else has launched may take to be listed.
-const LISTED: Duration = Duration::from_secs(10);
+const LISTED: Duration = Duration::from_secs(60);
+/// In a shell command: how many machines to launch.
+const COUNT: &str = "$COUNT";
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// `fleet`: the ids of the cluster's instances, sorted. `short`: what is tried last. What turns
-    /// out to have no capacity is added to `without`.
-    pub(super) fn launch(
-        &self,
-        fleet: &[String],
-        short: &[Place],
-        without: &mut Vec<Place>,
-    ) -> Result<Machine, Error> {
+    /// Launches `count` machines, or fewer where EC2 has no more. `fleet`: the ids of the cluster's
+    /// instances, sorted. `short`: what is tried last.
+    pub(super) fn launch(&self, count: u32, fleet: &[String], short: &[Place]) -> Launched {
+        let only = |error| Launched {
+            error: Some(error),
+            ..Launched::default()
+        };
         match &self.up {
             Some(ScaleCommand::Native(request)) => match self.has_group() {
-                true => self.launch_in_group(request, fleet),
-                false => self.launch_natively(request, fleet, short, without),
+                true => self.launch_in_group(request, count),
+                false => self.launch_natively(request, count, fleet, short),
             },
-            Some(ScaleCommand::Shell(command)) => self.launch_by_shell(command),
-            None => self
-                .check_ready()
-                .and(Err(Error::config("scale_up_command", "is not set"))),
+            Some(ScaleCommand::Shell(command)) => match self.launch_by_shell(command, count) {
+                Ok(machines) => Launched {
+                    machines,
+                    ..Launched::default()
+                },
+                Err(error) => only(error),
+            },
+            None => only(match self.check_ready() {
+                Err(error) => error,
+                Ok(()) => Error::config("scale_up_command", "is not set"),
+            }),
         }
     }
 
@@ -58,21 +66,20 @@ impl Worker {
         Some(answer.map_err(|e| ec2_error("RunInstances", &e)))
     }
 
-    /// RunInstances, in the next subnet or with the next type where EC2 has no capacity, and only
-    /// there: whoever does not know what came of one attempt must not begin another.
-    fn launch_natively(
-        &self,
-        request: &Request,
-        fleet: &[String],
-        short: &[Place],
-        without: &mut Vec<Place>,
-    ) -> Result<Machine, Error> {
+    /// RunInstances, for what is still missing in the next subnet or with the next type where EC2 has
+    /// no capacity, and only there: whoever does not know what came of one attempt must not begin
+    /// another.
+    fn launch_natively(&self, request: &Request, count: u32, fleet: &[String], short: &[Place]) -> Launched {
         let machine = &self.config.machine;
-        let mut last = Failure::Config("nothing to try".into());
         let (subnets, types) = (&machine.fallback_subnet_ids, &machine.fallback_instance_types);
         let mut places = attempts(request, subnets, types);
         shortage::sort(&mut places, short);
+        let mut launched = Launched::default();
         for place in places {
+            let missing = count.saturating_sub(launched.machines.len() as u32);
+            if missing == 0 {
+                break;
+            }
             let mut request = request.clone();
             if let Some(subnet) = &place.subnet {
                 request.set_subnet(subnet);
@@ -80,39 +87,52 @@ impl Worker {
             if let Some(instance_type) = &place.instance_type {
                 request.set_instance_type(instance_type);
             }
-            match self.launch_once(&request, fleet) {
+            match self.launch_once(&request, missing, fleet) {
                 Err(failure @ Failure::Capacity { .. }) => {
                     self.log.event(&format!(
                         "{} in {}: {failure}",
                         request.instance_type().unwrap_or("instance"),
                         request.subnet().unwrap_or("any subnet")
                     ));
-                    last = failure;
-                    without.push(place);
+                    launched.error = Some(ec2_error("RunInstances", &failure));
+                    launched.without.push(place);
                 }
-                Err(failure) => return Err(ec2_error("RunInstances", &failure)),
-                Ok(id) => {
-                    return Ok(Machine {
+                Err(failure) => {
+                    launched.error = Some(ec2_error("RunInstances", &failure));
+                    return launched;
+                }
+                Ok(ids) => {
+                    if (ids.len() as u32) < missing {
+                        launched.without.push(place);
+                    }
+                    let port = machine.port;
+                    let machines = ids.into_iter().map(|id| Machine {
                         instance: Some(id),
                         host: String::new(),
-                        port: machine.port,
+                        port,
                     });
+                    launched.machines.extend(machines);
                 }
             }
         }
-        let error = ec2_error("RunInstances", &last);
-        Err(match without.len() {
-            0 | 1 => error,
-            tried => error.advise(&format!("all {tried} pairs of subnet and type were tried")),
-        })
+        if launched.machines.len() as u32 >= count {
+            launched.error = None;
+        } else if launched.without.len() > 1 {
+            let all = format!(
+                "all {} pairs of subnet and type were tried",
+                launched.without.len()
+            );
+            launched.error = launched.error.map(|error| error.advise(&all));
+        }
+        launched
     }
 
-    /// One attempt at one subnet and type. Whoever sees the same fleet makes the same token, and
-    /// EC2 answers both with the same instance. A token whose instance is terminated, which EC2
-    /// remembers for longer than it lists it, is followed by the next of a chain that is the same
-    /// for all, too. So is one that went with other parameters (an INI that changed, a file that
-    /// differs), once it is clear that nothing was launched with it.
-    fn launch_once(&self, request: &Request, fleet: &[String]) -> Result<String, Failure> {
+    /// One attempt at one subnet and type, for `count` machines at most. Whoever sees the same fleet
+    /// makes the same token, and EC2 answers both with the same instances. A token whose instances
+    /// are terminated, which EC2 remembers for longer than it lists them, is followed by the next of
+    /// a chain that is the same for all, too. So is one that went with other parameters (another
+    /// number, an INI that changed), once it is clear that nothing was launched with it.
+    fn launch_once(&self, request: &Request, count: u32, fleet: &[String]) -> Result<Vec<String>, Failure> {
         let mut mismatches = 0;
         for round in 0..TOKENS {
             let token = client_token(
@@ -124,7 +144,7 @@ impl Worker {
             );
             match self
                 .client
-                .run_instances(&request.params, 1, &token, Instant::now() + EC2_TIME)
+                .run_instances(&request.params, count, &token, Instant::now() + EC2_TIME)
             {
                 Err(Failure::TokenTerminated { .. }) => {}
                 Err(failure @ Failure::TokenMismatch { .. }) if mismatches < MISMATCHES => {
@@ -132,20 +152,23 @@ impl Worker {
                     self.log.event(&format!(
                         "EC2 RunInstances: {failure} looking for what was launched"
                     ));
-                    if let Some(id) = self.launched_by_another(&token)? {
-                        return Ok(id);
+                    let ids = self.launched_by_another(&token)?;
+                    if !ids.is_empty() {
+                        return Ok(ids);
                     }
                 }
                 Err(failure) => return Err(failure),
-                Ok(instances) => match instances.first() {
-                    Some(i) if i.is_gone() => {}
-                    Some(instance) => return Ok(instance.id.clone()),
-                    None => {
-                        return Err(Failure::Unavailable {
-                            cause: "EC2 answered without an instance".into(),
-                        });
+                Ok(instances) if instances.is_empty() => {
+                    return Err(Failure::Unavailable {
+                        cause: "EC2 answered without an instance".into(),
+                    });
+                }
+                Ok(mut instances) => {
+                    instances.retain(|i| !i.is_gone());
+                    if !instances.is_empty() {
+                        return Ok(instances.into_iter().map(|i| i.id).collect());
                     }
-                },
+                }
             }
         }
         Err(Failure::Unavailable {
@@ -153,40 +176,42 @@ impl Worker {
         })
     }
 
-    /// The live instance that was launched with `token`, by another node or before the INI changed.
-    fn launched_by_another(&self, token: &str) -> Result<Option<String>, Failure> {
+    /// The live instances that were launched with `token`, by another node or before the INI changed.
+    fn launched_by_another(&self, token: &str) -> Result<Vec<String>, Failure> {
         let until = Instant::now() + LISTED;
         loop {
             let found = self.client.launched_with(token, Instant::now() + EC2_TIME)?;
-            if !found.is_empty() {
-                let ours = found
-                    .into_iter()
-                    .find(|i| i.is_live() && i.tag(CLUSTER_TAG) == Some(&self.config.cluster.name));
-                return Ok(ours.map(|i| i.id));
-            }
-            if Instant::now() >= until {
-                return Ok(None);
+            if !found.is_empty() || Instant::now() >= until {
+                let ours = Some(self.config.cluster.name.as_str());
+                let is_ours = |i: &ec2::Instance| i.is_live() && i.tag(CLUSTER_TAG) == ours;
+                return Ok(found.into_iter().filter(is_ours).map(|i| i.id).collect());
             }
             thread::sleep(LOOK);
         }
     }
 
-    fn launch_by_shell(&self, command: &str) -> Result<Machine, Error> {
-        let done = self.shell("scale_up_command", command, &[])?;
-        let line = done
-            .stdout
-            .lines()
-            .rfind(|l| !l.trim().is_empty())
-            .unwrap_or_default();
-        machine_of(line, self.config.machine.port).ok_or_else(|| {
-            Error::unavailable(
+    /// A command that names `$COUNT` may be asked for several, and prints a line for each.
+    fn launch_by_shell(&self, command: &str, count: u32) -> Result<Vec<Machine>, Error> {
+        let count = if command.contains(COUNT) { count } else { 1 };
+        let done = self.shell("scale_up_command", command, &[("COUNT", &count.to_string())])?;
+        let lines: Vec<&str> = done.stdout.lines().filter(|l| !l.trim().is_empty()).collect();
+        let last = &lines[lines.len().saturating_sub(count as usize)..];
+        let machines: Vec<Machine> = last
+            .iter()
+            .rev()
+            .map_while(|line| machine_of(line, self.config.machine.port))
+            .collect();
+        if machines.is_empty() {
+            let line = last.last().copied().unwrap_or_default();
+            return Err(Error::unavailable(
                 "scale_up_command",
                 format!(
-                    "its last line is not `<host> [<port>]`: `{line}`; it ended well, so a machine may be running \
-                     that nobody knows of: look for it"
+                    "its last line is not `<host> [<port>]`: `{line}`; it succeeded, so a machine may be running that \
+                     nobody knows of: look for it where it launches them"
                 ),
-            )
-        })
+            ));
+        }
+        Ok(machines.into_iter().rev().collect())
     }
 }
 

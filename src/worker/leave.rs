@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::config::Config;
-use crate::core::node::Machine;
-use crate::ec2::{KEEP_TAG, Lack};
+use crate::core::node::{Machine, Warning};
+use crate::ec2::{KEEP_TAG, Lack, Notice};
 use crate::error::Error;
 use crate::system::machine;
 
@@ -96,16 +96,25 @@ impl Worker {
             .as_deref()
             .map(|id| self.rehearse_leaving(id, EC2_TIME));
         match rehearsed.flatten() {
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) => Err(refused(error)),
             _ => Ok(machine),
         }
     }
 
-    /// Waits until EC2 takes this machine back: its notice, and which machine it is. `None`: this
-    /// is no spot instance.
-    pub fn wait_for_notice(&self) -> Option<(&'static str, Machine)> {
+    /// This machine, if autoscaler may end it and EC2 would let it, as far as a dry run can tell.
+    ///
+    /// # Errors
+    /// As [`Worker::identify`]; its group is as small as it may be; EC2 would refuse.
+    pub(super) fn may_end(&self) -> Result<Machine, Error> {
+        self.may_leave(self.may_shrink(self.identify()?)?)
+    }
+
+    /// Watches for EC2 taking this machine back, and tells of each kind of warning once, until `tell`
+    /// says no.
+    pub fn watch_for_warnings(&self, mut tell: impl FnMut(Warning, &'static str, Machine) -> bool) {
         let metadata = self.client.metadata();
         let mut is_spot = false;
+        let mut told_hint = false;
         loop {
             // Without an answer, it is asked again: metadata may be late at boot.
             let notice = match is_spot {
@@ -115,14 +124,31 @@ impl Worker {
                         is_spot = true;
                         continue;
                     }
-                    Ok(false) => return None,
+                    Ok(false) => return,
                     Err(_) => None,
                 },
             };
-            if let Some(notice) = notice {
+            let warning = notice.map(|notice| match notice {
+                Notice::Interruption { at } => {
+                    // EC2 gives two minutes.
+                    let left = at.map_or(120, |at| at.saturating_sub(self.client.now()));
+                    (
+                        Warning::Interruption(Duration::from_secs(left)),
+                        "spot interruption notice",
+                    )
+                }
+                Notice::Rebalance => (Warning::Rebalance, "rebalance recommendation"),
+            });
+            if let Some((warning, text)) = warning.filter(|(w, _)| *w != Warning::Rebalance || !told_hint) {
                 match self.identify() {
-                    Ok(machine) => return Some((notice, machine)),
-                    Err(error) => self.log.warning(&format!("{notice}: {error}")),
+                    Ok(machine) => {
+                        let is_fact = warning != Warning::Rebalance;
+                        told_hint = true;
+                        if !tell(warning, text, machine) || is_fact {
+                            return;
+                        }
+                    }
+                    Err(error) => self.log.warning(&format!("{text}: {error}")),
                 }
             }
             thread::sleep(NOTICE_INTERVAL);
@@ -155,6 +181,29 @@ impl Worker {
             )),
         }
     }
+}
+
+/// A refusal may end: rights are given, protection is taken away.
+fn refused(error: Error) -> Error {
+    Error::unavailable("a dry run of this machine's end", error)
+}
+
+/// For the metadata service to answer, at the start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The id of the EC2 instance that this machine is, if it is one and says so in time.
+pub fn own_instance(config: &Config, worker: &Worker) -> Option<String> {
+    let until = Instant::now() + PATIENCE;
+    while has_metadata(config) {
+        match worker.client.metadata().instance_id() {
+            Ok(id) => return id,
+            Err(none) if none.lack != Lack::Off && Instant::now() < until => {
+                thread::sleep(Duration::from_secs(1))
+            }
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// This machine's address as HAProxy knows it: the INI's, else the one that packets to the first

@@ -9,12 +9,12 @@ mod launch;
 pub mod leave;
 pub mod notify;
 pub mod remote;
+pub mod survey;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::core::fleet::{self, Listed, Survey};
 use crate::core::node::{Outcome, Step};
 use crate::ec2::Client;
 use crate::error::Error;
@@ -48,7 +48,11 @@ impl Worker {
         let request = native_request(&up).or(native_request(&down));
         Ok(Worker {
             client: client(&config.aws, request, log)?,
-            remote: Remote::new(Ssh::new(&config.haproxy), config.haproxy.remote_command.clone()),
+            remote: Remote::new(
+                Ssh::new(&config.haproxy),
+                config.haproxy.remote_command.clone(),
+                &config.haproxy.servers,
+            ),
             up,
             down,
             log,
@@ -102,97 +106,53 @@ impl Worker {
 
     /// Carries out one step to its end.
     pub fn run(&self, step: Step) -> Outcome {
+        let servers = || self.config.haproxy.servers.clone();
         match step {
-            Step::Survey => Outcome::Surveyed(self.survey(false)),
-            Step::Clear { ids } => Outcome::Cleared(ids.iter().try_for_each(|id| self.terminate(id))),
-            Step::Launch { fleet, short } => {
-                let mut without = Vec::new();
-                let result = self.launch(&fleet, &short, &mut without);
-                match without.is_empty() {
-                    true => Outcome::Launched(result),
-                    false => Outcome::LaunchedWithout(without, result),
-                }
+            Step::Survey { purpose, myself } => Outcome::Surveyed(purpose, self.survey(myself.as_ref())),
+            Step::Check => Outcome::Checked(self.remote.check(servers())),
+            Step::Launch { count, fleet, short } => Outcome::Launched(self.launch(count, &fleet, &short)),
+            Step::Find { count, fleet, time } => {
+                Outcome::Found(self.find(count, &fleet, Instant::now() + time))
             }
             Step::Boot { mut machine, time } => {
                 let result = self.boot(&mut machine, Instant::now() + time);
                 Outcome::Booted(machine, result)
             }
-            Step::Enter { machine, servers } => {
-                let told = self.remote.enter(&machine, servers);
+            Step::Enter {
+                machine,
+                servers,
+                by_plan,
+            } => {
+                let told = self.remote.enter(&machine, servers, by_plan);
                 Outcome::Entered(machine, told)
             }
-            Step::EnterLate { machine, servers } => {
-                let told = self.remote.enter(&machine, servers);
-                Outcome::EnteredLate(machine, told)
+            Step::Confirm { machine, time } => {
+                let result = self.remote.confirm(&machine, &servers(), time);
+                Outcome::Confirmed(machine, result)
             }
-            Step::Terminate { id } => Outcome::Terminated(self.terminate(&id)),
-            Step::Identify => {
-                let me = self.identify().and_then(|me| self.may_shrink(me));
-                Outcome::Identified(me.and_then(|me| self.may_leave(me)))
+            Step::Remove { server, name } => {
+                let result = self.remote.remove(&server, &name);
+                Outcome::Removed { server, name, result }
             }
-            Step::Drain { machine, servers } => {
-                let told = self
-                    .remote
-                    .drain(&machine, servers, self.config.scaling.drain_timeout);
+            Step::Terminate { id } => {
+                let result = self.terminate(&id);
+                Outcome::Terminated(id, result)
+            }
+            Step::Identify => Outcome::Identified(self.may_end()),
+            Step::Drain {
+                machine,
+                servers,
+                force,
+            } => {
+                let time = self.config.scaling.drain_timeout;
+                let told = self.remote.drain(&machine, servers, time, force);
                 Outcome::Drained(machine, told)
             }
             Step::Depart { machine } => {
                 let result = self.depart(&machine);
                 Outcome::Departed(machine, result)
             }
-            Step::Repair => Outcome::Repaired(self.repair()),
         }
-    }
-
-    /// The cluster's instances, and what each HAProxy host lists: `always`, or only where there is
-    /// a live instance to look for.
-    fn survey(&self, always: bool) -> Result<Survey, Error> {
-        let instances = cloud::instances(&self.client, &self.config.cluster.name, EC2_TIME)?;
-        let servers = match always || instances.iter().any(|i| i.live) {
-            true => self.config.haproxy.servers.clone(),
-            false => Vec::new(),
-        };
-        let listings =
-            self.remote
-                .on_each(servers, "list-hosts")
-                .into_iter()
-                .map(|(_, result)| match result {
-                    Ok(listing) => Some(listing.lines().filter_map(Listed::parse).collect()),
-                    Err(error) => {
-                        self.log.warning(&error.to_string());
-                        None
-                    }
-                });
-        Ok(Survey {
-            now: self.client.now(),
-            instances,
-            listings: listings.collect(),
-        })
-    }
-
-    /// Brings the HAProxy hosts that missed something to what EC2 says; what it saw before, and what
-    /// was done, a line each.
-    fn repair(&self) -> Result<(Survey, Vec<String>), Error> {
-        let survey = self.survey(true)?;
-        let mut said = Vec::new();
-        for (at, fix) in fleet::repairs(&survey) {
-            let server = &self.config.haproxy.servers[at];
-            let (order, done) = match &fix {
-                fleet::Fix::Add { machine } => (
-                    remote::add_order(machine),
-                    format!("{} is in HAProxy on {server}, which missed it", machine.title()),
-                ),
-                fleet::Fix::Remove { name } => (
-                    format!("remove-host {name} --apply"),
-                    format!("{name} is terminated, and out of HAProxy on {server}"),
-                ),
-            };
-            said.push(match self.remote.on(server, &order) {
-                Ok(_) => done,
-                Err(error) => error.to_string(),
-            });
-        }
-        Ok((survey, said))
     }
 
     fn terminate(&self, id: &str) -> Result<(), Error> {

@@ -40,6 +40,7 @@ pub struct Notifier {
     pending: Pending,
     send: Option<SyncSender<Notice>>,
     thread: Option<JoinHandle<()>>,
+    node: String,
     log: Log,
 }
 
@@ -51,20 +52,28 @@ impl Notifier {
                 pending: Pending::default(),
                 send: None,
                 thread: None,
+                node,
                 log,
             };
         }
         let (send, notices) = mpsc::sync_channel(QUEUE);
         let pending = Pending::default();
         let left = pending.clone();
+        let own = node.clone();
         Notifier {
             pending,
             send: Some(send),
             thread: Some(thread::spawn(move || {
                 deliver(&config, &node, notices, &left, log)
             })),
+            node: own,
             log,
         }
+    }
+
+    /// Goes by other settings from now on; what waits is told by those before.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        *self = Notifier::start(config, self.node.clone(), self.log);
     }
 
     /// Returns at once.

@@ -38,7 +38,7 @@ LogLevel VERBOSE
 _SYSTEMCTL = """#!/bin/sh
 case "$*" in
 "reload haproxy"|"reload haproxy.service")
-    haproxy -c -q -f {config} && kill -USR2 "$(cat /run/haproxy.pid)" ;;
+    haproxy -c -q {files} && kill -USR2 "$(cat /run/haproxy.pid)" ;;
 *)  echo "systemctl: the lab knows only: reload haproxy" >&2; exit 1 ;;
 esac
 """
@@ -79,15 +79,16 @@ class Services:
                 os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not running(), 5, f"no sshd on {self.name}")
 
-    def start_haproxy(self, config_path="/etc/haproxy/haproxy.cfg", master_socket="/run/haproxy/master.sock"):
-        """A real HAProxy, master and worker, with the config that lies in the host; returns a HAProxy.
+    def start_haproxy(self, *config_paths, master_socket="/run/haproxy/master.sock"):
+        """A real HAProxy, master and worker, with the config that lies in the host (default:
+        /etc/haproxy/haproxy.cfg), which may be of several files; returns a HAProxy.
 
         The config decides on the admin socket; show_stat() and command() want /run/haproxy/admin.sock.
         `systemctl reload haproxy` works in the host afterwards. `master_socket`: what `-S` takes, for that path.
         """
-        self.script("systemctl", _SYSTEMCTL.format(config=config_path))
-        process = self.popen(["haproxy", "-W", "-f", config_path, "-p", "/run/haproxy.pid",
-                              "-S", master_socket], log="haproxy.log")
+        files = [word for path in config_paths or ("/etc/haproxy/haproxy.cfg",) for word in ("-f", path)]
+        self.script("systemctl", _SYSTEMCTL.format(files=" ".join(files)))
+        process = self.popen(["haproxy", "-W", *files, "-p", "/run/haproxy.pid", "-S", master_socket], log="haproxy.log")
         haproxy = HAProxy(self, process)
         haproxy.wait_ready()
         return haproxy

@@ -7,8 +7,8 @@ import subprocess
 import threading
 import time
 
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Unavailable(RuntimeError):
@@ -42,7 +42,7 @@ def in_netns(pid, action):
         try:
             fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if _libc.setns(fd, _CLONE_NEWNET):
+                if libc.setns(fd, CLONE_NEWNET):
                     code = ctypes.get_errno()
                     raise OSError(code, f"setns: {os.strerror(code)}")
             finally:

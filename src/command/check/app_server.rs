@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Check, Part, TIME, cloud};
 use crate::command::status;
 use crate::core::check::{Finding, ssh_step};
-use crate::core::fleet::Listed;
+use crate::core::plan::{Life, Listed};
 use crate::core::protocol::FromMaster;
 use crate::error::Error;
 use crate::system::links::{LOOPBACK, is_own, open_port};
@@ -48,7 +48,7 @@ fn termination(check: &Check) -> Vec<Finding> {
     let Ok(instances) = cloud::instances(check) else {
         return Vec::new();
     };
-    let live = || instances.iter().filter(|i| i.live);
+    let live = || instances.iter().filter(|i| i.life == Life::Live);
     let Some(instance) = live().find(|i| Some(&i.id) == own.as_ref()).or(live().next()) else {
         let why = "termination: not tried, as the cluster has no live instance yet";
         return vec![Finding::Skip(why.into())];
@@ -66,7 +66,11 @@ fn termination(check: &Check) -> Vec<Finding> {
 /// Each HAProxy host over ssh: its entries, and how they compare with EC2.
 fn balancers(check: &Check) -> Vec<Finding> {
     let haproxy = &check.config.haproxy;
-    let remote = Remote::new(Ssh::new(haproxy), haproxy.remote_command.clone());
+    let remote = Remote::new(
+        Ssh::new(haproxy),
+        haproxy.remote_command.clone(),
+        &haproxy.servers,
+    );
     let answers = remote.on_each_within(TIME, haproxy.servers.clone(), "list-hosts");
     let (mut found, mut listings) = (Vec::new(), Vec::new());
     for (server, answer) in answers {

@@ -3,8 +3,7 @@
 use super::{Check, TIME};
 use crate::aws_cli::{Kind, kind};
 use crate::core::check::{Finding, membership};
-use crate::core::fleet::{Instance, Listed};
-use crate::core::membership::{Cloud, differences};
+use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::ec2::{Client, Failure};
 use crate::error::Error;
 use crate::worker::cloud::{self, ec2_error};
@@ -42,7 +41,7 @@ pub fn access(check: &Check) -> Vec<Finding> {
     }];
     match instances(check) {
         Ok(instances) => {
-            let live = instances.iter().filter(|i| i.live).count();
+            let live = instances.iter().filter(|i| i.life == Life::Live).count();
             let cluster = &check.config.cluster.name;
             found.push(Finding::Ok(format!(
                 "EC2 DescribeInstances: the cluster `{cluster}` has {live} live"
@@ -91,35 +90,26 @@ fn client(check: &Check) -> Result<&Client, Error> {
 
 /// The entries of each place against EC2's instances.
 pub fn compare(check: &Check, listings: &[(String, Vec<Listed>)]) -> Vec<Finding> {
-    let cloud = all_of(check, listings);
-    let now = check.client.as_ref().map_or(0, Client::now);
-    let mut found = Vec::new();
-    for (place, listing) in listings {
-        match &cloud {
-            Ok(cloud) => {
-                let differences = differences(cloud, listing, now, check.config.machine.boot_timeout);
-                found.append(&mut membership(place, listing.len(), &differences));
-            }
-            Err(_) => found.push(Finding::Skip(match by_shell(check) {
-                true => format!("{place}: not compared with EC2, as a shell command makes the machines"),
-                false => format!("{place}: not compared with EC2, for want of an answer"),
-            })),
-        }
-    }
-    found
+    let boot_timeout = check.config.machine.boot_timeout;
+    let compared = |(place, listing): &(String, Vec<Listed>)| match survey(check, listing) {
+        Ok(survey) => membership(place, &survey, boot_timeout),
+        Err(_) => vec![Finding::Skip(match by_shell(check) {
+            true => format!("{place}: not compared with EC2, as a shell command makes the machines"),
+            false => format!("{place}: not compared with EC2, for want of an answer"),
+        })],
+    };
+    listings.iter().flat_map(compared).collect()
 }
 
 /// EC2's word on the cluster, and on the other instances that are entered.
-fn all_of(check: &Check, listings: &[(String, Vec<Listed>)]) -> Result<Cloud, Error> {
-    let mut cloud = Cloud {
+fn survey(check: &Check, listing: &[Listed]) -> Result<Survey, Error> {
+    let mut survey = Survey {
         instances: instances(check)?,
-        gone: Vec::new(),
+        now: check.client.as_ref().map_or(0, Client::now),
+        listings: vec![Some(listing.to_vec())],
+        ..Survey::default()
     };
-    let mut entered = Vec::new();
-    for (_, listing) in listings {
-        entered.extend(listing.iter().filter_map(|l| l.instance.as_deref()));
-    }
-    let unlisted = cloud.unlisted(&entered);
-    cloud.gone = cloud::gone(client(check)?, unlisted, TIME)?;
-    Ok(cloud)
+    let ids = survey.unlisted_by_ec2().into_iter().collect();
+    (survey.unknown, survey.gone) = cloud::whereabouts(client(check)?, ids, TIME)?;
+    Ok(survey)
 }

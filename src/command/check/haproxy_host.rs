@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::{Check, Part, cloud};
-use crate::command::{generate, master, status};
+use crate::command::{generate, master, status, template};
+use crate::config::Config;
 use crate::core::check::Finding;
-use crate::core::entry::Entry;
-use crate::core::fleet::Listed;
+use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
-use crate::core::runtime::{self, text};
+use crate::core::runtime::text::{self, Section};
+use crate::core::runtime::{self, compare};
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;
-use crate::system::hosts_dir::HostsDir;
+use crate::system::hosts_dir::{HostsDir, Listing};
 use crate::system::lines::SILENCE;
 
 pub const PARTS: [Part; 3] = [
@@ -28,17 +29,22 @@ fn configuration(check: &Check) -> Vec<Finding> {
     let place = hosts.path();
     let place = place.display();
     let mut found = Vec::new();
-    match entries(&hosts) {
-        Ok(entries) if entries.is_empty() => found.push(Finding::Warn(format!(
+    let Listing { entries, strays } = match hosts.read() {
+        Ok(listing) => listing,
+        Err(error) => return vec![error.into()],
+    };
+    if entries.is_empty() {
+        found.push(Finding::Warn(format!(
             "{place}: no entry yet; run: autoscaler add-host <host> <port>"
-        ))),
-        Ok(entries) => found.push(Finding::Ok(format!(
-            "{place}: every entry is good ({})",
-            entries.len()
-        ))),
-        Err(errors) => return errors.into_iter().map(Finding::Fail).collect(),
+        )));
+    } else if strays.is_empty() {
+        let count = entries.len();
+        found.push(Finding::Ok(format!("{place}: every entry is good ({count})")));
     }
-    let rendered = match generate::rehearse(config) {
+    let advised =
+        |stray: Error| Finding::Fail(stray.advise("it is passed over; correct it, or remove the file"));
+    found.extend(strays.into_iter().map(advised));
+    let rendered = match generate::rehearse(config, &entries, check.log) {
         Ok(rendered) => rendered,
         Err(error) => {
             found.push(error.into());
@@ -53,22 +59,9 @@ fn configuration(check: &Check) -> Vec<Finding> {
     found.push(installed(check, &rendered));
     found.push(admin(check, &socket));
     if let Finding::Ok(_) = found[found.len() - 1] {
-        found.push(running(check, &socket, &rendered));
+        found.extend(running(check, &socket, &rendered));
     }
     found
-}
-
-/// All entries, or what is wrong with each that can't be read.
-fn entries(hosts: &HostsDir) -> Result<Vec<Entry>, Vec<Error>> {
-    let names = hosts.names().map_err(|e| vec![e])?;
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for name in names {
-        match hosts.entry(&name) {
-            Ok(entry) => good.push(entry),
-            Err(error) => bad.push(error.advise("correct it, or remove the file")),
-        }
-    }
-    if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
 /// The installed file against template and entries.
@@ -85,19 +78,30 @@ fn installed(check: &Check, rendered: &str) -> Finding {
         Ok(Some((text, _))) if text == rendered => {
             Finding::Ok(format!("{}: is what generate makes", path.display()))
         }
-        Ok(Some((text, _))) => stale(&differs(&text, rendered, &config.haproxy.backend)),
+        Ok(Some((text, _))) => stale(&differs(&text, rendered, &sections(config))),
     }
 }
 
-/// The names of the servers of `backend`, as far as they can be known.
-fn names<'a>(text: &'a str, backend: &'a str) -> BTreeSet<&'a str> {
-    let read = text::read(text, backend).unwrap_or_default();
-    read.servers.iter().map(|s| s.name).collect()
+/// The managed sections of the template.
+fn sections(config: &Config) -> Vec<String> {
+    let template = template(config).unwrap_or_default();
+    text::managed(&template).into_iter().map(String::from).collect()
+}
+
+/// The names of the servers of `sections`, as far as they can be known.
+fn names<'a>(text: &'a str, sections: &'a [String]) -> BTreeSet<&'a str> {
+    let sections: Vec<&str> = sections.iter().map(String::as_str).collect();
+    let read = text::read(text, &sections).unwrap_or_default();
+    read.sections
+        .iter()
+        .flat_map(|s| &s.servers)
+        .map(|s| s.name)
+        .collect()
 }
 
 /// How the servers of `old` differ from those of `new`.
-fn differs(old: &str, new: &str, backend: &str) -> String {
-    let (old, new) = (names(old, backend), names(new, backend));
+fn differs(old: &str, new: &str, sections: &[String]) -> String {
+    let (old, new) = (names(old, sections), names(new, sections));
     let only = |these: &BTreeSet<&str>, those| {
         let missing: Vec<&str> = these.difference(those).copied().collect();
         missing.join(", ")
@@ -111,13 +115,16 @@ fn differs(old: &str, new: &str, backend: &str) -> String {
 }
 
 fn admin(check: &Check, socket: &HaproxySocket) -> Finding {
-    let path = check.config.haproxy.socket.display();
+    let path = &check.config.haproxy.socket;
     let failed = |cause: String| Error::unavailable("HAProxy", cause);
     let line = format!("the template's global section needs: stats socket {path} mode 660 level admin");
     let asked = socket
         .process()
         .and_then(|process| Ok((process, socket.level()?)));
     match asked {
+        Err(why) if socket.is_of_master() => failed(why)
+            .advise(&format!("{path} is that of HAProxy's master process; {line}"))
+            .into(),
         Err(why) => failed(why).advise(&format!("does HAProxy run? {line}")).into(),
         Ok((_, level)) if level != "admin" => {
             failed(format!("{path} is of level {level}")).advise(&line).into()
@@ -129,50 +136,66 @@ fn admin(check: &Check, socket: &HaproxySocket) -> Finding {
     }
 }
 
-/// The running servers against those that template and entries make.
-fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Finding {
-    let backend = &check.config.haproxy.backend;
+/// The running servers against those that template and entries make, section by section.
+fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Vec<Finding> {
     let step = "run: autoscaler generate";
     let due = match DueFile::new(check.config.dir()).load() {
         Ok(due) => due.unwrap_or_default(),
-        Err(error) => return error.into(),
+        Err(error) => return vec![error.into()],
     };
     if due.reload {
-        return Error::unavailable("HAProxy", "a reload is due that failed before")
-            .advise(step)
-            .into();
+        let error = Error::unavailable("HAProxy", "a reload is due that failed before");
+        return vec![error.advise(step).into()];
     }
-    let wanted = match text::read(rendered, backend) {
+    let sections = sections(&check.config);
+    let sections: Vec<&str> = sections.iter().map(String::as_str).collect();
+    let asked = socket
+        .process()
+        .and_then(|process| Ok((process, socket.servers()?)));
+    let (process, running) = match asked {
+        Ok(asked) => asked,
+        Err(why) => return vec![Error::unavailable("HAProxy", why).advise(step).into()],
+    };
+    let wanted = match text::read(rendered, &sections) {
         Ok(wanted) => wanted,
-        Err(why) => return Error::config("[haproxy] backend", why).into(),
+        Err(why) => {
+            return vec![Finding::Skip(format!(
+                "HAProxy: its servers can't be compared: {why}"
+            ))];
+        }
     };
-    if let Some(unclear) = &wanted.unclear {
-        return Finding::Skip(format!(
-            "HAProxy: backend `{backend}` can't be compared: {unclear}"
-        ));
-    }
-    let differences = match socket.servers(backend) {
-        Ok(running) => runtime::differences(&wanted, &running, &due.aside).join(", "),
-        Err(why) => why,
+    let one = |section: &Section| {
+        let name = section.name;
+        if let Some(unclear) = &section.unclear {
+            return vec![Finding::Skip(format!(
+                "HAProxy: backend `{name}` can't be compared: {unclear}"
+            ))];
+        }
+        let differences = compare::of_section(section, &running, &due.aside).join(", ");
+        let mut found = vec![match differences.is_empty() {
+            true => Finding::Ok(format!(
+                "HAProxy: backend `{name}` runs the servers of hosts.d ({})",
+                section.servers.len()
+            )),
+            false => Error::unavailable(format!("HAProxy backend `{name}`"), differences)
+                .advise(step)
+                .into(),
+        }];
+        let advice = runtime::advice(section, process.version);
+        found.extend(advice.map(|advice| Finding::Warn(format!("HAProxy: {advice}"))));
+        found
     };
-    match differences.is_empty() {
-        true => Finding::Ok(format!(
-            "HAProxy: backend `{backend}` runs the servers of hosts.d ({})",
-            wanted.servers.len()
-        )),
-        false => Error::unavailable(format!("HAProxy backend `{backend}`"), differences)
-            .advise(step)
-            .into(),
-    }
+    wanted.sections.iter().flat_map(one).collect()
 }
 
 /// The entries against EC2's instances.
 fn membership(check: &Check) -> Vec<Finding> {
     let hosts = HostsDir::new(check.config.dir());
-    let Ok(entries) = hosts.entries() else {
+    let Ok(listing) = hosts.read() else {
         return Vec::new();
     };
-    let listing: Vec<Listed> = entries
+    let listing: Vec<Listed> = listing
+        .entries
         .iter()
         .filter_map(|e| Listed::parse(&e.listing()))
         .collect();
@@ -189,8 +212,8 @@ fn master(check: &Check) -> Vec<Finding> {
     };
     let reporting: Vec<&str> = answer.lines.iter().filter_map(fresh).collect();
     let entries = HostsDir::new(check.config.dir())
-        .names()
-        .map_or(0, |names| names.len());
+        .read()
+        .map_or(0, |listing| listing.entries.len());
     let (nodes, names) = (reporting.len(), reporting.join(", "));
     let text = format!(
         "master {}: answers on {place}; entries: {entries}, nodes that report: {nodes} ({names})",

@@ -11,10 +11,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{load, mode_of, print, private, template_path};
+use super::ini::{load, mode_of, private};
+use super::{print, template_path};
 use crate::config::Config;
 use crate::core::check::{Finding, ssh_step, verdict};
-use crate::core::fleet::Instance;
+use crate::core::plan::Instance;
 use crate::ec2::Client;
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;

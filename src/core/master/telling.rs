@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{FromMaster, Master, Output, is_known, seconds};
-use crate::core::history;
-use crate::core::lease::{PeerId, Refusal, Wish};
-use crate::core::protocol::Reason;
-use crate::core::report::line;
+use super::super::duration::seconds;
+use super::super::history;
+use super::super::lease::{Ask, PeerId, Refusal, Wish};
+use super::super::protocol::Reason;
+use super::super::report::{line, word};
+use super::{FromMaster, Master, Output};
 
 /// A peer that there never is.
 const NOBODY: PeerId = 0;
@@ -14,11 +15,11 @@ const NOBODY: PeerId = 0;
 impl Master {
     pub(super) fn status(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
         let mut send = |message| out.push(Output::Send(peer, message));
-        for (name, (percent, at)) in self.loads.iter().filter(|(_, (_, at))| is_known(*at, now)) {
+        for (name, load) in self.loads.told(now) {
             send(FromMaster::Node {
                 name: name.clone(),
-                percent: *percent,
-                seconds_ago: now.saturating_duration_since(*at).as_secs(),
+                percent: load.percent,
+                seconds_ago: now.saturating_duration_since(load.at).as_secs(),
             });
         }
         if let Some(lease) = self.arbiter.lease() {
@@ -36,27 +37,79 @@ impl Master {
         send(FromMaster::End);
     }
 
-    pub(super) fn report(&self, peer: PeerId, hosts: usize, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn report(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
         let mut send = |text: String| out.push(Output::Send(peer, FromMaster::Fact(line(&text))));
         let rules = self.arbiter.rules();
-        send(format!("HOSTS {hosts} {} {}", rules.min_hosts, rules.max_hosts));
+        let (up, down) = self.fleet.as_ref().map_or((0, 0), |f| (f.up, f.down));
+        send(format!(
+            "HOSTS {} {} {} {up} {down} {}",
+            self.entries(),
+            rules.min_hosts,
+            rules.max_hosts,
+            self.arbiter.booting(now)
+        ));
+        let picture = self.picture(now);
+        let (_, estimate) = picture.called_for();
+        send(format!("NEED {} {estimate} {picture}", picture.missing()));
         if let Some(lease) = self.arbiter.lease() {
             let held = self
                 .history
                 .held(lease, now)
                 .map_or("-".into(), |h| h.as_secs().to_string());
-            send(format!("HELD {} {held}", history::verb(lease.wish)));
+            let verb = history::verb(lease.wish);
+            send(format!("HELD {verb} {held} {}", lease.share.machines));
         }
-        for wish in [Wish::Grow, Wish::Shrink] {
-            let full = self.full(wish, hosts, || {
-                let mut nodes = self.loads.keys();
-                self.loads.is_empty() || nodes.any(|node| self.others_have_room(node, now))
-            });
-            let (answer, left) = match self.arbiter.refusal(wish, NOBODY, full, now) {
-                None => ("yes".into(), 0),
-                Some(refusal) => (refusal.reason.to_string(), seconds(refusal.wait)),
+        for (wish, share) in [
+            (Wish::Grow, self.growth(None, &picture, now)),
+            (Wish::Shrink, self.anybodys_departure(now)),
+        ] {
+            let (answer, left) = match self.arbiter.verdict(Ask::plain(wish), share, NOBODY, now) {
+                Ok(_) => ("yes".into(), 0),
+                Err(refusal) => (refusal.reason.to_string(), seconds(refusal.wait)),
             };
             send(format!("MAY {} {answer} {left}", history::verb(wish)));
+        }
+        for wish in [Wish::Grow, Wish::Shrink] {
+            let (left, in_a_row) = self.arbiter.failing(wish, now);
+            if in_a_row > 0 {
+                send(format!(
+                    "BACKOFF {} {} {in_a_row}",
+                    history::verb(wish),
+                    seconds(left)
+                ));
+            }
+        }
+        if let Some((reason, since)) = self.progress.blocked(now) {
+            send(format!("BLOCKED {reason} {}", since.as_secs()));
+        }
+        let progress = &self.progress;
+        send(format!("MACHINES {} {}", progress.launched, progress.failed));
+        for (step, took) in progress.steps() {
+            send(format!("STEP {step} {}", took.as_secs()));
+        }
+        let seen = self.fleet.as_ref().map_or(0, |fleet| fleet.age(now));
+        for entry in self.fleet.iter().flat_map(|fleet| &fleet.entries) {
+            let dash = || String::from("-");
+            send(format!(
+                "ENTRY {} {} {} {} {} {} {}",
+                word(&entry.name),
+                word(&entry.address),
+                entry.port.map_or_else(dash, |port| port.to_string()),
+                entry.instance.as_deref().unwrap_or("-"),
+                entry.state,
+                entry.since.map_or_else(dash, |since| (since + seen).to_string()),
+                self.node_of(entry.instance.as_deref()).unwrap_or("-"),
+            ));
+        }
+        for (node, why) in self.doubles(now) {
+            send(format!("DOUBLE {node} {why}"));
+        }
+        for (node, refusal) in &self.refused.nodes {
+            let ago = now.saturating_duration_since(refusal.at).as_secs();
+            send(format!("REFUSED {node} {ago} {} {}", refusal.times, refusal.why));
+        }
+        for line in self.history.refusals() {
+            send(format!("WAITS {line}"));
         }
         for line in self.history.counts() {
             send(format!("COUNT {line}"));
@@ -68,20 +121,34 @@ impl Master {
     }
 
     /// A refusal for those who read of it later.
-    pub(super) fn why(&self, refusal: &Refusal, wish: Wish, hosts: usize) -> String {
+    pub(super) fn why(&self, refusal: &Refusal, wish: Wish, now: Instant) -> String {
         let rules = self.arbiter.rules();
         let holder = self.arbiter.lease().map_or("", |lease| lease.node.as_str());
-        match (refusal.reason, wish) {
-            (Reason::Holder, _) => format!("holder, {holder} has the lease"),
-            (Reason::Full, Wish::Grow) if hosts < rules.max_hosts => {
+        let (entries, booting) = (self.entries(), self.arbiter.booting(now));
+        let left = seconds(refusal.wait);
+        match refusal.reason {
+            Reason::Holder => format!("holder, {holder} has the lease"),
+            Reason::Full if self.arbiter.capped_until(now).is_some() => {
                 "full, max_launches_per_day is reached".into()
             }
-            (Reason::Full, Wish::Grow) => format!("full, {hosts} entries, max_hosts {}", rules.max_hosts),
-            (Reason::Full, Wish::Shrink) if hosts <= rules.min_hosts => {
-                format!("full, {hosts} entries, min_hosts {}", rules.min_hosts)
+            Reason::Full if booting > 0 => {
+                format!(
+                    "full, {entries} entries and {booting} booting, max_hosts {}",
+                    rules.max_hosts
+                )
             }
-            (Reason::Full, Wish::Shrink) => "full, the others could not take the load".into(),
-            (reason, _) => format!("{reason}, {} s left", seconds(refusal.wait)),
+            Reason::Full => format!("full, {entries} entries, max_hosts {}", rules.max_hosts),
+            Reason::Booting => format!("booting, {}", self.picture(now)),
+            Reason::Few => match self.fleet.as_ref().map_or(0, |fleet| fleet.up) {
+                up if up <= rules.min_hosts => format!("few, {up} serve, min_hosts {}", rules.min_hosts),
+                _ => "few, nobody else serves and reports a load".into(),
+            },
+            Reason::Loaded => "loaded, the others could not take the load".into(),
+            Reason::Failing if self.arbiter.failing(wish, now).0.is_zero() => {
+                "failing, HAProxy has this node DOWN: its load asks for nothing".into()
+            }
+            Reason::Failing => format!("failing, back-off after failures, {left} s left"),
+            reason @ (Reason::Cooldown | Reason::Starting) => format!("{reason}, {left} s left"),
         }
     }
 }

@@ -2,63 +2,89 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ANSWER_TIME, Action, FIRST_RETRY, LONGEST_RETRY, LinkId, Node, Phase, Step};
+use super::{Action, Aim, FIRST_RETRY, LONGEST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
 use crate::core::backoff::Backoff;
-use crate::core::lease::Wish;
 use crate::core::protocol::{FromNode, NOT_NOW, Reason};
 use crate::error::{Error, Kind};
 
 impl Node {
-    /// Which change is called for?
-    pub(super) fn need(&self) -> Option<Wish> {
-        if self.wanted.is_some() {
-            return self.wanted;
+    /// Which change is called for, the most urgent first?
+    fn needs(&self) -> Vec<Aim> {
+        match &self.wanted {
+            Some(Wanted::Replace { .. }) if !self.newcomers.is_empty() => return Vec::new(),
+            Some(Wanted::Grow { .. }) => return vec![Aim::Grow],
+            Some(Wanted::Leave { .. }) => return vec![Aim::Leave],
+            Some(Wanted::Replace { .. }) => return vec![Aim::Replace],
+            None => {}
         }
         if let Some(interruption) = &self.interruption {
-            return interruption.wants_replacement().then_some(Wish::Grow);
+            let aim = interruption.aim().filter(|_| self.newcomers.is_empty());
+            return aim.into_iter().collect();
         }
         if self.masters.other_is_at_it() {
-            return None;
+            return Vec::new();
         }
-        if self
-            .window
-            .mean()
-            .is_some_and(|mean| mean >= self.settings.threshold)
-        {
-            return Some(Wish::Grow);
+        let mut needs = Vec::new();
+        if self.is_over() || self.looks.lacking > 0 {
+            needs.push(Aim::Grow);
+        }
+        if self.looks.untidy {
+            needs.push(Aim::Tidy);
         }
         let calm = self
             .calm
             .mean()
             .is_some_and(|mean| mean <= self.settings.scale_down_threshold);
-        if self.untidy {
-            // The way of a scale-up clears up first, and then finds no need for a launch.
-            return Some(Wish::Grow);
+        if calm && !self.stays && self.newcomers.is_empty() {
+            needs.push(Aim::Leave);
         }
-        (calm && !self.stays).then_some(Wish::Shrink)
+        needs
     }
 
-    /// What such a change would go by: the mean CPU, if the window is full, the window and the
-    /// threshold, percentages both.
-    pub fn grounds(&self, wish: Wish) -> (Option<f64>, Duration, f64) {
+    /// Is the load over the threshold, on a machine that serves?
+    pub(super) fn is_over(&self) -> bool {
+        let mean = self.window.mean();
+        mean.is_some_and(|mean| mean >= self.settings.threshold) && self.looks.i_serve != Some(false)
+    }
+
+    /// What a change would go by: the mean CPU, if the window is full, the window and the threshold,
+    /// percentages both.
+    pub fn grounds(&self, aim: Aim) -> (Option<f64>, Duration, f64) {
         let settings = &self.settings;
-        match wish {
-            Wish::Grow => (self.window.mean(), settings.window, settings.threshold),
-            Wish::Shrink => (
+        match aim {
+            Aim::Leave => (
                 self.calm.mean(),
                 settings.scale_down_window,
                 settings.scale_down_threshold,
             ),
+            _ => (self.window.mean(), settings.window, settings.threshold),
+        }
+    }
+
+    pub(super) fn pause(&mut self, aim: Aim) -> &mut Pause {
+        &mut self.pauses[aim as usize]
+    }
+
+    /// Another's lease is over: what was refused for it may be granted now.
+    pub(super) fn end_soft_pauses(&mut self) {
+        for pause in &mut self.pauses {
+            pause.until.take_if(|_| !pause.firm);
         }
     }
 
     /// Begins to ask when there is a need and nothing stands against it.
     pub(super) fn consider(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Watching) {
+        if !matches!(self.phase, Phase::Idle) {
             return;
         }
-        let Some(wish) = self.need() else {
-            self.refused = None;
+        let needs = self.needs();
+        for aim in [Aim::Grow, Aim::Tidy, Aim::Leave, Aim::Replace] {
+            if !needs.contains(&aim) {
+                self.pause(aim).refused = None;
+            }
+        }
+        let paused = |aim: &Aim| self.pauses[*aim as usize].until.is_some_and(|until| now < until);
+        let Some(aim) = needs.into_iter().find(|aim| !paused(aim)) else {
             return;
         };
         if !self.has_master() {
@@ -68,89 +94,110 @@ impl Node {
             }
             return;
         }
-        let (mean, window, threshold) = self.grounds(wish);
-        let what = match wish {
-            Wish::Grow => "up",
-            Wish::Shrink => "down",
-        };
-        let tidies = self.untidy && wish == Wish::Grow;
-        let by_load = !tidies && !self.refused_before(wish);
-        let by_hand = self.wanted.is_some();
-        self.need.why = match mean {
-            _ if by_hand => "asked for by hand".into(),
+        let (mean, window, threshold) = self.grounds(aim);
+        let by_load = self.wanted.is_none()
+            && self.interruption.is_none()
+            && match aim {
+                Aim::Grow => self.is_over(),
+                Aim::Leave => true,
+                Aim::Tidy | Aim::Replace => false,
+            };
+        self.need.why = match (aim, mean) {
+            _ if self.wanted.is_some() => "asked for by hand".into(),
             _ if self.interruption.is_some() => "EC2 takes a machine back".into(),
-            _ if tidies => "what was left behind".into(),
-            Some(mean) => {
+            (_, Some(mean)) if by_load => {
                 let window = window.as_secs_f64();
                 format!("CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%")
             }
-            None => String::new(),
+            (Aim::Grow, _) => format!(
+                "{} fewer machines than min_hosts {}",
+                self.looks.lacking, self.settings.plan.min_hosts
+            ),
+            _ => "a machine that does not serve".into(),
         };
-        if mean.is_some() && by_load {
-            self.say(format!("scale-{what}: {}", self.need.why));
+        if by_load && self.pause(aim).refused.is_none() {
+            let direction = if aim == Aim::Leave { "down" } else { "up" };
+            self.say(format!("scale-{direction}: {}", self.need.why));
         }
-        self.ask_next(wish, now);
-    }
-
-    /// Has the last question been this one, and in vain?
-    pub(super) fn refused_before(&self, wish: Wish) -> bool {
-        self.refused.is_some_and(|(refused, _)| refused == wish)
+        self.ask_next(aim, now);
     }
 
     /// Is an answer of this master awaited, and to what?
-    pub(super) fn is_asking(&self, name: &str) -> Option<Wish> {
+    pub(super) fn is_asking(&self, name: &str) -> Option<Aim> {
         match &self.phase {
-            Phase::Asking { wish, asked, .. } if asked == name => Some(*wish),
+            Phase::Asking { aim, asked, .. } if asked == name => Some(*aim),
             _ => None,
         }
     }
 
-    /// Asks the first master, by name, that has not granted; with all of them granted, begins.
-    pub(super) fn ask_next(&mut self, wish: Wish, now: Instant) {
-        if let Some((asked, link)) = self.masters.next_to_ask() {
-            let question = match wish {
-                Wish::Grow => FromNode::Scale,
-                Wish::Shrink => FromNode::Retire,
-            };
-            self.out.push(Action::Send(link, question));
-            self.phase = Phase::Asking {
-                wish,
-                asked,
-                since: now,
-            };
-        } else if !self.masters.any_lease() {
-            self.back_to_waiting(Kind::Unavailable, "every master is gone", ANSWER_TIME, now);
-        } else if wish == Wish::Shrink && self.wanted.is_none() {
-            self.phase = Phase::Resampling;
-        } else {
-            self.begin(wish);
+    /// The line that asks for it.
+    fn question(&self, aim: Aim) -> FromNode {
+        let (machines, force) = match (&self.wanted, aim) {
+            (Some(Wanted::Grow { machines, force }), _) => (Some(*machines), *force),
+            (_, Aim::Tidy | Aim::Replace) => (Some(0), false),
+            // One machine for one, whatever the load.
+            (None, Aim::Grow) if self.interruption.is_some() => (Some(1), false),
+            _ => (None, false),
+        };
+        match aim {
+            Aim::Leave => FromNode::Retire {
+                force: matches!(self.wanted, Some(Wanted::Leave { force: true })),
+            },
+            _ => FromNode::Scale { machines, force },
         }
     }
 
-    /// The first step, with every grant in hand.
-    pub(super) fn begin(&mut self, wish: Wish) {
-        if self.refused_before(wish) {
-            // What was not said again at every question.
-            self.say(format!("granted by every master: {}", self.need.why));
+    /// Asks the first master, by name, that has not granted; with all of them granted, begins.
+    pub(super) fn ask_next(&mut self, aim: Aim, now: Instant) {
+        if let Some((asked, link)) = self.masters.next_to_ask() {
+            // What it decides by, and what people read of beside the decision.
+            if let Some(mean) = self.window.mean_so_far() {
+                self.out.push(Action::Send(link, FromNode::Load(mean)));
+            }
+            let question = self.question(aim);
+            self.out.push(Action::Send(link, question));
+            self.phase = Phase::Asking {
+                aim,
+                asked,
+                since: now,
+            };
+        } else if self.masters.may_act(now) {
+            match (aim, &self.wanted) {
+                (Aim::Leave, None) if self.interruption.is_none() => self.phase = Phase::Resampling,
+                _ => self.begin(aim),
+            }
+        } else if self.masters.any_lease() {
+            // Those who granted are all away, or it took too long.
+            self.not_now(Kind::Unavailable, "the leases ran out", FIRST_RETRY, now);
+        } else {
+            self.not_now(
+                Kind::Unavailable,
+                "no master is connected any more",
+                FIRST_RETRY,
+                now,
+            );
         }
-        self.refused = None;
-        let retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+    }
+
+    /// All masters have granted.
+    pub(super) fn begin(&mut self, aim: Aim) {
         self.phase = Phase::Working {
-            wish,
-            launched: None,
-            did: String::new(),
-            sick: None,
+            aim,
             next: None,
-            retry,
+            retry: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            tries: 0,
+            launch: None,
         };
-        self.out.push(Action::Run(match wish {
-            Wish::Shrink => Step::Identify,
-            Wish::Grow if self.settings.ec2 => Step::Survey,
-            Wish::Grow => Step::Launch {
-                fleet: Vec::new(),
-                short: Vec::new(),
-            },
-        }));
+        if aim == Aim::Leave {
+            return self.out.push(Action::Run(Step::Identify));
+        }
+        if aim == Aim::Grow {
+            // How many of those that a survey finds booting they count already.
+            let links = self.masters.grantors();
+            let reports = links.into_iter().map(|link| Action::Send(link, FromNode::Report));
+            self.out.extend(reports);
+        }
+        self.survey(Purpose::Lease);
     }
 
     pub(super) fn granted(
@@ -158,82 +205,78 @@ impl Node {
         link: LinkId,
         name: &str,
         id: String,
-        secs: u64,
-        epoch: u64,
+        length: Duration,
+        (epoch, machines): (u64, u32),
         now: Instant,
     ) {
         let asking = match &self.phase {
-            Phase::Asking { wish, asked, since } if asked == name => Some((*wish, *since)),
+            Phase::Asking { aim, asked, since } if asked == name => Some((*aim, *since)),
             _ => None,
         };
         if asking.is_none() && !self.masters.holds(name, &id) {
             // An answer that came after its time: nobody waits for it any more.
-            let text = "the answer came too late".into();
-            self.out.push(Action::Send(
-                link,
-                FromNode::Finish {
-                    lease: id,
-                    ok: false,
-                    text,
-                },
-            ));
+            let finish = FromNode::Finish {
+                lease: id,
+                ok: false,
+                launched: 0,
+                text: format!("{NOT_NOW}the answer came too late"),
+            };
+            self.out.push(Action::Send(link, finish));
             return;
         }
-        let length = Duration::from_secs(secs);
-        self.masters
-            .granted(name, id, length, asking.map_or(now, |(_, since)| since));
+        let since = asking.map_or(now, |(_, since)| since);
+        self.masters.granted(name, id, length, machines, since);
         self.next_heartbeat = self.next_heartbeat.min(now + length / 3);
-        if asking.is_none_or(|(wish, _)| !self.refused_before(wish)) {
+        if asking.is_none_or(|(aim, _)| self.pause(aim).refused.is_none()) {
             self.say(format!("master {name}: granted, epoch {epoch}"));
         }
-        if let Some((wish, _)) = asking {
-            self.ask_next(wish, now);
+        if let Some((aim, _)) = asking {
+            self.ask_next(aim, now);
         }
     }
 
     pub(super) fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
-        if let Some(wish) = self.is_asking(name) {
-            let why = format!("master {name}: {}", explain(wish, reason, secs));
-            if self.refused != Some((wish, reason)) {
+        if let Some(aim) = self.is_asking(name) {
+            let why = format!("master {name}: {}", explain(reason, secs));
+            if self.pause(aim).refused.replace(reason) != Some(reason) {
                 self.say(why.clone());
             }
-            self.refused = Some((wish, reason));
-            if reason == Reason::Full {
-                // Nobody will get the lease for it soon, and it must not keep this node from leaving.
-                self.untidy = false;
-            }
-            self.back_to_waiting(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
+            self.not_now(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
+            self.refused_replacement(reason);
         } else if self.masters.lost(name) {
             // The answer to HOLD.
             self.say(format!("master {name}: the lease is lost"));
         }
     }
 
-    /// Gives back what was granted and asks nobody for a while.
-    pub(super) fn back_to_waiting(&mut self, kind: Kind, why: &str, wait: Duration, now: Instant) {
-        // Only EC2's reasons come up at work; a master's do while asking.
-        let firm = matches!(self.phase, Phase::Working { .. });
+    /// Gives back what was granted and does not ask for the same for a while.
+    pub(super) fn not_now(&mut self, kind: Kind, why: &str, wait: Duration, now: Instant) {
+        let (aim, firm) = match &self.phase {
+            Phase::Asking { aim, .. } => (*aim, false),
+            Phase::Resampling => (Aim::Leave, false),
+            // Only what a survey found comes up at work; a master's reasons do while asking.
+            Phase::Working { aim, .. } => (*aim, true),
+            Phase::Idle | Phase::Gone => return,
+        };
         self.need.against = why.into();
         self.masters
-            .give_back(false, &format!("{NOT_NOW}{why}"), &mut self.out);
-        self.phase = Phase::Waiting {
-            until: now + wait,
-            firm,
-        };
+            .give_back(false, 0, &format!("{NOT_NOW}{why}"), &mut self.out);
+        self.phase = Phase::Idle;
+        let pause = self.pause(aim);
+        (pause.until, pause.firm) = (Some(now + wait), firm);
         self.end(Err(Error::new(kind, "scaling", why)));
     }
 }
 
-fn explain(wish: Wish, reason: Reason, secs: u64) -> String {
-    match (reason, wish) {
-        (Reason::Holder, _) => format!("another node scales, {secs} s of its lease left"),
-        (Reason::Cooldown, _) => format!("cooldown, {secs} s left"),
-        (Reason::Starting, _) => format!("it has just started, {secs} s until it grants"),
-        (Reason::Full, Wish::Grow) => {
-            "max_hosts or max_launches_per_day is reached; `autoscaler status` says which".into()
-        }
-        (Reason::Full, Wish::Shrink) => {
-            "no more than min_hosts, or the others could not take the load".into()
-        }
+fn explain(reason: Reason, secs: u64) -> String {
+    match reason {
+        Reason::Holder => format!("another node scales, {secs} s of its lease left"),
+        Reason::Cooldown => format!("cooldown, {secs} s left"),
+        Reason::Starting => format!("it has just started, {secs} s until it grants"),
+        Reason::Booting => "what is missing is on its way".into(),
+        Reason::Full => "max_hosts or max_launches_per_day is reached".into(),
+        Reason::Few => "no more than min_hosts serve, or nobody else is UP".into(),
+        Reason::Loaded => "the others could not take the load".into(),
+        Reason::Failing => format!("back-off after failures, {secs} s left"),
     }
 }

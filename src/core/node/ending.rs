@@ -2,63 +2,62 @@
 
 use std::time::Instant;
 
-use super::repair::LOOK_AGAIN;
-use super::{Action, Node, Phase, seconds};
-use crate::core::lease::LAUNCHED;
+use super::{Action, Aim, Node, Phase, seconds};
 use crate::error::Error;
 
 impl Node {
-    /// It came to a good end.
-    pub(super) fn succeeded(&mut self, phase: Phase) {
-        self.untidy = false;
-        let text = match (self.did(), &self.need.why) {
-            (did, why) if why.is_empty() => did,
-            (did, why) if did.is_empty() => why.clone(),
-            (did, why) => format!("{did}: {why}"),
+    /// It came to a good end: `did` says what was done, and `launched` machines are on their way.
+    pub(super) fn succeeded(&mut self, did: &str, launched: u32, phase: Phase) {
+        let text = match &self.need.why {
+            why if why.is_empty() => did.to_string(),
+            why => format!("{did}: {why}"),
         };
-        self.masters.give_back(true, &text, &mut self.out);
-        self.backoff.reset();
-        self.begin_new_windows();
+        self.masters.give_back(true, launched, &text, &mut self.out);
+        if let Phase::Working { aim, .. } = self.phase {
+            let pause = self.pause(aim);
+            pause.backoff.reset();
+            pause.refused = None;
+        }
+        if launched > 0 {
+            self.begin_new_windows();
+        }
         self.phase = phase;
-        self.end(Ok(()));
     }
 
-    pub(super) fn failed(&mut self, error: Error, now: Instant) {
-        self.untidy = false;
-        let wait = self.backoff.failed();
+    /// It failed, after `launched` machines came all the same: back off.
+    pub(super) fn failed(&mut self, error: Error, launched: u32, now: Instant) {
+        let Phase::Working { aim, .. } = self.phase else {
+            return;
+        };
+        let pause = self.pause(aim);
+        let wait = pause.backoff.failed();
+        (pause.until, pause.firm) = (Some(now + wait), true);
         let next = format!("next try in {} s at the earliest", seconds(wait));
+        let what = match aim {
+            Aim::Leave => "leaving",
+            Aim::Tidy => "clearing up",
+            Aim::Grow | Aim::Replace => "scaling",
+        };
         if self.wanted.is_none() {
-            self.say(format!("scaling failed, {next}"));
+            self.say(format!("{what} failed, {next}"));
         }
-        let text = match self.did().starts_with(LAUNCHED) {
-            true => format!("{LAUNCHED}, but {error}"),
-            false => error.to_string(),
-        };
-        let text = format!("{text}; {next}");
-        self.masters.give_back(false, &text, &mut self.out);
+        let text = format!("{error}; {next}");
+        self.need.against.clone_from(&text);
+        self.masters.give_back(false, launched, &text, &mut self.out);
         self.notify("failed", None, text);
-        self.begin_new_windows();
-        self.phase = Phase::Waiting {
-            until: now + wait,
-            firm: true,
-        };
-        if self.settings.ec2 {
-            // It may have left something behind.
-            self.repairs.look_at(now + LOOK_AGAIN);
+        match aim {
+            Aim::Leave => self.calm.clear(),
+            Aim::Grow => self.window.clear(),
+            Aim::Tidy | Aim::Replace => {}
         }
+        self.phase = Phase::Idle;
         self.end(Err(error));
     }
 
-    /// What was done under this lease, for the text of `FINISH`.
-    fn did(&mut self) -> String {
-        match &mut self.phase {
-            Phase::Working { did, .. } => std::mem::take(did),
-            _ => String::new(),
-        }
-    }
-
+    /// What was asked for by hand is over.
     pub(super) fn end(&mut self, result: Result<(), Error>) {
-        self.wanted = None;
-        self.out.push(Action::End(result));
+        if self.wanted.take().is_some() {
+            self.out.push(Action::End(result));
+        }
     }
 }

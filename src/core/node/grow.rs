@@ -1,179 +1,159 @@
-//! A scale-up, step by step: survey → launch → boot → enter.
+//! A launch, with the lease: survey → how many → does a HAProxy host take them → launch.
 
 use std::time::{Duration, Instant};
 
-use super::{Machine, Node, Outcome, Phase, Step, Told};
-use crate::core::duration::seconds;
-use crate::core::fleet::{self, Plan, Survey};
-use crate::core::lease::{ADOPTED, LAUNCHED, Wish};
+use super::{
+    Aim, FIRST_BACKOFF, Launched, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted, seconds,
+};
+use crate::core::plan::{Plan, Wait};
 use crate::error::{Error, Kind};
 
 impl Node {
     /// What came of the step that ran: the next one, or the end.
     pub(super) fn grow(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Surveyed(Ok(survey)) => self.surveyed(&survey, now),
-            Outcome::Cleared(Ok(())) => self.work(Wish::Grow, Step::Survey, now),
-            Outcome::LaunchedWithout(places, result) => {
-                self.shortages.note(places, now);
-                self.grow(Outcome::Launched(result), now);
-            }
-            Outcome::Launched(Ok(machine)) => {
-                self.say(format!("launched {}", machine.title()));
-                if let Phase::Working { launched, did, .. } = &mut self.phase {
-                    *launched = Some(now);
-                    *did = format!("{LAUNCHED} {}", machine.title());
-                }
-                let time = self.settings.fleet.boot_timeout;
-                self.work(Wish::Grow, Step::Boot { machine, time }, now);
-            }
-            Outcome::Booted(machine, Ok(())) => {
-                self.say(format!(
-                    "{} is healthy at {}:{}",
-                    machine.title(),
-                    machine.host,
-                    machine.port
-                ));
-                let servers = self.settings.servers.clone();
-                self.work(Wish::Grow, Step::Enter { machine, servers }, now);
-            }
-            Outcome::Booted(machine, Err(error)) => {
-                self.say(error.to_string());
-                match machine.instance {
-                    Some(id) if self.masters.may_act(now) => {
-                        if let Phase::Working { sick, .. } = &mut self.phase {
-                            *sick = Some(Box::new(error));
+            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+                let plan = self.go_by(&survey, now);
+                match self.how_many(&plan) {
+                    Ok(count) => self.check_before(count, plan.fleet, now),
+                    Err(Wait { why, wait }) => {
+                        if !wait.is_zero() {
+                            self.say(format!("{why}; asking again in {} s", seconds(wait)));
                         }
-                        self.work(Wish::Grow, Step::Terminate { id }, now)
+                        self.not_now(Kind::Busy, &why, wait, now);
                     }
-                    _ => self.failed(error, now),
                 }
             }
-            Outcome::Entered(machine, told) => self.entered(machine, &told, now),
-            Outcome::Terminated(Ok(())) => {
-                if let Phase::Working { sick, .. } = &mut self.phase
-                    && let Some(why) = sick.take()
-                {
-                    self.failed(*why, now);
-                }
-            }
-            Outcome::Surveyed(Err(error))
-            | Outcome::Cleared(Err(error))
-            | Outcome::Launched(Err(error))
-            | Outcome::Terminated(Err(error)) => {
+            Outcome::Checked(told) => self.checked(told, now),
+            Outcome::Launched(launched) => self.launched(launched, now),
+            Outcome::Surveyed(_, Err(error)) => {
                 self.say(error.to_string());
-                self.failed(error, now);
+                self.failed(error, 0, now);
             }
             _ => {}
         }
     }
 
-    fn surveyed(&mut self, survey: &Survey, now: Instant) {
-        match fleet::plan(survey, &self.settings.fleet) {
-            Plan::Launch { fleet } => {
-                let over = self
-                    .window
-                    .mean()
-                    .map_or(!self.untidy, |mean| mean >= self.settings.threshold);
-                if over || self.wanted.is_some() || self.interruption.is_some() {
-                    // With a grant of every master there is, nobody else launches, and the order is
-                    // free. Otherwise it must be the one that others begin with, too.
-                    let alone = self.masters.granted_count(now) >= self.settings.servers.len();
-                    let short = match alone {
-                        true => self.shortages.lately(now),
-                        false => Vec::new(),
-                    };
-                    self.work(Wish::Grow, Step::Launch { fleet, short }, now);
-                } else {
-                    let why = match std::mem::take(&mut self.untidy) {
-                        true => "no more to clear up",
-                        false => "the load fell before the launch",
-                    };
-                    self.back_to_waiting(Kind::Busy, why, Duration::ZERO, now);
-                }
-            }
-            Plan::Adopt {
-                instance,
-                boot_time_left,
-            } => {
-                self.say(format!(
-                    "{} was launched but not entered: finishing that",
-                    instance.id
-                ));
-                if let Phase::Working { did, .. } = &mut self.phase {
-                    *did = format!("{ADOPTED} {}", instance.id);
-                }
-                let machine = Machine {
-                    instance: Some(instance.id),
-                    host: String::new(),
-                    port: 0,
-                };
-                self.work(
-                    Wish::Grow,
-                    Step::Boot {
-                        machine,
-                        time: boot_time_left,
-                    },
-                    now,
-                );
-            }
-            Plan::Clear { ids } => {
-                self.say(format!(
-                    "never came into service, terminating: {}",
-                    ids.join(", ")
-                ));
-                self.work(Wish::Grow, Step::Clear { ids }, now);
-            }
-            Plan::Wait { why, wait } => {
-                self.say(format!("{why}; asking again in {} s", seconds(wait)));
-                self.back_to_waiting(Kind::Busy, &why, wait, now);
-            }
+    /// How many to launch, by what was granted and what the survey found.
+    fn how_many(&self, plan: &Plan) -> Result<u32, Wait> {
+        let wait = |why: &str, wait| {
+            Err(Wait {
+                why: why.into(),
+                wait,
+            })
+        };
+        let room = u32::try_from(plan.room.clone()?).unwrap_or(u32::MAX);
+        let (granted, missing) = self.masters.machines();
+        let lacking = plan.lacking as u32;
+        let by_load = match &self.wanted {
+            Some(_) => return Ok(granted.min(room)),
+            None if self.interruption.is_some() => return Ok(granted.min(room)),
+            None => self.is_over(),
+        };
+        if !by_load && lacking == 0 {
+            return wait("the load fell before the launch", Duration::ZERO);
+        }
+        // Some may boot of which the masters do not know: whoever launched them died.
+        let missing = missing.saturating_sub(plan.booting as u32);
+        let most = if by_load {
+            missing.max(lacking)
+        } else {
+            missing.min(lacking)
+        };
+        match granted.min(room).min(most) {
+            0 => wait("what is missing is on its way", FIRST_BACKOFF),
+            count => Ok(count),
         }
     }
 
-    fn entered(&mut self, machine: Machine, told: &Told, now: Instant) {
-        let failed = self.say_entered(&machine, told);
-        if failed.len() < told.len() {
-            self.repairs.owe(machine.clone(), failed, now);
-            self.notify("launched", Some(machine), self.need.why.clone());
-            self.succeeded(Phase::Watching);
-            if let Some(interruption) = &mut self.interruption {
-                interruption.replaced();
-                self.drain_when_due(now);
-            }
+    /// Nothing is launched while no HAProxy host could take it.
+    pub(super) fn check_before(&mut self, count: u32, fleet: Vec<String>, now: Instant) {
+        // With a grant of every master there is, nobody else launches, and the order is free.
+        // Otherwise it must be the one that others begin with, too.
+        let alone = self.masters.granted_count(now) >= self.settings.servers.len();
+        let short = match alone {
+            true => self.shortages.lately(now),
+            false => Vec::new(),
+        };
+        if let Phase::Working { aim, launch, .. } = &mut self.phase {
+            let aim = *aim;
+            *launch = Some(Step::Launch { count, fleet, short });
+            self.work(aim, Step::Check, now);
+        }
+    }
+
+    pub(super) fn checked(&mut self, told: Told, now: Instant) {
+        let Phase::Working { aim, launch, .. } = &mut self.phase else {
             return;
+        };
+        let (aim, launch) = (*aim, launch.take());
+        let takes = told.iter().any(|(_, result)| result.is_ok());
+        let refusals: Vec<Error> = told.into_iter().filter_map(|(_, result)| result.err()).collect();
+        for refusal in &refusals {
+            self.say(refusal.to_string());
         }
-        let boot_timeout = self.settings.fleet.boot_timeout;
-        match &mut self.phase {
-            Phase::Working { launched, .. } if launched.is_none_or(|at| now < at + boot_timeout) => {
-                launched.get_or_insert(now);
-                self.work_later(
-                    Step::Enter {
-                        machine,
-                        servers: failed,
-                    },
-                    now,
-                );
+        match (launch, refusals.into_iter().next()) {
+            (Some(launch), _) if takes => self.work(aim, launch, now),
+            (_, Some(refusal)) => {
+                let error = refusal.advise("no HAProxy host could take a machine, so none is launched");
+                self.failed(error, 0, now);
             }
-            _ => {
-                let what = format!("{} serves, but no HAProxy could be told of it", machine.title());
-                self.failed(Error::unavailable("scale-up", what), now);
-            }
+            _ => self.failed(
+                Error::unavailable("scaling", "there is no HAProxy host to tell"),
+                0,
+                now,
+            ),
         }
     }
 
-    /// Says how it went, and returns the hosts that failed.
-    pub(super) fn say_entered(&mut self, machine: &Machine, told: &Told) -> Vec<String> {
-        let mut failed = Vec::new();
-        for (server, result) in told {
-            match result {
-                Ok(()) => self.say(format!("{} is in HAProxy on {server}", machine.title())),
-                Err(error) => {
-                    self.say(format!("{error}; trying again"));
-                    failed.push(server.clone());
-                }
-            }
+    pub(super) fn launched(&mut self, launched: Launched, now: Instant) {
+        self.shortages.note(launched.without, now);
+        let count = launched.machines.len() as u32 + launched.unnamed;
+        if let Some(error) = &launched.error {
+            self.say(error.to_string());
         }
-        failed
+        if count == 0 {
+            let error = launched.error;
+            let error = error.unwrap_or_else(|| Error::unavailable("scaling", "nothing was launched"));
+            return self.failed(error, 0, now);
+        }
+        let did = match launched.unnamed {
+            0 => {
+                let titles: Vec<&str> = launched.machines.iter().map(Machine::title).collect();
+                format!("launched {}", titles.join(", "))
+            }
+            unnamed => format!("launched {unnamed} by the group"),
+        };
+        self.say(did.clone());
+        let replaces = match (&self.phase, &self.wanted) {
+            (
+                Phase::Working {
+                    aim: Aim::Replace, ..
+                },
+                Some(Wanted::Replace { old, .. }),
+            ) => {
+                format!("{did} for {}", old.title())
+            }
+            _ => did,
+        };
+        self.looks.lacking = 0;
+        self.newcomers.expect(
+            launched.machines,
+            launched.unnamed,
+            self.settings.plan.boot_timeout,
+            now,
+        );
+        if launched.unnamed > 0 {
+            let fleet = std::mem::take(&mut self.looks.fleet);
+            let (count, time) = (launched.unnamed, self.settings.plan.boot_timeout);
+            self.out
+                .push(super::Action::Run(Step::Find { count, fleet, time }));
+        }
+        self.succeeded(&replaces, count, Phase::Idle);
+        if matches!(self.wanted, Some(Wanted::Grow { .. })) {
+            self.newcomers.are_awaited();
+            self.wanted = None;
+        }
+        self.newcomers_when_due(now);
     }
 }

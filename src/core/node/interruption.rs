@@ -1,26 +1,43 @@
-//! EC2 takes this machine back: ask for its replacement, then drain, in good time.
+//! EC2 takes this machine back. A spot interruption is a fact: this machine asks for its replacement and
+//! drains, in good time, even as the last. A rebalance recommendation is a hint: it leaves once its
+//! replacement serves, as after a quiet time.
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Machine, Node, Step, Told};
+use super::{Action, Aim, Machine, Node, Phase, Step, Told};
+use crate::core::protocol::{NOT_NOW, Reason};
 use crate::error::Error;
 
-/// From the notice to the draining at the latest. EC2 gives two minutes; half of them are for a
-/// replacement that boots, the other half for requests that have begun.
-const UNTIL_DRAIN: Duration = Duration::from_secs(60);
+/// From the draining to the end that EC2 has named.
+const BEFORE_THE_END: Duration = Duration::from_secs(20);
 
-/// A notice that has been heard.
+/// What EC2 has announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warning {
+    /// It ends this machine after so long.
+    Interruption(Duration),
+    /// It may, sooner than others.
+    Rebalance,
+}
+
+/// A warning that has been heard.
 #[derive(Debug)]
 pub struct Interruption {
-    drain_by: Instant,
+    /// When to drain at the latest; `None`: it is a hint.
+    drain_by: Option<Instant>,
     replaced: bool,
     draining: bool,
 }
 
 impl Interruption {
-    /// Is a machine to be added in place of this one?
-    pub fn wants_replacement(&self) -> bool {
-        !self.replaced
+    /// What a lease is wanted for.
+    pub fn aim(&self) -> Option<Aim> {
+        match (self.replaced, self.drain_by) {
+            _ if self.draining => None,
+            (false, _) => Some(Aim::Grow),
+            (true, None) => Some(Aim::Leave),
+            (true, Some(_)) => None,
+        }
     }
 
     pub fn replaced(&mut self) {
@@ -28,35 +45,74 @@ impl Interruption {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.draining).then_some(self.drain_by)
+        self.drain_by.filter(|_| !self.draining)
     }
 }
 
 impl Node {
-    /// EC2 has announced, in the words of `notice`, that it takes this machine back. What ends it
-    /// in the end is EC2, or the next holder, who finds that no HAProxy lists it.
-    pub fn interrupted(&mut self, notice: &str, machine: Machine, now: Instant) {
-        if self.interruption.is_some() {
-            return;
+    /// EC2 has announced, in the words of `notice`, that it takes this machine back.
+    pub fn interrupted(&mut self, warning: Warning, notice: &str, machine: Machine, now: Instant) {
+        let drain_by = match warning {
+            Warning::Interruption(left) => Some(now + left.saturating_sub(BEFORE_THE_END)),
+            Warning::Rebalance => None,
+        };
+        match &mut self.interruption {
+            Some(known) if known.drain_by.is_some() || drain_by.is_none() => return,
+            Some(hint) => hint.drain_by = drain_by,
+            none => {
+                *none = Some(Interruption {
+                    drain_by,
+                    replaced: false,
+                    draining: false,
+                });
+            }
         }
-        self.say(format!(
-            "{notice}: asking for a replacement, then {} drains itself",
-            machine.title()
-        ));
+        let then = match drain_by {
+            Some(_) => format!("asking for a replacement, then {} drains itself", machine.title()),
+            None => format!(
+                "asking for a replacement, {} leaves once that serves",
+                machine.title()
+            ),
+        };
+        self.say(format!("{notice}: {then}"));
         self.myself = Some(machine);
-        self.interruption = Some(Interruption {
-            drain_by: now + UNTIL_DRAIN,
-            replaced: false,
-            draining: false,
-        });
+        // Its own departure is overtaken by this one.
+        let leaving = matches!(
+            self.phase,
+            Phase::Resampling
+                | Phase::Asking { aim: Aim::Leave, .. }
+                | Phase::Working { aim: Aim::Leave, .. }
+        );
+        if leaving && drain_by.is_some() {
+            self.masters
+                .give_back(false, 0, &format!("{NOT_NOW}{notice}"), &mut self.out);
+            self.phase = Phase::Idle;
+        }
+        let pause = self.pause(Aim::Grow);
+        (pause.until, pause.refused) = (None, None);
         self.consider(now);
+    }
+
+    /// Is EC2 about to end this machine, which is draining?
+    pub(super) fn is_taken_back(&self) -> bool {
+        self.interruption.as_ref().is_some_and(|i| i.draining)
+    }
+
+    /// A master has said no: at `max_hosts` a mere hint is not followed.
+    pub(super) fn refused_replacement(&mut self, reason: Reason) {
+        let is_hint = self.interruption.as_ref().is_some_and(|i| i.drain_by.is_none());
+        if is_hint && reason == Reason::Full {
+            self.interruption = None;
+            self.say("there may be no machine more, so the recommendation is not followed".into());
+        }
     }
 
     pub(super) fn drain_when_due(&mut self, now: Instant) {
         let (Some(interruption), Some(machine)) = (&mut self.interruption, &self.myself) else {
             return;
         };
-        if interruption.draining || !(interruption.replaced || now >= interruption.drain_by) {
+        let due = |by: Instant| interruption.replaced || now >= by;
+        if interruption.draining || !interruption.drain_by.is_some_and(due) {
             return;
         }
         interruption.draining = true;
@@ -64,15 +120,16 @@ impl Node {
         self.out.push(Action::Run(Step::Drain {
             machine: machine.clone(),
             servers,
+            force: true,
         }));
     }
 
     pub(super) fn drained_before_the_end(&mut self, machine: Machine, told: &Told) {
-        let drained = self.say_drained(&machine, told);
+        self.say_drained(&machine, told);
         let why = "EC2 takes this machine back".into();
         self.notify("retired", Some(machine.clone()), why);
         let replaced = self.interruption.as_ref().is_some_and(|i| i.replaced);
-        if drained && replaced && self.settings.fleet.by_group {
+        if replaced && self.settings.by_group {
             // Its group would replace it once more.
             self.out.push(Action::Run(Step::Depart { machine }));
         } else {

@@ -1,4 +1,4 @@
-//! The masters as a node sees them: who is connected, and which leases it holds.
+//! The masters as a node sees them: who is connected, which leases it holds, and what they set.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,6 +8,8 @@ use crate::core::protocol::FromNode;
 
 /// Between two `LOAD`s, unless the node holds a lease shorter than three of these.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Masters whose files differ for longer than this are said.
+const DIFFER: Duration = Duration::from_secs(60);
 
 /// A lease as its holder sees it.
 #[derive(Debug, Clone)]
@@ -15,6 +17,10 @@ struct Held {
     id: String,
     length: Duration,
     expires: Instant,
+    /// How many machines may be launched under it.
+    machines: u32,
+    /// How many are on their way by this master's word, and so not among those.
+    booting: u32,
 }
 
 #[derive(Debug, Default)]
@@ -23,10 +29,12 @@ struct Master {
     lease: Option<Held>,
     /// When the heartbeat was sent that its next `PONG` answers.
     heartbeat_sent: Option<Instant>,
-    /// Another node that changes the cluster, and since when.
-    other: Option<(String, Instant)>,
-    /// A `FINISH` that could not be sent because the connection was lost.
-    owed: Option<FromNode>,
+    /// Another node that changes the cluster.
+    other: Option<String>,
+    /// What could not be sent because the connection was lost.
+    owed: Vec<FromNode>,
+    /// How many serve, by its last word.
+    up: Option<u32>,
 }
 
 impl Master {
@@ -35,25 +43,40 @@ impl Master {
     }
 }
 
+/// What one master's file sets of `[scaling]`.
+#[derive(Debug, Default)]
+struct Settings {
+    /// As it comes in, up to the bare `SET`.
+    coming: Vec<(String, String)>,
+    whole: Option<Vec<(String, String)>>,
+}
+
 /// By name, which is also the order in which they are asked.
 #[derive(Debug, Default)]
 pub struct Masters {
     by_name: BTreeMap<String, Master>,
+    /// Their last word holds while they are away.
+    settings: BTreeMap<String, Settings>,
+    /// Since when they differ; `None` as well once that has been said.
+    differ_since: Option<Instant>,
+    differ_said: bool,
 }
 
 impl Masters {
     /// A master has been greeted. Says what it has to hear first, or `None` where there is a
     /// connection to it already.
-    pub fn connected(&mut self, link: LinkId, name: &str) -> Option<Option<FromNode>> {
+    pub fn connected(&mut self, link: LinkId, name: &str) -> Option<Vec<FromNode>> {
         let master = self.by_name.entry(name.into()).or_default();
         if master.link.is_some() {
             return None;
         }
         master.link = Some(link);
-        let hold = master.lease.as_ref().map(|lease| FromNode::Hold {
+        let mut first = std::mem::take(&mut master.owed);
+        first.extend(master.lease.as_ref().map(|lease| FromNode::Hold {
             lease: lease.id.clone(),
-        });
-        Some(master.owed.take().or(hold))
+        }));
+        self.settings.entry(name.into()).or_default().coming.clear();
+        Some(first)
     }
 
     /// The connection is gone; the master's name. A lease on it lasts until its time is over.
@@ -62,10 +85,10 @@ impl Masters {
         let master = self.by_name.get_mut(&name)?;
         *master = Master {
             lease: master.lease.take(),
-            owed: master.owed.take(),
+            owed: std::mem::take(&mut master.owed),
             ..Master::default()
         };
-        if master.lease.is_none() && master.owed.is_none() {
+        if master.lease.is_none() && master.owed.is_empty() {
             self.by_name.remove(&name);
         }
         Some(name)
@@ -101,35 +124,68 @@ impl Masters {
     }
 
     /// Another node has begun.
-    pub fn other_began(&mut self, name: &str, node: String, now: Instant) {
+    pub fn other_began(&mut self, name: &str, node: String) {
         if let Some(master) = self.by_name.get_mut(name) {
-            master.other = Some((node, now));
+            master.other = Some(node);
         }
     }
 
-    /// A lease ended: another node's, and this is how long it was seen; or else this one's, which
-    /// ran out.
-    pub fn lease_ended(&mut self, name: &str, node: &str, now: Instant) -> Option<Duration> {
-        let master = self.by_name.get_mut(name)?;
-        match master.other.take_if(|(other, _)| other == node) {
-            Some((_, since)) => Some(now.saturating_duration_since(since)),
-            None => {
-                master.lease = None;
-                None
-            }
+    /// A lease ended: another node's, or else this one's, which ran out.
+    pub fn lease_ended(&mut self, name: &str, node: &str) {
+        if let Some(master) = self.by_name.get_mut(name)
+            && master.other.take_if(|other| other == node).is_none()
+        {
+            master.lease = None;
         }
+    }
+
+    /// `FLEET`: do more machines serve than this master said before?
+    pub fn more_serve(&mut self, name: &str, up: u32) -> bool {
+        let before = self
+            .by_name
+            .get_mut(name)
+            .and_then(|master| master.up.replace(up));
+        before.is_some_and(|before| up > before)
     }
 
     /// Takes a grant that was asked for at `since`: counted from then, it ends here no later than
     /// there.
-    pub fn granted(&mut self, name: &str, id: String, length: Duration, since: Instant) {
+    pub fn granted(&mut self, name: &str, id: String, length: Duration, machines: u32, since: Instant) {
         if let Some(master) = self.by_name.get_mut(name) {
             master.lease = Some(Held {
                 id,
                 length,
                 expires: since + length,
+                machines,
+                booting: 0,
             });
         }
+    }
+
+    /// How many machines boot, by `HOSTS` of a master's report.
+    pub fn counts_as_booting(&mut self, name: &str, booting: u32) {
+        if let Some(lease) = self
+            .by_name
+            .get_mut(name)
+            .and_then(|master| master.lease.as_mut())
+        {
+            lease.booting = booting;
+        }
+    }
+
+    /// The largest number that a grant named, and the largest that a master has the cluster need
+    /// beyond what serves.
+    pub fn machines(&self) -> (u32, u32) {
+        let leases = || self.by_name.values().filter_map(|master| master.lease.as_ref());
+        let granted = leases().map(|lease| lease.machines).max();
+        let missing = leases().map(|lease| lease.machines + lease.booting).max();
+        (granted.unwrap_or(0), missing.unwrap_or(0))
+    }
+
+    /// The connections of masters that granted.
+    pub fn grantors(&self) -> Vec<LinkId> {
+        let granted = self.by_name.values().filter(|master| master.lease.is_some());
+        granted.filter_map(|master| master.link).collect()
     }
 
     /// Is the lease `id` of this master held here?
@@ -208,12 +264,12 @@ impl Masters {
         }
         // An absent master is remembered for as long as something may still be due to it.
         self.by_name
-            .retain(|_, master| master.link.is_some() || master.leased(now) || master.owed.is_some());
+            .retain(|_, master| master.link.is_some() || master.leased(now) || !master.owed.is_empty());
         interval
     }
 
     /// `FINISH` to every master that granted.
-    pub fn give_back(&mut self, ok: bool, text: &str, out: &mut Vec<Action>) {
+    pub fn give_back(&mut self, ok: bool, launched: u32, text: &str, out: &mut Vec<Action>) {
         for master in self.by_name.values_mut() {
             let Some(lease) = master.lease.take() else {
                 continue;
@@ -221,12 +277,71 @@ impl Masters {
             let finish = FromNode::Finish {
                 lease: lease.id,
                 ok,
+                launched,
                 text: text.into(),
             };
             match master.link {
                 Some(link) => out.push(Action::Send(link, finish)),
-                None => master.owed = Some(finish),
+                None => master.owed.push(finish),
             }
         }
+    }
+
+    /// To every master that is connected.
+    pub fn tell_all(&self, message: &FromNode, out: &mut Vec<Action>) {
+        let links = self.by_name.values().filter_map(|master| master.link);
+        out.extend(links.map(|link| Action::Send(link, message.clone())));
+    }
+
+    /// `SET`: a key and its value, or the end of them. Returns what to go by if that has changed: the
+    /// first master by name counts.
+    pub fn set(
+        &mut self,
+        name: &str,
+        pair: Option<(String, String)>,
+        now: Instant,
+    ) -> Option<(String, Vec<(String, String)>)> {
+        let before = self.in_force();
+        let settings = self.settings.entry(name.into()).or_default();
+        match pair {
+            Some(pair) => settings.coming.push(pair),
+            None => settings.whole = Some(std::mem::take(&mut settings.coming)),
+        }
+        let mut known = self.settings.values().filter_map(|s| s.whole.as_ref());
+        let first = known.next();
+        let differ = known.any(|other| Some(other) != first);
+        match differ {
+            true => _ = self.differ_since.get_or_insert(now),
+            false => (self.differ_since, self.differ_said) = (None, false),
+        }
+        let after = self.in_force();
+        after.filter(|after| Some(after) != before.as_ref())
+    }
+
+    /// Whose word counts, and what it is.
+    fn in_force(&self) -> Option<(String, Vec<(String, String)>)> {
+        let said = |(name, s): (&String, &Settings)| Some((name.clone(), s.whole.clone()?));
+        self.settings.iter().find_map(said)
+    }
+
+    /// When [`Masters::differ`] has something to say.
+    pub fn differ_deadline(&self) -> Option<Instant> {
+        self.differ_since
+            .filter(|_| !self.differ_said)
+            .map(|since| since + DIFFER)
+    }
+
+    /// Masters whose files have differed for a minute; said once.
+    pub fn differ(&mut self, now: Instant) -> Option<String> {
+        if self.differ_deadline().is_none_or(|at| now < at) {
+            return None;
+        }
+        self.differ_said = true;
+        let mut known = self.settings.iter().filter(|(_, s)| s.whole.is_some());
+        let (first, theirs) = known.next()?;
+        let (other, _) = known.find(|(_, s)| s.whole != theirs.whole)?;
+        Some(format!(
+            "master {other} sets other keys of [scaling] than {first}, which counts; make their files the same"
+        ))
     }
 }

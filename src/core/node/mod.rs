@@ -1,24 +1,28 @@
 //! The daemon's mind: samples, lines and results in, [`Action`]s out.
 //!
 //! ```text
-//! Watching ──load over or under──▶ Asking ──every GRANT──▶ Working ──▶ Watching
-//!     ▲                              │ WAIT                  │ failed
-//!     └──────── Waiting ◀────────────┴───────────────────────┘
+//! Idle ──a need──▶ Asking ──every GRANT──▶ Working ──FINISH──▶ Idle
+//!   ▲                │ WAIT: not before …     (seconds: a survey, a decision, a launch or an end)
+//!   └────────────────┘
 //! ```
 //!
-//! The steps of [`Phase::Working`] are slow (EC2, ssh, a machine that boots), so the caller runs
-//! each beside this and brings back its [`Outcome`]. `asking` gets the lease, `grow` follows a scale-up through them,
-//! `shrink` a scale-down. `masters` keeps the connections and leases, `repair` what is left to
-//! tell HAProxy hosts that could not be reached.
+//! Beside that, without a lease: each machine that this node launched is waited for by itself
+//! (`newcomers`), and a look, when a master says so, puts right what needs none (`look`).
+//!
+//! The steps are slow (EC2, ssh, a machine that boots), so the caller runs each beside this and brings
+//! back its [`Outcome`]. `asking` gets the lease, `grow` goes by it for a launch, `leave` for this
+//! machine's departure, `replace` for somebody else's. `masters` keeps the connections and leases.
 
 mod asking;
 mod ending;
 mod grow;
 mod interruption;
+mod leave;
+mod look;
 mod masters;
+mod newcomers;
 mod notice;
-mod repair;
-mod shrink;
+mod replace;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -27,25 +31,26 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::duration::seconds;
-use super::fleet;
-use super::lease::Wish;
+use super::plan;
+pub use super::plan::Machine;
 use super::protocol::{FromMaster, FromNode, Reason};
+use super::report::Fact;
 use super::shortage::Shortages;
 use super::window::Window;
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use interruption::Interruption;
+pub use interruption::Warning;
+use look::Looks;
 pub use masters::HEARTBEAT;
 use masters::Masters;
+use newcomers::Newcomers;
 use notice::Need;
 pub use notice::Notice;
-use repair::Repairs;
-pub use step::{Action, LinkId, Machine, Outcome, Step, Told};
+pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
 
 /// How long a master may take to answer `SCALE`.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// A lease that was given back within this time changed nothing: another master had said no.
-const MERE_QUESTION: Duration = Duration::from_secs(2);
-/// After a failed scale-up.
+/// After a failure, and the longest wait after many in a row.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 /// Between two tries of one step.
@@ -63,30 +68,49 @@ pub struct Settings {
     pub scale_down_window: Duration,
     pub sample_interval: Duration,
     pub servers: Vec<String>,
-    pub fleet: fleet::Rules,
-    /// False where a shell command launches, and EC2 is not asked about anything.
-    pub ec2: bool,
-    /// How long after a master's coming this node looks whether its HAProxy missed anything:
-    /// another time for every node, so that the first one finds all the work.
-    pub repair_delay: Duration,
-    /// Between two looks for what was left behind, while all goes well.
-    pub look_interval: Duration,
+    pub plan: plan::Rules,
+    /// An Auto Scaling group launches, which would replace whoever ends otherwise.
+    pub by_group: bool,
     /// How long a need may last before it is said to be blocked; zero: never.
     pub blocked_after: Duration,
 }
 
+/// What a lease is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// Launch what is missing.
+    Grow,
+    /// Terminate a machine that does not serve.
+    Tidy,
+    /// End this machine.
+    Leave,
+    /// Launch one for an old one, by hand, and then end that.
+    Replace,
+}
+
+/// What a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    Grow {
+        machines: u32,
+        force: bool,
+    },
+    Leave {
+        force: bool,
+    },
+    /// `new`: what serves for it, once that does.
+    Replace {
+        old: Machine,
+        new: Option<Machine>,
+    },
+}
+
 #[derive(Debug)]
 enum Phase {
-    Watching,
-    /// Ask no master before this. What a master said about another node's lease is over with
-    /// that lease; a wait that is `firm` (back-off, EC2's own cooldown) is not.
-    Waiting {
-        until: Instant,
-        firm: bool,
-    },
+    Idle,
     /// `asked` owes an answer since `since`.
     Asking {
-        wish: Wish,
+        aim: Aim,
         asked: String,
         since: Instant,
     },
@@ -94,17 +118,38 @@ enum Phase {
     Resampling,
     /// A step runs, or begins at `next`.
     Working {
-        wish: Wish,
-        launched: Option<Instant>,
-        /// How the text of `FINISH` begins: which machine was launched, or adopted.
-        did: String,
-        /// Why the new machine has to go.
-        sick: Option<Box<Error>>,
+        aim: Aim,
         next: Option<(Instant, Step)>,
         retry: Backoff,
+        tries: u32,
+        /// What follows once a HAProxy host would take a machine.
+        launch: Option<Step>,
     },
     /// This machine has been terminated.
     Gone,
+}
+
+/// What holds up one kind of aim. A departure that failed holds up no scale-up, nor the reverse.
+#[derive(Debug)]
+struct Pause {
+    until: Option<Instant>,
+    /// What a master said about another node's lease is over with that lease; a pause that is firm
+    /// (back-off, EC2's own cooldown) is not.
+    firm: bool,
+    backoff: Backoff,
+    /// Why it was refused last; said once and not at every question.
+    refused: Option<Reason>,
+}
+
+impl Pause {
+    fn new() -> Pause {
+        Pause {
+            until: None,
+            firm: false,
+            backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
+            refused: None,
+        }
+    }
 }
 
 /// All that a daemon knows.
@@ -115,19 +160,17 @@ pub struct Node {
     window: Window,
     calm: Window,
     phase: Phase,
+    /// By [`Aim`].
+    pauses: [Pause; 4],
     masters: Masters,
-    repairs: Repairs,
+    looks: Looks,
+    newcomers: Newcomers,
     shortages: Shortages,
-    backoff: Backoff,
     next_heartbeat: Instant,
     /// Asked for by hand: the load does not matter.
-    wanted: Option<Wish>,
-    /// What was asked for last, and why it was refused; said once and not at every question.
-    refused: Option<(Wish, Reason)>,
+    wanted: Option<Wanted>,
     /// Which machine this is, once it has been found out.
     myself: Option<Machine>,
-    /// Instances were left behind, which the next holder of the lease clears up.
-    untidy: bool,
     /// This machine is not one that autoscaler may end.
     stays: bool,
     interruption: Option<Interruption>,
@@ -137,31 +180,41 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(settings: Settings, now: Instant) -> Node {
-        let mut repairs = Repairs::default();
-        if settings.ec2 {
-            repairs.look_at(now + settings.look_interval);
-        }
+    /// `myself`: this machine, as far as it is known from the start.
+    pub fn new(settings: Settings, myself: Option<Machine>, now: Instant) -> Node {
         Node {
             window: Window::new(settings.window, settings.sample_interval),
             calm: Window::new(settings.scale_down_window, settings.sample_interval),
             settings,
-            phase: Phase::Watching,
+            phase: Phase::Idle,
+            pauses: std::array::from_fn(|_| Pause::new()),
             masters: Masters::default(),
-            repairs,
+            looks: Looks::default(),
+            newcomers: Newcomers::default(),
             shortages: Shortages::default(),
-            backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
             next_heartbeat: now,
             wanted: None,
-            refused: None,
-            myself: None,
-            untidy: false,
+            myself,
             stays: false,
             interruption: None,
             said_alone: false,
             need: Need::default(),
             out: Vec::new(),
         }
+    }
+
+    /// Goes by other settings from now on. The windows go on where they are as long as before.
+    pub fn adopt(&mut self, settings: Settings) {
+        let same = |old: Duration, new: Duration| {
+            old == new && self.settings.sample_interval == settings.sample_interval
+        };
+        if !same(self.settings.window, settings.window) {
+            self.window = Window::new(settings.window, settings.sample_interval);
+        }
+        if !same(self.settings.scale_down_window, settings.scale_down_window) {
+            self.calm = Window::new(settings.scale_down_window, settings.sample_interval);
+        }
+        self.settings = settings;
     }
 
     /// The actions since the last call, in their order.
@@ -180,9 +233,9 @@ impl Node {
         self.masters.leases(now)
     }
 
-    /// The HAProxy hosts that have not been told of a machine that serves.
-    pub fn owed(&self) -> Vec<&str> {
-        self.repairs.owed()
+    /// Does it hold a lease, or ask for one? Settings change in between.
+    pub fn is_at_it(&self) -> bool {
+        !matches!(self.phase, Phase::Idle)
     }
 
     /// The newest CPU sample, 0 to 100.
@@ -198,9 +251,9 @@ impl Node {
         }
     }
 
-    /// Scale now, whatever the load: the `scale-up` and `scale-down` commands.
-    pub fn want(&mut self, wish: Wish, now: Instant) {
-        self.wanted = Some(wish);
+    /// Scale now, whatever the load: the `scale-up`, `scale-down` and `replace` commands.
+    pub fn want(&mut self, wanted: Wanted, now: Instant) {
+        self.wanted = Some(wanted);
         self.consider(now);
     }
 
@@ -210,16 +263,12 @@ impl Node {
         let Some(first) = self.masters.connected(link, name) else {
             return false;
         };
-        self.out.extend(first.map(|message| Action::Send(link, message)));
+        self.out
+            .extend(first.into_iter().map(|message| Action::Send(link, message)));
         self.said_alone = false;
-        if matches!(self.phase, Phase::Waiting { firm: false, .. }) {
-            // It may decide otherwise, as one that was restarted with other settings does.
-            self.phase = Phase::Watching;
-        }
+        // It may decide otherwise, as one that was restarted with other settings does.
+        self.end_soft_pauses();
         self.say(format!("master {name}: connected"));
-        if self.settings.ec2 && self.settings.servers.len() > 1 {
-            self.repairs.look_at(now + self.settings.repair_delay);
-        }
         self.next_heartbeat = now;
         self.tick(now);
         true
@@ -231,8 +280,8 @@ impl Node {
             return;
         };
         self.say(format!("master {name}: connection lost: {why}"));
-        if let Some(wish) = self.is_asking(&name) {
-            self.ask_next(wish, now);
+        if let Some(aim) = self.is_asking(&name) {
+            self.ask_next(aim, now);
         }
     }
 
@@ -248,25 +297,44 @@ impl Node {
                 lease,
                 seconds,
                 epoch,
-            } => self.granted(link, &name, lease, seconds, epoch, now),
+                machines,
+            } => self.granted(
+                link,
+                &name,
+                lease,
+                Duration::from_secs(seconds),
+                (epoch, machines),
+                now,
+            ),
             FromMaster::Wait { reason, seconds } => self.told_to_wait(&name, reason, seconds, now),
-            FromMaster::Scale { node } => {
-                self.masters.other_began(&name, node, now);
-            }
+            FromMaster::Scale { node } => self.masters.other_began(&name, node),
             FromMaster::Finish { node } => {
-                let lasted = self.masters.lease_ended(&name, &node, now);
-                if lasted.is_none_or(|lasted| lasted >= MERE_QUESTION) {
+                self.masters.lease_ended(&name, &node);
+                self.end_soft_pauses();
+            }
+            FromMaster::Set(pair) => {
+                if let Some((master, pairs)) = self.masters.set(&name, pair, now) {
+                    self.out.push(Action::Adopt { master, pairs });
+                }
+            }
+            FromMaster::Fleet { up, .. } => {
+                // What was measured before says nothing about the load after it.
+                if self.masters.more_serve(&name, up) {
                     self.begin_new_windows();
                 }
-                if matches!(self.phase, Phase::Waiting { firm: false, .. }) {
-                    self.phase = Phase::Watching;
+            }
+            FromMaster::Look => self.told_to_look(now),
+            FromMaster::Fact(text) => {
+                let hosts = Fact::parse(&text).filter(|_| text.starts_with("HOSTS "));
+                if let Some(booting) = hosts.and_then(|fact| fact.get("booting").parse().ok()) {
+                    self.masters.counts_as_booting(&name, booting);
                 }
             }
             FromMaster::Error(text) => {
                 let text = format!("master {name}: {text}");
                 self.say(text.clone());
                 if self.is_asking(&name).is_some() {
-                    self.back_to_waiting(Kind::Unavailable, &text, ANSWER_TIME, now);
+                    self.not_now(Kind::Unavailable, &text, ANSWER_TIME, now);
                 }
             }
             FromMaster::Challenge { .. }
@@ -274,7 +342,7 @@ impl Node {
             | FromMaster::Node { .. }
             | FromMaster::Lease { .. }
             | FromMaster::Cooldown { .. }
-            | FromMaster::Fact(_)
+            | FromMaster::Later(_)
             | FromMaster::End => {}
         }
     }
@@ -282,13 +350,19 @@ impl Node {
     /// When [`Node::tick`] has something to do.
     pub fn deadline(&self) -> Instant {
         let phase = match &self.phase {
-            Phase::Watching | Phase::Resampling | Phase::Gone => None,
-            Phase::Waiting { until, .. } => Some(*until),
+            Phase::Idle => self.pauses.iter().filter_map(|pause| pause.until).min(),
+            Phase::Resampling | Phase::Gone => None,
             Phase::Asking { since, .. } => Some(*since + ANSWER_TIME),
             Phase::Working { next, .. } => next.as_ref().map(|(at, _)| *at),
         };
         let drain = self.interruption.as_ref().and_then(Interruption::deadline);
-        let due = [phase, self.repairs.deadline(), drain];
+        let due = [
+            phase,
+            self.newcomers.deadline(),
+            self.looks.deadline(),
+            self.masters.differ_deadline(),
+            drain,
+        ];
         due.into_iter().flatten().fold(self.next_heartbeat, Instant::min)
     }
 
@@ -301,71 +375,85 @@ impl Node {
                 .heartbeat(self.window.mean_so_far(), now, &mut self.out);
             self.next_heartbeat = now + interval;
         }
+        if let Some(text) = self.masters.differ(now) {
+            self.say(text);
+        }
+        for pause in &mut self.pauses {
+            pause.until.take_if(|until| now >= *until);
+        }
         match &mut self.phase {
-            Phase::Waiting { until, .. } if now >= *until => {
-                self.phase = Phase::Watching;
-                self.consider(now);
-            }
             Phase::Asking { asked, since, .. } if now >= *since + ANSWER_TIME => {
                 let why = format!("master {asked}: no answer");
                 self.say(why.clone());
-                self.back_to_waiting(Kind::Unavailable, &why, ANSWER_TIME, now);
+                self.not_now(Kind::Unavailable, &why, ANSWER_TIME, now);
             }
-            Phase::Working { wish, next, .. } if next.as_ref().is_some_and(|(at, _)| now >= *at) => {
-                let (wish, (_, step)) = (*wish, next.take().expect("just looked at"));
-                self.work(wish, step, now);
+            Phase::Working { aim, next, .. } if next.as_ref().is_some_and(|(at, _)| now >= *at) => {
+                let (aim, (_, step)) = (*aim, next.take().expect("just looked at"));
+                self.work(aim, step, now);
             }
             _ => {}
         }
-        self.repair_when_due(now);
+        self.newcomers_when_due(now);
+        self.look_when_due(now);
         self.drain_when_due(now);
+        self.consider(now);
     }
 
     /// A step that was run is over.
     pub fn finished(&mut self, outcome: Outcome, now: Instant) {
+        let Some(outcome) = self.of_a_newcomer(outcome, now) else {
+            return;
+        };
         match outcome {
-            Outcome::Repaired(result) => self.repaired(result, now),
-            Outcome::EnteredLate(machine, told) => self.entered_late(&machine, &told, now),
-            Outcome::Drained(machine, told) if self.interruption.is_some() => {
-                self.drained_before_the_end(machine, &told);
+            Outcome::Surveyed(Purpose::Look, result) => return self.looked(result, now),
+            Outcome::Entered(machine, told) => return self.mended(&machine, &told),
+            Outcome::Removed { server, name, result } => return self.removed(&server, &name, result),
+            Outcome::Drained(machine, told) if self.is_taken_back() => {
+                return self.drained_before_the_end(machine, &told);
             }
-            Outcome::Departed(machine, result) if self.interruption.is_some() => {
-                self.departed_before_the_end(&machine, result);
+            Outcome::Departed(machine, result) if self.is_taken_back() => {
+                return self.departed_before_the_end(&machine, result);
             }
-            outcome => match &self.phase {
-                Phase::Working { wish: Wish::Grow, .. } => self.grow(outcome, now),
-                Phase::Working {
-                    wish: Wish::Shrink, ..
-                } => self.shrink(outcome, now),
-                _ => {}
-            },
+            _ => {}
+        }
+        match &self.phase {
+            Phase::Working { aim: Aim::Grow, .. } => self.grow(outcome, now),
+            Phase::Working { aim: Aim::Tidy, .. } => self.tidy(outcome, now),
+            Phase::Working { aim: Aim::Leave, .. } => self.leave(outcome, now),
+            Phase::Working {
+                aim: Aim::Replace, ..
+            } => self.replace(outcome, now),
+            _ => {}
         }
     }
 
     /// Runs the next step at once.
-    fn work(&mut self, wish: Wish, step: Step, now: Instant) {
+    fn work(&mut self, aim: Aim, step: Step, now: Instant) {
         let irreversible = matches!(
             step,
-            Step::Clear { .. }
-                | Step::Launch { .. }
-                | Step::Terminate { .. }
-                | Step::Drain { .. }
-                | Step::Depart { .. }
+            Step::Launch { .. } | Step::Terminate { .. } | Step::Drain { .. } | Step::Depart { .. }
         );
         if irreversible && !self.masters.may_act(now) {
             // A grant ran out or a master came: begin again, with its consent. What has expired
             // must not be taken for a grant on the way.
             self.masters.drop_expired(now);
-            self.ask_next(wish, now);
+            self.ask_next(aim, now);
             return;
         }
         self.out.push(Action::Run(step));
     }
 
-    /// Runs `step` again after a pause that grows with each call.
-    fn work_later(&mut self, step: Step, now: Instant) {
-        if let Phase::Working { next, retry, .. } = &mut self.phase {
-            *next = Some((now + retry.failed(), step));
+    /// Runs `step` again after a pause that grows with each call. How often that has been done.
+    fn work_later(&mut self, step: Step, now: Instant) -> u32 {
+        match &mut self.phase {
+            Phase::Working {
+                next, retry, tries, ..
+            } => {
+                *next = Some((now + retry.failed(), step));
+                *tries += 1;
+                *tries
+            }
+            _ => 0,
         }
     }
 
@@ -373,6 +461,11 @@ impl Node {
     fn begin_new_windows(&mut self) {
         self.window.clear();
         self.calm.clear();
+    }
+
+    fn survey(&mut self, purpose: Purpose) {
+        let myself = self.myself.clone();
+        self.out.push(Action::Run(Step::Survey { purpose, myself }));
     }
 
     fn say(&mut self, text: String) {

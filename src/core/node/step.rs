@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Notice;
-use crate::core::fleet::Survey;
+use crate::core::plan::{Machine, Survey};
 use crate::core::protocol::FromNode;
 use crate::core::shortage::Place;
 use crate::error::Error;
@@ -11,49 +11,66 @@ use crate::error::Error;
 /// One connection to a master, numbered by whoever made it.
 pub type LinkId = u64;
 
-/// A machine on its way into service or out of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
-    /// EC2's id; `None` where a shell command made it.
-    pub instance: Option<String>,
-    /// Its address as HAProxy knows it; empty until it is known.
-    pub host: String,
-    pub port: u16,
-}
-
-impl Machine {
-    /// How the log calls it.
-    pub fn title(&self) -> &str {
-        self.instance.as_deref().unwrap_or(&self.host)
-    }
+/// What a survey is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see whether all is as it should be, beside whatever else is done.
+    Look,
+    /// To decide, with the lease.
+    Lease,
 }
 
 /// Slow work for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Ask EC2 for the cluster's instances and, if one is live, the HAProxy hosts for their lists.
-    Survey,
-    /// Terminate instances that never came into service.
-    Clear { ids: Vec<String> },
-    /// `short`: what to try last, for want of capacity before.
-    Launch { fleet: Vec<String>, short: Vec<Place> },
+    /// Ask EC2 for the cluster's instances and, side by side, every HAProxy host for its listing with
+    /// its states; then EC2 for the ids that it does not list, and the health of those that no
+    /// HAProxy lists. `myself`: no witness, if there is another one.
+    Survey {
+        purpose: Purpose,
+        myself: Option<Machine>,
+    },
+    /// Would each HAProxy host take a machine: does its `generate --check` pass?
+    Check,
+    /// Launch so many, or fewer where EC2 has no more. `short`: what to try last, for want of capacity
+    /// before.
+    Launch {
+        count: u32,
+        fleet: Vec<String>,
+        short: Vec<Place>,
+    },
+    /// A group was told to launch so many: wait until it tells which, beyond those of `fleet`.
+    Find {
+        count: u32,
+        fleet: Vec<String>,
+        time: Duration,
+    },
     /// Wait until it runs, has an address and passes the health check.
     Boot { machine: Machine, time: Duration },
-    /// Enter it into these HAProxy hosts, side by side.
-    Enter { machine: Machine, servers: Vec<String> },
-    /// The same for hosts that could not be reached before, beside whatever else is done.
-    EnterLate { machine: Machine, servers: Vec<String> },
-    /// It did not become healthy.
+    /// Enter it into these HAProxy hosts, side by side. `by_plan`: not where it was removed within
+    /// `boot_timeout`.
+    Enter {
+        machine: Machine,
+        servers: Vec<String>,
+        by_plan: bool,
+    },
+    /// Wait until a HAProxy has it UP, or until none can say.
+    Confirm { machine: Machine, time: Duration },
+    /// Remove an entry whose instance is gone.
+    Remove { server: String, name: String },
+    /// Terminate an instance.
     Terminate { id: String },
-    /// Find out which machine this is, and whether autoscaler may end it.
+    /// Find out which machine this is, whether autoscaler may end it, and whether EC2 would let it.
     Identify,
-    /// Drain this machine in these HAProxy hosts and remove it there, side by side.
-    Drain { machine: Machine, servers: Vec<String> },
+    /// Drain a machine in these HAProxy hosts and remove it there, side by side. `force`: even where
+    /// nobody else is UP.
+    Drain {
+        machine: Machine,
+        servers: Vec<String>,
+        force: bool,
+    },
     /// Terminate this machine.
     Depart { machine: Machine },
-    /// Bring the HAProxy hosts to the same membership, after one of them was away, and see whether
-    /// an instance was left behind.
-    Repair,
 }
 
 /// For each HAProxy host, how it went.
@@ -62,20 +79,34 @@ pub type Told = Vec<(String, Result<(), Error>)>;
 /// What came of a [`Step`].
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    Surveyed(Result<Survey, Error>),
-    Cleared(Result<(), Error>),
-    Launched(Result<Machine, Error>),
-    /// The same, after EC2 had no capacity for these.
-    LaunchedWithout(Vec<Place>, Result<Machine, Error>),
+    Surveyed(Purpose, Result<Survey, Error>),
+    Checked(Told),
+    Launched(Launched),
+    Found(Result<Vec<Machine>, Error>),
     Booted(Machine, Result<(), Error>),
     Entered(Machine, Told),
-    EnteredLate(Machine, Told),
-    Terminated(Result<(), Error>),
+    Confirmed(Machine, Result<(), Error>),
+    Removed {
+        server: String,
+        name: String,
+        result: Result<(), Error>,
+    },
+    Terminated(String, Result<(), Error>),
     Identified(Result<Machine, Error>),
     Drained(Machine, Told),
     Departed(Machine, Result<(), Error>),
-    /// What was seen before, and what was done, a line each.
-    Repaired(Result<(Survey, Vec<String>), Error>),
+}
+
+/// What came of a launch: some may have come although others failed.
+#[derive(Debug, Clone, Default)]
+pub struct Launched {
+    pub machines: Vec<Machine>,
+    /// How many more a group was told to launch; it does not say which yet.
+    pub unnamed: u32,
+    /// What EC2 had no capacity for.
+    pub without: Vec<Place>,
+    /// Why there are not as many as were asked for.
+    pub error: Option<Error>,
 }
 
 /// Something for the caller to do.
@@ -83,10 +114,15 @@ pub enum Outcome {
 pub enum Action {
     Send(LinkId, FromNode),
     Run(Step),
+    /// Go by these keys of `[scaling]`, which the file of this master sets, beside the node's own.
+    Adopt {
+        master: String,
+        pairs: Vec<(String, String)>,
+    },
     /// Tell the operator.
     Say(String),
     /// Tell whom `[notify]` names.
     Notify(Notice),
-    /// A scale-up or scale-down is over; only the commands wait for this.
+    /// What was asked for by hand is over.
     End(Result<(), Error>),
 }

@@ -185,11 +185,11 @@ impl Chart<'_> {
         let close = format!("V{}H{LEFT}z", short(bottom));
         self.path("cap", &(capacity.clone() + &close));
         self.over(top, bottom, run);
-        for (begin, end, serving) in &run.boots {
+        for boot in &run.boots {
             // To the left of the step that ends it, whose line would cover it.
-            let end = self.x(*end);
-            let x = self.x(*begin).min(end - THIN).max(LEFT);
-            let y = self.y(bottom, *serving as f64 + 1.0);
+            let end = self.x(boot.end);
+            let x = self.x(boot.begin).min(end - THIN).max(LEFT);
+            let y = self.y(bottom, boot.level as f64 + 1.0);
             self.rect(x, y, end - x, self.unit, "boot");
         }
         self.axes(top, bottom);

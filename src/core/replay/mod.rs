@@ -1,27 +1,31 @@
 //! A site replayed: the real [`Node`]s and the real [`Master`] on a clock of their own, under
 //! the load of a trace. What is a model here, and not the program, is the load (shared among the
-//! machines that serve, the excess lost), the launch (it never fails and takes a fixed time)
+//! machines that serve, the excess lost), the launch (it never fails and takes its time)
 //! and the wires (they lose nothing). A machine that leaves is gone at once.
 
+mod boots;
 mod chart;
 mod clock;
 mod cloudwatch;
 mod formats;
+mod json;
 mod report;
 mod trace;
 mod worker;
 
 use std::time::{Duration, Instant};
 
-use super::lease::{self, Arbiter, PeerId, Wish};
+use super::lease::{self, Arbiter, PeerId};
 use super::master::{Master, Output};
-use super::node::{Action, Node, Outcome, Settings};
+use super::node::{Action, Aim, Node, Outcome, Settings};
 use super::protocol::{FromMaster, FromNode, Reason};
+pub use boots::Boots;
 pub use chart::svg;
 pub use formats::MOST_MACHINES;
+pub use json::json;
 pub use report::text;
 pub use trace::{Trace, parse};
-use worker::machine;
+use worker::{Booting, Left, machine};
 
 const MASTER: &str = "lb1";
 /// Between the launch of the first machines and the beginning, in seconds.
@@ -33,8 +37,7 @@ const NONCE: &str = "00000000000000000000000000000000";
 pub struct Model {
     /// At the beginning.
     pub machines: usize,
-    /// From the launch until a machine serves.
-    pub boot: Duration,
+    pub boots: Boots,
     /// Percent by which the busiest machine is over the mean, and the idlest under it.
     pub spread: f64,
     /// Percent: how long the busiest machine was at it or over it is counted for all runs alike.
@@ -85,19 +88,42 @@ pub struct Run {
     pub serving: Vec<(Duration, usize)>,
     /// The busiest machine's load over the mean, as a share of it, where there are several.
     pub spread: f64,
-    /// Each boot: its beginning and its end, and how many served.
-    pub boots: Vec<(Duration, Duration, usize)>,
+    pub boots: Vec<Boot>,
     /// When the busiest machine was at the threshold or over it.
     pub over: Vec<(Duration, Duration)>,
     /// How long it was at [`Model::yardstick`] or over it.
     pub over_yardstick: Duration,
     /// When it had as much to do as it could, or more.
     pub full: Vec<(Duration, Duration)>,
+    /// What there was to do, and what of it no machine had time for, in percent of one machine times
+    /// seconds.
+    pub work: f64,
+    pub unmet: f64,
     /// Its highest load, in percent, over 100 where it had more to do than it could; and when.
     pub worst: (f64, Duration),
     pub peak: usize,
     /// From launch to the end of each machine, summed.
     pub machine_time: Duration,
+}
+
+/// One machine on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Boot {
+    pub begin: Duration,
+    pub end: Duration,
+    /// How many machines there were before it, those that were to serve sooner included.
+    pub level: usize,
+}
+
+impl Run {
+    /// The share of the work that was not done, in percent.
+    pub fn unmet_percent(&self) -> f64 {
+        if self.work > 0.0 {
+            100.0 * self.unmet / self.work
+        } else {
+            0.0
+        }
+    }
 }
 
 /// Replays `trace` under `policy`. `start` is any instant: all others follow from it.
@@ -106,15 +132,15 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
     let mut world = World {
         start,
         now: Duration::ZERO,
-        boot: model.boot,
+        boots: model.boots,
         spread: model.spread / 100.0,
         yardstick: model.yardstick,
         policy,
-        master: Master::new(MASTER.into(), String::new(), Arbiter::new(rules, None, start)),
+        master: Master::new(MASTER.into(), Vec::new(), Arbiter::new(rules, None, start)),
         machines: Vec::new(),
-        joined: 0,
+        launched: 0,
         left: Vec::new(),
-        booting: None,
+        booting: Vec::new(),
         held: false,
         load: 0.0,
         run: Run {
@@ -128,13 +154,16 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
             over: Vec::new(),
             over_yardstick: Duration::ZERO,
             full: Vec::new(),
+            work: 0.0,
+            unmet: 0.0,
             worst: (0.0, Duration::ZERO),
             peak: 0,
             machine_time: Duration::ZERO,
         },
     };
     for _ in 0..model.machines {
-        world.join(0);
+        world.launched += 1;
+        world.join(world.launched, 0);
     }
     let mut spans = trace.spans.iter().peekable();
     while world.now < trace.length {
@@ -162,18 +191,17 @@ struct Server {
 struct World<'a> {
     start: Instant,
     now: Duration,
-    boot: Duration,
+    boots: Boots,
     spread: f64,
     yardstick: f64,
     policy: &'a Policy,
     master: Master,
-    /// Those that serve, the oldest first, so by their numbers.
+    /// Those that serve, by their numbers.
     machines: Vec<Server>,
-    joined: PeerId,
-    /// Those that have left: when they were launched, and when they were gone.
-    left: Vec<(PeerId, u64, Duration)>,
-    /// When the machine on its way is there, and who launched it.
-    booting: Option<(Duration, PeerId)>,
+    /// The number of the newest machine.
+    launched: PeerId,
+    left: Vec<Left>,
+    booting: Vec<Booting>,
     /// That there are too few machines and may not be more has been noted since the last change.
     held: bool,
     /// Percent of one machine, summed over all.
@@ -187,7 +215,7 @@ impl World<'_> {
     }
 
     fn fleet(&self) -> usize {
-        self.machines.len() + usize::from(self.booting.is_some())
+        self.machines.len() + self.booting.len()
     }
 
     /// How far the busiest machine is over the mean, as a share of it.
@@ -196,27 +224,31 @@ impl World<'_> {
     }
 
     /// A machine serves, and its daemon has found the master.
-    fn join(&mut self, launched_at: u64) {
-        self.joined += 1;
-        let peer = self.joined;
+    fn join(&mut self, peer: PeerId, launched_at: u64) {
         let now = self.instant();
-        let mut node = Node::new(self.policy.node.clone(), now);
+        let mut node = Node::new(self.policy.node.clone(), Some(machine(peer)), now);
         self.master.opened(peer, now);
-        self.master
-            .line(peer, &format!("HELLO 1 app{peer} 00"), 0, NONCE, now);
+        let hello = format!("HELLO 2 app{peer}/i-{peer} 00");
+        let out = self.master.line(peer, &hello, NONCE, now);
         node.connected(1, MASTER, now);
-        self.machines.push(Server {
+        let server = Server {
             peer,
             node,
             launched_at,
             next_sample: self.now + self.policy.node.sample_interval,
             busy: 0.0,
-        });
+        };
+        let at = self.machines.partition_point(|before| before.peer < peer);
+        self.machines.insert(at, server);
+        self.deliver(out);
         self.count();
     }
 
     /// Takes down how many serve now.
     fn count(&mut self) {
+        let listed: Vec<_> = self.machines.iter().map(worker::listed).collect();
+        let out = self.master.saw(&listed, self.instant());
+        self.deliver(out);
         self.run.serving.pop_if(|(at, _)| *at == self.now);
         self.run.serving.push((self.now, self.machines.len()));
         self.run.peak = self.run.peak.max(self.fleet());
@@ -233,7 +265,12 @@ impl World<'_> {
         for at in expiry
             .map(|at| at.saturating_duration_since(self.start))
             .into_iter()
-            .chain(self.booting.map(|(ready, _)| ready))
+            .chain(
+                self.booting
+                    .iter()
+                    .map(|boot| boot.ready)
+                    .filter(|ready| *ready > self.now),
+            )
         {
             next = next.min(at);
         }
@@ -246,10 +283,15 @@ impl World<'_> {
         let milliseconds = passed.as_secs_f64() * 1000.0;
         let step = 2.0 * self.spread / (serving - 1.0).max(1.0);
         let uneven = self.uneven();
+        let mut done = 0.0;
         for (rank, server) in self.machines.iter_mut().enumerate() {
             let share = mean * (1.0 + uneven - step * rank as f64);
-            server.busy += share.clamp(0.0, 100.0) * milliseconds;
+            let busy = share.clamp(0.0, 100.0);
+            done += busy;
+            server.busy += busy * milliseconds;
         }
+        self.run.work += self.load * passed.as_secs_f64();
+        self.run.unmet += (self.load - done).max(0.0) * passed.as_secs_f64();
         let busiest = mean * (1.0 + uneven);
         if busiest >= self.policy.node.threshold {
             mark(&mut self.run.over, self.now, next);
@@ -270,9 +312,7 @@ impl World<'_> {
     /// Does what is due now.
     fn act(&mut self) {
         let now = self.instant();
-        if let Some((_, peer)) = self.booting.take_if(|(ready, _)| *ready <= self.now) {
-            self.finish(peer, Outcome::Booted(machine(self.joined + 1), Ok(())));
-        }
+        self.boot();
         let out = self.master.tick(now);
         self.deliver(out);
         for peer in self.machines.iter().map(|s| s.peer).collect::<Vec<_>>() {
@@ -307,7 +347,7 @@ impl World<'_> {
                 match action {
                     Action::Send(_, message) => self.send(peer, &message),
                     Action::Run(step) => self.step(peer, step),
-                    Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
+                    Action::Adopt { .. } | Action::Say(_) | Action::Notify(_) | Action::End(_) => {}
                 }
             }
         }
@@ -315,16 +355,14 @@ impl World<'_> {
 
     fn send(&mut self, peer: PeerId, message: &FromNode) {
         let now = self.instant();
-        let out = self
-            .master
-            .line(peer, &message.to_string(), self.machines.len(), NONCE, now);
+        let out = self.master.line(peer, &message.to_string(), NONCE, now);
         let full = |output: &Output| matches!(output, Output::Send(to, FromMaster::Wait { reason: Reason::Full, .. }) if *to == peer);
-        if *message == FromNode::Scale && !self.held && out.iter().any(full) {
+        if matches!(message, FromNode::Scale { .. }) && !self.held && out.iter().any(full) {
             let limit = match self.master.arbiter.capped_until(now) {
                 Some(_) => "max_launches_per_day",
                 None => "max_hosts",
             };
-            let why = format!("{}, but {limit} is reached", self.reason(peer, Wish::Grow));
+            let why = format!("{}, but {limit} is reached", self.reason(peer, Aim::Grow));
             self.note(self.fleet(), why);
         }
         self.deliver(out);
@@ -348,8 +386,8 @@ impl World<'_> {
     }
 
     /// What made this node ask.
-    fn reason(&mut self, peer: PeerId, wish: Wish) -> String {
-        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(wish)) else {
+    fn reason(&mut self, peer: PeerId, aim: Aim) -> String {
+        let Some((mean, window, _)) = self.server(peer).map(|server| server.node.grounds(aim)) else {
             return String::new();
         };
         format!(

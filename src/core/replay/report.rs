@@ -47,6 +47,7 @@ pub fn text(name: &str, trace: &Trace, model: &Model, without: &Run, runs: &[Run
         "machine-hours",
         &over,
         "at 100%",
+        "unmet work",
         "worst load",
         "most machines",
     ];
@@ -102,7 +103,7 @@ fn turns(run: &Run) -> (usize, Duration) {
     most
 }
 
-fn row(run: &Run) -> [String; 8] {
+fn row(run: &Run) -> [String; 9] {
     let changes = |up: bool| {
         let found = run
             .events
@@ -117,6 +118,7 @@ fn row(run: &Run) -> [String; 8] {
         hours(run),
         minutes(run.over_yardstick),
         minutes(sum(&run.full)),
+        format!("{:.1}%", run.unmet_percent()),
         format!("{:.0}%", run.worst.0),
         run.peak.to_string(),
     ]
@@ -129,12 +131,12 @@ fn hours(run: &Run) -> String {
 
 /// What a run comes to, in one line.
 pub fn numbers(run: &Run) -> String {
-    let [_, up, down, hours, _, full, worst, peak] = row(run);
+    let [_, up, down, hours, _, full, unmet, worst, peak] = row(run);
     let (over, threshold) = (minutes(sum(&run.over)), run.threshold);
     let machines = if peak == "1" { "machine" } else { "machines" };
     format!(
-        "{hours} machine-hours · {over} over {threshold}%, {full} at 100% · worst load {worst} · \
-         at most {peak} {machines} · {up} up, {down} down"
+        "{hours} machine-hours · {over} over {threshold}%, {full} at 100%, {unmet} of the work unmet · worst load \
+         {worst} · at most {peak} {machines} · {up} up, {down} down"
     )
 }
 
@@ -152,9 +154,9 @@ pub fn assumed(model: &Model) -> String {
         spread => format!("the busiest {spread}% over the mean"),
     };
     format!(
-        "starts with {}, {} s from launch to service, {spread}",
+        "starts with {}, {} from launch to service, {spread}",
         machines(model.machines),
-        model.boot.as_secs_f64(),
+        model.boots,
     )
 }
 

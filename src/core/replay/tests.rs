@@ -13,17 +13,18 @@ fn policy() -> Policy {
             scale_down_window: 60 * SECOND,
             sample_interval: SECOND,
             servers: vec![MASTER.into()],
-            fleet: crate::core::fleet::Rules {
+            plan: crate::core::plan::Rules {
+                ec2: true,
                 boot_timeout: 300 * SECOND,
                 cooldown: 120 * SECOND,
+                replace_after: Duration::ZERO,
                 max_hosts: 10,
                 min_hosts: 1,
                 max_launches_per_day: 0,
-                by_group: false,
+                named: true,
+                port: 80,
             },
-            ec2: true,
-            repair_delay: SECOND,
-            look_interval: 3600 * SECOND,
+            by_group: false,
             blocked_after: Duration::ZERO,
         },
         master: lease::Rules {
@@ -32,7 +33,10 @@ fn policy() -> Policy {
             scale_down_cooldown: 120 * SECOND,
             max_hosts: 10,
             min_hosts: 1,
-            room: 40.0,
+            threshold: 50.0,
+            max_step: 0,
+            scale_down_window: 900 * SECOND,
+            boot_timeout: 300 * SECOND,
             max_launches_per_day: 0,
         },
     }
@@ -42,7 +46,7 @@ fn policy() -> Policy {
 fn model(machines: usize) -> Model {
     Model {
         machines,
-        boot: 60 * SECOND,
+        boots: Boots::parse("60s").unwrap(),
         spread: 0.0,
         yardstick: 50.0,
     }
@@ -78,7 +82,12 @@ fn a_tiny_trace_by_hand() {
     assert_eq!(changes(&run), [(109, 2, 3)]);
     assert_eq!(run.events[0].why, "CPU at 54% over 10 s");
     assert_eq!(run.serving, [(Duration::ZERO, 2), (169 * SECOND, 3)]);
-    assert_eq!(run.boots, [(109 * SECOND, 169 * SECOND, 2)]);
+    let boot = Boot {
+        begin: 109 * SECOND,
+        end: 169 * SECOND,
+        level: 2,
+    };
+    assert_eq!(run.boots, [boot]);
     // The last row holds for as long as rows do: until 1100.
     assert_eq!(run.machine_time, (2 * 1100 + (1100 - 109)) * SECOND);
     assert_eq!(run.over, [(100 * SECOND, 169 * SECOND)]);

@@ -37,16 +37,26 @@ const fn shape_of(
 }
 
 #[rustfmt::skip]
-pub const SHAPES: [Shape; 12] = [
+pub const SHAPES: [Shape; 22] = [
     // Of STATUS:
     shape_of("NODE", "nodes", true, &["name", "#cpu_percent", "#seconds_ago"]),
     shape_of("LEASE", "lease", false, &["node", "#seconds_left"]),
     shape_of("COOLDOWN", "cooldown", false, &["#seconds_left"]),
     // Of REPORT:
     shape_of("MASTER", "", false, &["version", "#uptime_seconds", "#epoch"]),
-    shape_of("HOSTS", "hosts", false, &["#entries", "#min_hosts", "#max_hosts"]),
-    shape_of("HELD", "lease", false, &["request", "#seconds_held"]),
+    shape_of("HOSTS", "hosts", false, &["#entries", "#min_hosts", "#max_hosts", "#up", "#down", "#booting"]),
+    shape_of("NEED", "need", false, &["#missing", "estimate", "text…"]),
+    shape_of("HELD", "lease", false, &["request", "#seconds_held", "#machines"]),
     shape_of("MAY", "may", true, &["request", "answer", "#seconds_left"]),
+    shape_of("BACKOFF", "backoffs", true, &["request", "#seconds_left", "#in_a_row"]),
+    shape_of("BLOCKED", "blocked", false, &["reason", "#seconds"]),
+    shape_of("MACHINES", "machines", false, &["#launched", "#failed"]),
+    shape_of("STEP", "steps", true, &["step", "#seconds"]),
+    shape_of("SETTING", "settings", true, &["key", "value", "#number", "source"]),
+    shape_of("ENTRY", "entries", true, &["name", "address", "#port", "instance", "state", "#seconds", "node"]),
+    shape_of("DOUBLE", "doubles", true, &["node", "text…"]),
+    shape_of("REFUSED", "refused", true, &["node", "#seconds_ago", "#times", "text…"]),
+    shape_of("WAITS", "waits", true, &["request", "reason", "#count"]),
     shape_of("COUNT", "counts", true, &["request", "outcome", "#count"]),
     shape_of("DECISION", "decisions", true,
         &["#seconds_ago", "node", "request", "#cpu_percent", "#times", "outcome", "#seconds_taken", "text…"]),
@@ -111,6 +121,14 @@ impl Report {
     }
 }
 
+/// A HAProxy host, as an app server reaches it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub name: String,
+    /// Why it does not answer; `None` where it does.
+    pub error: Option<String>,
+}
+
 /// A line for the wire, whatever is in its words.
 pub fn line(text: &str) -> String {
     let mut line = one_line(text);
@@ -127,10 +145,19 @@ pub fn word(text: &str) -> String {
     }
 }
 
-/// All reports as one JSON document. The keys are those of [`SHAPES`]; what is not known is null.
-pub fn json(reports: &[Report]) -> String {
+/// All reports as one JSON document, and the HAProxy hosts that were asked. The keys are those of [`SHAPES`]; what is not known is null.
+pub fn json(reports: &[Report], hosts: &[Host]) -> String {
     let masters: Vec<String> = reports.iter().map(master).collect();
-    format!("{{\"masters\":[{}]}}\n", masters.join(","))
+    let host = |host: &Host| {
+        let error = host.error.as_ref().map_or("null".into(), |error| text(error));
+        format!("{{\"name\":{},\"error\":{error}}}", text(&host.name))
+    };
+    let hosts: Vec<String> = hosts.iter().map(host).collect();
+    format!(
+        "{{\"masters\":[{}],\"haproxy_hosts\":[{}]}}\n",
+        masters.join(","),
+        hosts.join(",")
+    )
 }
 
 fn master(report: &Report) -> String {
@@ -177,13 +204,20 @@ fn members_of(shape: &Shape, fact: Option<&Fact>) -> Vec<String> {
         let name = field.trim_matches(['#', '…']);
         let word = fact.map_or("", |f| f.get(name));
         let value = match field.starts_with('#') {
-            true if word.parse::<u64>().is_ok() => word.into(),
+            true if is_number(word) => word.into(),
             false if !word.is_empty() => text(word),
             _ => "null".into(),
         };
         format!("\"{name}\":{value}")
     };
     shape.fields.iter().map(member).collect()
+}
+
+/// Is it a number as JSON writes it, without a sign or an exponent?
+fn is_number(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+    digits(whole) && digits(part) && (whole == "0" || !whole.starts_with('0'))
 }
 
 /// A JSON string of printable ASCII, which is what lines hold.
@@ -218,7 +252,7 @@ mod tests {
                 "SERVER a",
             ],
         ] {
-            let document = json(&[report("lb1", lines)]);
+            let document = json(&[report("lb1", lines)], &[]);
             let Ok(Value::Map(map)) = json::parse(&document) else {
                 panic!("{document}");
             };
@@ -236,8 +270,10 @@ mod tests {
                 }
             }
         }
-        let one = json(&[report("lb1", &["LEASE a 3", "HELD SCALE 4"])]);
-        assert!(one.contains(r#""lease":{"node":"a","seconds_left":3,"request":"SCALE","seconds_held":4}"#));
+        let one = json(&[report("lb1", &["LEASE a 3", "HELD SCALE 4 3"])], &[]);
+        assert!(one.contains(
+            r#""lease":{"node":"a","seconds_left":3,"request":"SCALE","seconds_held":4,"machines":3}"#
+        ));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reports for people: text in lines, with bars on a terminal.
 
 use super::super::protocol::NOT_NOW;
-use super::{Fact, Report};
+use super::{Fact, Host, Report};
 
 /// A node that has not reported for this long, in seconds, is lost.
 const SILENT: u64 = 15;
@@ -59,8 +59,9 @@ impl Seen {
     }
 }
 
-/// What all masters have told; `seen` adds a line of history to each node.
-pub fn view(reports: &[Report], look: &Look, seen: Option<&Seen>) -> Vec<String> {
+/// What all masters have told, and which HAProxy hosts did not answer; `seen` adds a line of history
+/// to each node.
+pub fn view(reports: &[Report], hosts: &[Host], look: &Look, seen: Option<&Seen>) -> Vec<String> {
     let mut page = Page {
         look,
         lines: Vec::new(),
@@ -70,6 +71,15 @@ pub fn view(reports: &[Report], look: &Look, seen: Option<&Seen>) -> Vec<String>
             page.line(String::new());
         }
         page.master(report, seen);
+    }
+    page.differences(reports);
+    for host in hosts {
+        if let Some(error) = &host.error {
+            page.paint(
+                RED,
+                format!("HAProxy host {} does not answer: {error}", host.name),
+            );
+        }
     }
     page.lines
 }
@@ -102,12 +112,13 @@ impl Page<'_> {
         });
         self.paint(BOLD, format!("master {}{about}", report.master));
         self.nodes(report, seen);
+        self.fleet(report);
         self.line(match report.one("LEASE") {
             None => "  lease       nobody has it".into(),
             Some(lease) => {
                 let held = report.one("HELD").map_or(String::new(), |held| {
                     let since = span(held.number("seconds_held"));
-                    format!(" for {since}, to {}", deed(held.get("request")))
+                    format!(" for {since}, to {}", deed(held))
                 });
                 let left = span(lease.number("seconds_left"));
                 format!("  lease       {} has it{held}; {left} left", lease.get("node"))
@@ -120,12 +131,15 @@ impl Page<'_> {
         });
         for may in report.all("MAY") {
             let request = may.get("request");
-            let answer = match self.look.scale_down || request == "SCALE" {
+            let scale_down = setting(report, "scale_down_threshold").map_or(self.look.scale_down, |s| s > 0);
+            let answer = match scale_down || request == "SCALE" {
                 true => answer(report, may),
                 false => "off: scale_down_threshold is 0".into(),
             };
             self.line(format!("  {:<12}{answer}", change(request)));
         }
+        self.trouble(report);
+        self.settings(report);
         self.decisions(report);
         self.tunnels(report);
         self.servers(report);
@@ -135,7 +149,7 @@ impl Page<'_> {
         let width = self.look.width;
         let nodes: Vec<&Fact> = report.all("NODE").collect();
         let column = column(&nodes, "name").min(width / 3);
-        let threshold = self.look.threshold;
+        let threshold = setting(report, "threshold").unwrap_or(self.look.threshold);
         let over = nodes
             .iter()
             .filter(|n| n.number("cpu_percent") >= threshold)
@@ -164,6 +178,117 @@ impl Page<'_> {
             text += &format!("  {} ago", span(ago));
             let bad = ago > SILENT || percent >= threshold;
             self.paint(if bad { RED } else { "" }, text);
+        }
+    }
+
+    /// How many there are, and how many are missing.
+    fn fleet(&mut self, report: &Report) {
+        let Some(hosts) = report.one("HOSTS").filter(|h| !h.get("up").is_empty()) else {
+            return;
+        };
+        let (entries, up, down) = (hosts.number("entries"), hosts.number("up"), hosts.number("down"));
+        let booting = match hosts.number("booting") {
+            0 => String::new(),
+            booting => format!("; {booting} booting"),
+        };
+        let names: Vec<&str> = report
+            .all("ENTRY")
+            .filter(|e| e.get("state") == "DOWN")
+            .map(|e| e.get("name"))
+            .collect();
+        let down = match down {
+            0 => String::new(),
+            _ => format!(", {down} DOWN ({})", names.join(", ")),
+        };
+        let colour = if down.is_empty() { "" } else { RED };
+        self.paint(
+            colour,
+            format!("  entries     {entries}, of which {up} serve{down}{booting}"),
+        );
+        if let Some(need) = report.one("NEED") {
+            let missing = match need.number("missing") {
+                0 => "nothing is missing".into(),
+                n => format!("{n} missing by {}", need.get("estimate")),
+            };
+            self.line(format!("  need        {missing}: {}", need.get("text")));
+        }
+    }
+
+    /// What a person has to look at.
+    fn trouble(&mut self, report: &Report) {
+        if let Some(blocked) = report.one("BLOCKED") {
+            let (reason, since) = (blocked.get("reason"), span(blocked.number("seconds")));
+            self.paint(
+                RED,
+                format!("  blocked     for {since}: machines are needed, and refused for {reason}"),
+            );
+        }
+        for failing in report.all("BACKOFF") {
+            let (what, left) = (
+                change(failing.get("request")),
+                span(failing.number("seconds_left")),
+            );
+            let times = failing.number("in_a_row");
+            let failures = if times == 1 {
+                "failure"
+            } else {
+                "failures in a row"
+            };
+            self.line(format!("  back-off    {what}: {times} {failures}, {left} left"));
+        }
+        let refused: Vec<&Fact> = report.all("REFUSED").collect();
+        if !refused.is_empty() {
+            let nodes = if refused.len() == 1 {
+                "node is"
+            } else {
+                "nodes are"
+            };
+            self.paint(RED, format!("  refused     {} {nodes} not let in", refused.len()));
+        }
+        for fact in refused {
+            let (node, ago) = (fact.get("node"), span(fact.number("seconds_ago")));
+            let (times, why) = (fact.number("times"), fact.get("text"));
+            self.line(format!("    {node}  {times} times, the last {ago} ago: {why}"));
+        }
+        for fact in report.all("DOUBLE") {
+            let (node, why) = (fact.get("node"), fact.get("text"));
+            self.paint(RED, format!("  double      {node}: {why}"));
+        }
+    }
+
+    /// What the master's file sets.
+    fn settings(&mut self, report: &Report) {
+        let set = report.all("SETTING").filter(|s| s.get("source") == "file");
+        let set: Vec<String> = set
+            .map(|s| format!("{} = {}", s.get("key"), s.get("value")))
+            .collect();
+        if report.one("SETTING").is_some() {
+            let set = if set.is_empty() {
+                "all defaults".into()
+            } else {
+                set.join(", ")
+            };
+            self.line(format!("  settings    {set}"));
+        }
+    }
+
+    /// Which settings are not the same on all masters.
+    fn differences(&mut self, reports: &[Report]) {
+        let Some(first) = reports.first() else { return };
+        for setting in first.all("SETTING") {
+            let key = setting.get("key");
+            let of = |report: &Report| {
+                let value = report.all("SETTING").find(|s| s.get("key") == key)?;
+                Some(format!("{} on {}", value.get("value"), report.master))
+            };
+            let differs = |r: &Report| {
+                r.all("SETTING")
+                    .any(|s| s.get("key") == key && s.get("value") != setting.get("value"))
+            };
+            if reports.iter().any(differs) {
+                let all: Vec<String> = reports.iter().filter_map(of).collect();
+                self.paint(RED, format!("masters differ: {key} is {}", all.join(", ")));
+            }
         }
     }
 
@@ -196,7 +321,7 @@ impl Page<'_> {
             let colon = if text.is_empty() { "" } else { ": " };
             let (result, bad) = match outcome {
                 "refused" => (format!("refused{colon}{text}"), false),
-                "granted" => ("granted, and under way".into(), false),
+                "granted" => (format!("granted, and under way{colon}{text}"), false),
                 "ok" => (format!("done in {took}{colon}{text}"), false),
                 "failed" => (format!("failed after {took}{colon}{text}"), true),
                 "returned" => (
@@ -246,9 +371,14 @@ impl Page<'_> {
                 _ => format!(": {error}"),
             };
             let since = span(tunnel.number("seconds"));
+            let name = tunnel.get("name");
+            let entry = report.all("ENTRY").find(|e| e.get("name") == name);
+            let node = match entry.map_or("", |e| e.get("node")) {
+                "" => String::new(),
+                node => format!(", node {node}"),
+            };
             let text = format!(
-                "    {:<names$}  {:<addresses$}  {state} for {since}{port}{error}",
-                tunnel.get("name"),
+                "    {name:<names$}  {:<addresses$}  {state} for {since}{port}{node}{error}",
                 tunnel.get("address")
             );
             self.paint(if state == "down" { RED } else { "" }, text);
@@ -298,19 +428,26 @@ fn answer(report: &Report, may: &Fact) -> String {
     let holder = report.one("LEASE").map_or("", |l| l.get("node"));
     let hosts = |name| report.one("HOSTS").map_or(0, |h| h.number(name));
     let (entries, most, least) = (hosts("entries"), hosts("max_hosts"), hosts("min_hosts"));
+    let (up, booting) = (hosts("up"), hosts("booting"));
     match (may.get("answer"), may.get("request")) {
         ("yes", _) => "would be granted".into(),
         ("starting", _) => format!("no: starting, {left} more for a holder from before to come back"),
         ("holder", _) => format!("no: holder, {holder} has the lease"),
         ("cooldown", _) => format!("no: cooldown, {left} left"),
-        ("full", "SCALE") if entries < most => {
+        ("full", _) if entries + booting < most => {
             format!("no: full, max_launches_per_day is reached; {left} until it may")
         }
-        ("full", "SCALE") => format!("no: full, {entries} entries in hosts.d, max_hosts is {most}"),
-        ("full", _) if entries <= least => {
-            format!("no: full, {entries} entries in hosts.d, min_hosts is {least}")
+        ("full", _) if booting > 0 => {
+            format!(
+                "no: full, {entries} entries in hosts.d and {booting} machines booting, max_hosts is {most}"
+            )
         }
-        ("full", _) => "no: full, the others could not take the load of any node".into(),
+        ("full", _) => format!("no: full, {entries} entries in hosts.d, max_hosts is {most}"),
+        ("booting", _) => format!("no: booting, what is missing is on its way ({booting} machines)"),
+        ("few", _) if up <= least => format!("no: few, {up} serve, min_hosts is {least}"),
+        ("few", _) => "no: few, nobody else serves and reports a load".into(),
+        ("loaded", _) => "no: loaded, the others could not take the load of any node".into(),
+        ("failing", _) => format!("no: failing, back-off after failures, {left} left"),
         (other, _) => format!("no: {other}"),
     }
 }
@@ -323,12 +460,20 @@ fn change(request: &str) -> &str {
     }
 }
 
-fn deed(request: &str) -> &str {
-    if request == "RETIRE" {
-        "leave"
-    } else {
-        "add a machine"
+/// What a lease is for.
+fn deed(held: &Fact) -> String {
+    match (held.get("request"), held.get("machines")) {
+        ("RETIRE", _) => "leave".into(),
+        (_, "0") => "put things right".into(),
+        (_, "" | "1") => "add a machine".into(),
+        (_, machines) => format!("add {machines} machines"),
     }
+}
+
+/// The value of a setting in force on this master, in percent, seconds or machines.
+fn setting(report: &Report, key: &str) -> Option<u64> {
+    let setting = report.all("SETTING").find(|s| s.get("key") == key)?;
+    Some(setting.number("number"))
 }
 
 /// Seconds, in at most two units.

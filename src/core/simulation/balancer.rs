@@ -129,7 +129,7 @@ impl World {
         host.peers.clear();
         host.last_peer = 0;
         host.tunnels.clear();
-        host.master = Some(Master::new(balancer_name(number), String::new(), arbiter));
+        host.master = Some(Master::new(balancer_name(number), Vec::new(), arbiter));
         note!(
             self,
             "lb{number}: master starts with {:?}",
@@ -182,7 +182,7 @@ impl World {
             return;
         };
         ledger.line(line, &node, peer, now);
-        let outputs = master.line(peer, line, host.hosts_seen, &nonce, now);
+        let outputs = master.line(peer, line, &nonce, now);
         let hosts = Hosts {
             seen: host.hosts_seen,
             most,
@@ -274,7 +274,7 @@ impl World {
             if synced {
                 (host.disk, host.noted) = (Some(saved.text(wall)), None);
             } else if let Some(before) = host.noted.as_ref().or(host.disk.as_ref()) {
-                host.noted = Some(format!("{before}{}", saved.lease_line()));
+                host.noted = Some(format!("{before}{}", saved.lease_line(wall)));
             } else {
                 return;
             }
@@ -290,8 +290,14 @@ impl World {
     }
 
     pub fn see_entries(&mut self, number: usize) {
+        let now = self.clock(Who::Master(number));
         let host = &mut self.balancers[number];
         host.hosts_seen = host.hosts.len();
+        if let Some(master) = &mut host.master {
+            let outputs = master.saw(&host.hosts, now);
+            self.carry_out_master(number, outputs);
+        }
+        let host = &mut self.balancers[number];
         let listed: BTreeSet<usize> = host.servers(&self.addresses).collect();
         let gone: Vec<usize> = host.tunnels.difference(&listed).copied().collect();
         host.tunnels.extend(listed);
@@ -330,6 +336,8 @@ impl World {
             _ => format!("app{}", host.serial),
         };
         host.hosts.push(Listed {
+            state: crate::core::listing::State::Unknown,
+            since: None,
             name,
             address: address.into(),
             port: Some(port),

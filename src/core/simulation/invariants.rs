@@ -161,7 +161,7 @@ impl World {
 
     pub fn judge_question(&mut self, number: usize, message: &FromNode) {
         let now = self.clock(Who::Daemon(number));
-        let asks = matches!(message, FromNode::Scale | FromNode::Retire);
+        let asks = matches!(message, FromNode::Scale { .. } | FromNode::Retire { .. });
         if asks && self.servers[number].quiet_until.is_some_and(|until| now < until) {
             self.violate(format!("app{number} asks during its back-off"));
         }

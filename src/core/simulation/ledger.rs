@@ -161,8 +161,8 @@ impl Ledger {
                     }
                 }
             }
-            Ok(FromNode::Scale) => self.asked = Some((Wish::Grow, node.into())),
-            Ok(FromNode::Retire) => self.asked = Some((Wish::Shrink, node.into())),
+            Ok(FromNode::Scale { .. }) => self.asked = Some((Wish::Grow, node.into())),
+            Ok(FromNode::Retire { .. }) => self.asked = Some((Wish::Shrink, node.into())),
             _ => {}
         }
     }

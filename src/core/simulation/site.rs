@@ -134,7 +134,10 @@ impl Site {
             scale_down_cooldown: Duration::from_millis(self.scale_down_cooldown),
             max_hosts: self.max_hosts,
             min_hosts: self.min_hosts,
-            room: ROOM * self.threshold,
+            threshold: self.threshold,
+            max_step: 0,
+            scale_down_window: Duration::from_millis(self.scale_down_cooldown),
+            boot_timeout: Duration::from_secs(300),
             max_launches_per_day: 0,
         }
     }

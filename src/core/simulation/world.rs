@@ -133,6 +133,8 @@ impl World {
         }
         for number in 0..self.site.balancers {
             let entries = self.cloud.vms.iter().map(|(n, vm)| Listed {
+                state: crate::core::listing::State::Unknown,
+                since: None,
                 name: format!("app{n}"),
                 address: vm.address.clone(),
                 port: Some(80),

@@ -1,69 +1,88 @@
-//! A spot instance that EC2 takes back.
+//! EC2 takes the machine back.
 
 use super::*;
 
-#[test]
-fn a_machine_that_ec2_takes_back_is_replaced_and_then_drains() {
+fn warned(warning: Warning) -> Bench {
     let mut b = Bench::new(&["lb1"]);
     b.connect(1, "lb1");
-    b.node.interrupted("spot interruption", machine(), b.now);
-    assert_eq!(b.seen(), ["1 SCALE"], "whatever the load");
-    assert_eq!(b.hear(1, "GRANT 1-a 30 1"), ["Survey"]);
-    assert_eq!(b.finish(Outcome::Surveyed(Ok(empty()))), ["Launch"]);
-    b.finish(Outcome::Launched(Ok(machine())));
-    b.finish(Outcome::Booted(machine(), Ok(())));
-    let end = b.finish(Outcome::Entered(machine(), told(&[("lb1", true)])));
+    b.sample(&[30.0; 3]);
+    b.node.interrupted(warning, "EC2 says so", machine(1), b.now);
+    assert_eq!(b.seen(), ["1 SCALE 1"]);
+    b
+}
+
+/// Machine 2 has come to serve for it.
+fn replaced(b: &mut Bench) -> Vec<String> {
+    b.hear(1, "GRANT 1-a 30 1 1");
+    assert_eq!(b.surveyed(alone()), ["Check"]);
+    assert_eq!(b.finish(Outcome::Checked(told(&[("lb1", true)]))), ["Launch 1"]);
+    b.finish(launched(&[2]));
+    b.finish(Outcome::Booted(machine(2), Ok(())));
+    b.finish(Outcome::Entered(machine(2), told(&[("lb1", true)])));
+    b.finish(Outcome::Confirmed(machine(2), Ok(())));
+    b.after(SECOND)
+}
+
+const INTERRUPTION: Warning = Warning::Interruption(Duration::from_secs(120));
+
+#[test]
+fn an_interruption_drains_in_good_time_even_the_last() {
+    let mut b = warned(INTERRUPTION);
+    b.hear(1, "WAIT full 10");
+    assert!(!b.after(99 * SECOND).contains(&"Drain even the last: i-1".into()));
+    assert!(b.after(SECOND).contains(&"Drain even the last: i-1".into()));
     assert_eq!(
-        end,
-        [
-            "1 FINISH 1-a ok launched i-1: EC2 takes a machine back",
-            "ok",
-            "Drain"
-        ]
+        b.finish(Outcome::Drained(machine(1), told(&[("lb1", true)]))),
+        NOTHING
     );
+    assert_eq!(b.sample(&[90.0; 9]), NOTHING);
+}
+
+#[test]
+fn or_once_its_replacement_serves() {
+    let mut b = warned(INTERRUPTION);
+    assert_eq!(replaced(&mut b), ["Drain even the last: i-1"]);
+}
+
+#[test]
+fn a_recommendation_leaves_only_once_replaced() {
+    let mut b = warned(Warning::Rebalance);
+    assert_eq!(b.hear(1, "WAIT cooldown 10"), NOTHING);
+    assert_eq!(b.after(10 * SECOND), ["1 SCALE 1"]);
+    assert_eq!(replaced(&mut b), ["1 RETIRE"]);
+    b.hear(1, "GRANT 2-a 30 2 0");
+    b.finish(Outcome::Identified(Ok(machine(1))));
     assert_eq!(
-        b.finish(Outcome::Drained(machine(), told(&[("lb1", true)]))),
-        NOTHING,
-        "EC2 ends it"
-    );
-    assert_eq!(
-        b.sample(&[90.0; 30]),
-        NOTHING,
-        "it has other worries than its load"
+        b.surveyed(two()),
+        ["Drain i-1"],
+        "with its lease, as after a quiet time"
     );
 }
 
 #[test]
-fn a_machine_that_was_replaced_leaves_its_group_which_would_replace_it_again() {
-    for replaced in [true, false] {
-        let mut b = Bench::new(&["lb1"]);
-        b.node.settings.fleet.by_group = true;
-        b.connect(1, "lb1");
-        b.node.interrupted("spot interruption", machine(), b.now);
-        b.seen();
-        if replaced {
-            b.hear(1, "GRANT 1-a 30 1");
-            b.finish(Outcome::Surveyed(Ok(empty())));
-            b.finish(Outcome::Launched(Ok(machine())));
-            b.finish(Outcome::Booted(machine(), Ok(())));
-            b.finish(Outcome::Entered(machine(), told(&[("lb1", true)])));
-        } else {
-            b.hear(1, "WAIT full 30");
-            b.after(60 * SECOND);
-        }
-        let seen = b.finish(Outcome::Drained(machine(), told(&[("lb1", true)])));
-        assert_eq!(seen.contains(&"Depart".to_string()), replaced, "{seen:?}");
-        b.finish(Outcome::Departed(machine(), Ok(())));
-    }
+fn at_max_hosts_a_recommendation_is_not_followed() {
+    let mut b = warned(Warning::Rebalance);
+    b.hear(1, "WAIT full 10");
+    assert_eq!(b.after(60 * SECOND), NOTHING);
+    assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"], "it is as it was before");
 }
 
 #[test]
-fn a_machine_that_ec2_takes_back_drains_in_time_without_a_replacement() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    b.node.interrupted("spot interruption", machine(), b.now);
-    b.seen();
-    assert_eq!(b.hear(1, "WAIT full 30"), ["Busy"]);
-    let seen = b.after(60 * SECOND);
-    assert!(seen.contains(&"Drain".to_string()), "{seen:?}");
+fn an_interruption_overtakes_its_own_departure() {
+    let mut b = Bench::leaving();
+    assert_eq!(b.surveyed(two()), ["Drain i-1"]);
+    b.node.interrupted(INTERRUPTION, "EC2 says so", machine(1), b.now);
+    let seen = b.seen();
+    assert_eq!(seen, ["1 FINISH 1-a failed 0 not now: EC2 says so", "1 SCALE 1"]);
+    b.finish(Outcome::Drained(machine(1), told(&[("lb1", true)])));
+    b.hear(1, "WAIT full 10");
+    assert!(b.after(100 * SECOND).contains(&"Drain even the last: i-1".into()));
+}
+
+#[test]
+fn an_interruption_during_a_back_off_asks_all_the_same() {
+    let mut b = Bench::launching();
+    b.finish(not_launched(failure()));
+    b.node.interrupted(INTERRUPTION, "EC2 says so", machine(1), b.now);
+    assert_eq!(b.seen(), ["1 SCALE 1"]);
 }

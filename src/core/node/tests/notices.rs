@@ -9,10 +9,10 @@ fn notices(b: &mut Bench) -> Vec<String> {
             event,
             machine,
             reason,
-        }) => Some(format!(
-            "{event} {} {reason}",
-            machine.as_ref().map_or("-", Machine::title)
-        )),
+        }) => {
+            let machine = machine.as_ref().map_or("-", Machine::title).to_string();
+            Some(format!("{event} {machine} {reason}"))
+        }
         _ => None,
     };
     b.node.actions().into_iter().filter_map(notice).collect()
@@ -20,27 +20,24 @@ fn notices(b: &mut Bench) -> Vec<String> {
 
 #[test]
 fn people_are_told_of_what_came_and_what_failed() {
-    let mut b = Bench::launching();
-    b.node.finished(Outcome::Launched(Ok(machine())), b.now);
-    b.node.finished(Outcome::Booted(machine(), Ok(())), b.now);
+    let mut b = Bench::booting();
+    b.finish(Outcome::Booted(machine(2), Ok(())));
     b.node
-        .finished(Outcome::Entered(machine(), told(&[("lb1", true)])), b.now);
+        .finished(Outcome::Entered(machine(2), told(&[("lb1", true)])), b.now);
     assert_eq!(
         notices(&mut b),
-        ["launched i-1 CPU at 90% over 3 s, threshold 50%"]
+        ["launched i-2 CPU at 90% over 3 s, threshold 50%"]
     );
     let mut b = Bench::launching();
-    b.node.finished(Outcome::Launched(Err(failure())), b.now);
+    b.node.finished(not_launched(failure()), b.now);
     assert_eq!(
         notices(&mut b),
         ["failed - EC2: no; next try in 10 s at the earliest"]
     );
     let mut b = Bench::leaving();
-    b.node.finished(Outcome::Identified(Ok(machine())), b.now);
-    b.node.finished(Outcome::Surveyed(Ok(empty())), b.now);
+    b.surveyed(two());
     b.node
-        .finished(Outcome::Drained(machine(), told(&[("lb1", true)])), b.now);
-    b.node.finished(Outcome::Departed(machine(), Ok(())), b.now);
+        .finished(Outcome::Drained(machine(1), told(&[("lb1", true)])), b.now);
     assert_eq!(notices(&mut b), ["retired i-1 CPU at 5% over 5 s, threshold 20%"]);
 }
 

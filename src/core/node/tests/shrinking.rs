@@ -4,20 +4,15 @@ use super::*;
 
 #[test]
 fn the_whole_way_of_one_scale_down() {
-    let mut b = Bench::new(&["lb1"]);
-    b.connect(1, "lb1");
-    assert_eq!(b.sample(&[5.0; 5]), ["1 RETIRE"]);
-    assert_eq!(b.hear(1, "GRANT 1-a 30 1"), NOTHING, "sampled afresh first");
-    assert_eq!(b.sample(&[5.0]), ["Identify"]);
-    assert_eq!(b.finish(Outcome::Identified(Ok(machine()))), ["Survey"]);
-    assert_eq!(b.finish(Outcome::Surveyed(Ok(empty()))), ["Drain"]);
+    let mut b = Bench::leaving();
+    assert_eq!(b.surveyed(two()), ["Drain i-1"]);
     assert_eq!(
-        b.finish(Outcome::Drained(machine(), told(&[("lb1", true)]))),
-        ["Depart"]
+        b.finish(Outcome::Drained(machine(1), told(&[("lb1", true)]))),
+        ["Depart i-1"]
     );
     assert_eq!(
-        b.finish(Outcome::Departed(machine(), Ok(()))),
-        ["1 FINISH 1-a ok CPU at 5% over 5 s, threshold 20%", "ok"]
+        b.finish(Outcome::Departed(machine(1), Ok(()))),
+        ["1 FINISH 1-a ok 0 i-1 is terminated: CPU at 5% over 5 s, threshold 20%"]
     );
     assert_eq!(b.sample(&[5.0; 20]), NOTHING, "it is gone");
 }
@@ -27,83 +22,96 @@ fn a_load_that_rose_keeps_the_machine() {
     let mut b = Bench::new(&["lb1"]);
     b.connect(1, "lb1");
     b.sample(&[5.0; 5]);
-    b.hear(1, "GRANT 1-a 30 1");
+    b.hear(1, "GRANT 1-a 30 1 0");
     assert_eq!(
         b.sample(&[60.0]),
-        [
-            "1 FINISH 1-a failed not now: the load rose before leaving",
-            "Busy"
-        ]
+        ["1 FINISH 1-a failed 0 not now: the load rose before leaving"]
     );
 }
 
 #[test]
 fn a_machine_that_autoscaler_did_not_launch_stays() {
-    let mut b = Bench::leaving();
-    let end = b.finish(Outcome::Identified(Err(Error::config("i-9", "not ours"))));
-    assert_eq!(end.last().unwrap(), "Config");
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.sample(&[5.0; 5]);
+    b.hear(1, "GRANT 1-a 30 1 0");
+    b.sample(&[5.0]);
+    b.finish(Outcome::Identified(Err(Error::config("i-9", "not ours"))));
     assert_eq!(b.sample(&[5.0; 50]), NOTHING);
     assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"], "it scales up all the same");
 }
 
 #[test]
-fn whoever_leaves_terminates_what_others_left_behind_but_not_itself() {
+fn somebody_stays() {
+    let other = |state: &str| format!("{ONE_UP}, b 10.0.0.2 80 i-2 {state} 900");
+    for (hosts, leaves) in [
+        (vec![other("UP")], true),
+        (vec![ONE_UP.to_string()], false),
+        (vec![other("DOWN")], false),
+        (vec![other("MAINT")], false),
+        (vec![other("UP"), ONE_UP.to_string()], false),
+        (vec![other("UP"), "?".to_string()], false),
+    ] {
+        let mut b = Bench::leaving();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let seen = b.surveyed(survey(&[1, 2], &hosts));
+        assert_eq!(
+            seen.contains(&"Drain i-1".to_string()),
+            leaves,
+            "{hosts:?}: {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_drain_puts_it_back_where_it_was_taken_out() {
     let mut b = Bench::leaving();
-    b.finish(Outcome::Identified(Ok(machine())));
-    let survey = |ids: &[&str]| Survey {
-        now: 1000,
-        instances: ids.iter().map(|id| instance(id)).collect(),
-        listings: vec![Some(Vec::new())],
-    };
+    b.surveyed(two());
+    let end = b.finish(Outcome::Drained(
+        machine(1),
+        told(&[("lb1", true), ("lb2", false)]),
+    ));
+    assert_eq!(end[0], "Enter i-1 on lb1");
+    assert!(end[1].starts_with("1 FINISH 1-a failed 0 x: down"), "{end:?}");
+    assert_eq!(end.len(), 2);
     assert_eq!(
-        b.finish(Outcome::Surveyed(Ok(survey(&["i-1", "i-2"])))),
-        ["Clear"]
-    );
-    assert_eq!(b.finish(Outcome::Cleared(Ok(()))), ["Survey"]);
-    assert_eq!(b.finish(Outcome::Surveyed(Ok(survey(&["i-1"])))), ["Drain"]);
-}
-
-#[test]
-fn nobody_leaves_where_a_haproxy_host_would_have_too_few() {
-    let mut b = Bench::leaving();
-    b.finish(Outcome::Identified(Ok(machine())));
-    let list = |text: &str| text.lines().filter_map(Listed::parse).collect::<Vec<_>>();
-    let mut ended = instance("i-2");
-    (ended.live, ended.gone) = (false, true);
-    let survey = Survey {
-        now: 1000,
-        instances: vec![instance("i-1"), ended],
-        listings: vec![Some(list("a 10.0.0.1 80 i-1\nb 10.0.0.2 80 i-2\n"))],
-    };
-    let end = b.finish(Outcome::Surveyed(Ok(survey)));
-    assert_eq!(
-        end,
-        [
-            "1 FINISH 1-a failed not now: no more than min_hosts would be left to serve",
-            "Busy"
-        ]
+        b.sample(&[90.0; 3]),
+        ["1 SCALE"],
+        "a failed departure holds up no scale-up"
     );
 }
 
 #[test]
-fn a_second_try_to_leave_needs_a_lease_as_the_first_one_did() {
+fn a_refused_termination_puts_it_back_after_a_few_tries() {
     let mut b = Bench::leaving();
-    b.finish(Outcome::Identified(Ok(machine())));
-    b.finish(Outcome::Surveyed(Ok(empty())));
-    b.finish(Outcome::Drained(machine(), told(&[("lb1", true)])));
-    b.now += 28 * SECOND;
-    assert_eq!(b.finish(Outcome::Departed(machine(), Err(failure()))), NOTHING);
-    let seen = b.after(2 * SECOND);
-    assert!(!seen.contains(&"Depart".to_string()), "{seen:?}");
-    assert!(seen.contains(&"1 RETIRE".to_string()), "{seen:?}");
+    b.surveyed(two());
+    b.finish(Outcome::Drained(machine(1), told(&[("lb1", true)])));
+    for wait in [2, 4] {
+        assert_eq!(b.finish(Outcome::Departed(machine(1), Err(failure()))), NOTHING);
+        b.hear(1, "PONG");
+        assert_eq!(b.after(wait * SECOND), ["Depart i-1"]);
+    }
+    let end = b.finish(Outcome::Departed(machine(1), Err(failure())));
+    assert_eq!(end[0], "Enter i-1 on lb1");
+    assert!(end[1].starts_with("1 FINISH 1-a failed 0 EC2: no"), "{end:?}");
+    assert_eq!(b.sample(&[5.0; 9]), NOTHING, "back-off");
+    assert_eq!(b.sample(&[5.0; 6]), ["1 RETIRE"]);
 }
 
 #[test]
-fn nobody_leaves_whom_no_haproxy_let_go() {
+fn whoever_drained_beyond_its_lease_goes_back_into_service() {
     let mut b = Bench::leaving();
-    b.finish(Outcome::Identified(Ok(machine())));
-    b.finish(Outcome::Surveyed(Ok(empty())));
-    let end = b.finish(Outcome::Drained(machine(), told(&[("lb1", false)])));
-    assert_eq!(end.last().unwrap(), "Unavailable");
-    assert!(!end.contains(&"Depart".to_string()));
+    b.surveyed(two());
+    b.now += 31 * SECOND;
+    let end = b.finish(Outcome::Drained(machine(1), told(&[("lb1", true)])));
+    assert!(end.contains(&"Enter i-1 on lb1".into()), "{end:?}");
+    assert!(!end.contains(&"Depart i-1".into()), "{end:?}");
+}
+
+#[test]
+fn nobody_leaves_while_it_waits_for_a_newcomer() {
+    let mut b = Bench::confirming();
+    assert_eq!(b.sample(&[5.0; 20]), NOTHING);
+    b.finish(Outcome::Confirmed(machine(2), Ok(())));
+    assert_eq!(b.sample(&[5.0]), ["1 RETIRE"]);
 }

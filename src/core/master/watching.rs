@@ -1,0 +1,317 @@
+//! What a master sees of this HAProxy host: its entries and how HAProxy has them. What nodes hear
+//! of it is `FLEET` and `LOOK`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::super::lease::PeerId;
+use super::super::listing::{Listed, State};
+use super::super::plan::DOWN_COUNTS;
+use super::super::protocol::FromMaster;
+use super::{Master, Output, Stage};
+
+/// Between two `LOOK`s while nothing changes.
+pub const LOOK: Duration = Duration::from_secs(60);
+
+/// The entries of this host.
+#[derive(Debug)]
+pub struct Fleet {
+    pub entries: Vec<Listed>,
+    seen_at: Instant,
+    /// Of those that have an instance.
+    by_instance: BTreeMap<String, State>,
+    /// How many serve, as far as can be said.
+    pub up: usize,
+    /// How many of them HAProxy has UP.
+    known_up: usize,
+    pub down: usize,
+    /// Of those, for less than a minute: they may just be starting again.
+    pub restarting: usize,
+    /// Entries that came after others and have not served yet: they are on their way still.
+    pending: BTreeSet<(String, Option<String>)>,
+    /// HAProxy has an opinion of one of them at least.
+    pub is_known: bool,
+}
+
+fn serves(state: State) -> bool {
+    matches!(state, State::Up | State::Unknown)
+}
+
+/// Is it DOWN for less than a minute?
+fn is_restarting(entry: &Listed) -> bool {
+    let counts = |since: u64| Duration::from_secs(since) >= DOWN_COUNTS;
+    entry.state == State::Down && !entry.since.is_some_and(counts)
+}
+
+/// The instance in the name `<host>/<instance id>`.
+fn instance_of(node: &str) -> Option<&str> {
+    node.rsplit_once('/').map(|(_, id)| id)
+}
+
+impl Fleet {
+    fn new(listed: &[Listed], seen_at: Instant) -> Fleet {
+        let count = |is: fn(State) -> bool| listed.iter().filter(|e| is(e.state)).count();
+        let of_instance = |e: &Listed| Some((e.instance.clone()?, e.state));
+        Fleet {
+            by_instance: listed.iter().filter_map(of_instance).collect(),
+            up: count(serves),
+            known_up: count(|state| state == State::Up),
+            down: count(|state| state == State::Down),
+            restarting: listed.iter().filter(|e| is_restarting(e)).count(),
+            pending: BTreeSet::new(),
+            is_known: count(|state| state != State::Unknown) > 0,
+            entries: listed.to_vec(),
+            seen_at,
+        }
+    }
+
+    /// How many seconds ago it was seen to be so.
+    pub fn age(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.seen_at).as_secs()
+    }
+
+    /// How HAProxy has the machine of `node`; `None` where no entry is known to be its.
+    pub fn state_of(&self, node: &str) -> Option<State> {
+        self.by_instance.get(instance_of(node)?).copied()
+    }
+
+    pub fn is_down(&self, node: &str) -> bool {
+        self.state_of(node) == Some(State::Down)
+    }
+
+    /// May requests go to the machine of `node`?
+    pub fn may_serve(&self, node: &str) -> bool {
+        self.state_of(node).is_none_or(serves)
+    }
+
+    /// How many machines HAProxy has UP beside that of `node`.
+    pub fn others_up(&self, node: &str) -> usize {
+        let own = matches!(self.state_of(node), None | Some(State::Up));
+        self.known_up.saturating_sub(usize::from(own))
+    }
+
+    fn message(&self) -> FromMaster {
+        FromMaster::Fleet {
+            entries: self.entries.len().try_into().unwrap_or(u32::MAX),
+            up: self.up.try_into().unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// An entry as it is told from others: HAProxy's name for it, and the machine.
+fn key(entry: &Listed) -> (&str, Option<&str>) {
+    (&entry.name, entry.instance.as_deref())
+}
+
+/// What is different from one look to the next.
+struct Changes {
+    came: usize,
+    /// So many serve that came, now or before.
+    came_to_serve: usize,
+    went: usize,
+    went_down: bool,
+    /// One serves that did not, or that was not there.
+    came_up: bool,
+}
+
+impl Changes {
+    /// What is different `after`, which takes over who has yet to serve.
+    fn between(before: &Fleet, after: &mut Fleet) -> Changes {
+        let was: BTreeMap<_, State> = before.entries.iter().map(|e| (key(e), e.state)).collect();
+        let mut changes = Changes {
+            came: 0,
+            came_to_serve: 0,
+            went: 0,
+            went_down: false,
+            came_up: false,
+        };
+        for entry in &after.entries {
+            let state = entry.state;
+            let owned = (entry.name.clone(), entry.instance.clone());
+            let is_new = !was.contains_key(&key(entry)) || before.pending.contains(&owned);
+            match serves(state) {
+                _ if !is_new => {}
+                true => changes.came_to_serve += 1,
+                false => _ = after.pending.insert(owned),
+            }
+            match was.get(&key(entry)) {
+                None => {
+                    changes.came += 1;
+                    changes.came_up |= serves(state);
+                }
+                Some(before) => {
+                    changes.went_down |= state == State::Down && *before != State::Down;
+                    // A HAProxy that falls silent says nothing good of anyone.
+                    changes.came_up |= state == State::Up && !serves(*before);
+                }
+            }
+        }
+        let pending = |e: &&Listed| after.pending.contains(&(e.name.clone(), e.instance.clone()));
+        let restarting = after.entries.iter().filter(|e| is_restarting(e) && !pending(e));
+        after.restarting = restarting.count();
+        let kept = after.entries.len() - changes.came;
+        changes.went = was.len().saturating_sub(kept);
+        changes
+    }
+}
+
+impl Master {
+    /// This host's entries, and how its HAProxy has each, as of now.
+    pub fn saw(&mut self, listed: &[Listed], now: Instant) -> Vec<Output> {
+        let mut out = self.tick(now);
+        let mut fleet = Fleet::new(listed, now);
+        let Some(before) = self.fleet.take() else {
+            self.fleet = Some(fleet);
+            self.join_entries();
+            return out;
+        };
+        let changes = Changes::between(&before, &mut fleet);
+        let fleet = self.fleet.insert(fleet);
+        if fleet.message() != before.message() {
+            out.push(Output::Tell {
+                except: None,
+                message: fleet.message(),
+            });
+        }
+        let mut save = changes.came_to_serve > 0 && self.arbiter.entered(changes.came_to_serve, now);
+        if save {
+            self.progress.entered(now);
+        }
+        if changes.came_up && fleet.up > before.up {
+            self.arbiter.serves(now);
+            self.progress.serves(now);
+            save = true;
+        }
+        if save {
+            out.push(Output::Save);
+        }
+        if changes.came + changes.went > 0 {
+            self.demands.disturb(now);
+        } else if fleet.up != before.up {
+            self.demands.unsettle(now);
+        }
+        if changes.came + changes.went > 0 || changes.went_down {
+            self.look(now, &mut out);
+        }
+        self.join_entries();
+        out
+    }
+
+    /// So many requests have arrived at this HAProxy since its start; `None`: it can't be asked. To be
+    /// called about once a second.
+    pub fn requests(&mut self, total: Option<u64>, now: Instant) {
+        let picture = self.picture(now);
+        self.demands
+            .observe(total, picture.serving, picture.mean, picture.threshold, now);
+    }
+
+    /// Marks the nodes that have entries, and forgets those that have ended.
+    fn join_entries(&mut self) {
+        let Some(fleet) = &self.fleet else { return };
+        let nodes: Vec<String> = self
+            .peers
+            .values()
+            .filter_map(Stage::node)
+            .filter(|node| fleet.state_of(node).is_some())
+            .map(String::from)
+            .collect();
+        for node in &nodes {
+            self.loads.entered(node);
+        }
+        self.forget_ended();
+    }
+
+    /// Forgets the nodes whose entry and connection are gone.
+    fn forget_ended(&mut self) {
+        let Some(fleet) = &self.fleet else { return };
+        let connected: BTreeSet<&str> = self.peers.values().filter_map(Stage::node).collect();
+        self.loads
+            .forget_ended(|node| fleet.state_of(node).is_some() || connected.contains(node));
+    }
+
+    /// A connection of `node` has ended.
+    pub(super) fn forget_if_ended(&mut self, node: &str) {
+        let entry = self.fleet.as_ref().and_then(|fleet| fleet.state_of(node));
+        if entry.is_none() && self.loads.is_entered(node) {
+            self.forget_ended();
+        }
+    }
+
+    /// What a node hears of this host once it is welcome.
+    pub(super) fn introduce(&self, peer: PeerId, out: &mut Vec<Output>) {
+        for pair in self.settings.iter().cloned().map(Some).chain([None]) {
+            out.push(Output::Send(peer, FromMaster::Set(pair)));
+        }
+        if let Some(fleet) = &self.fleet {
+            out.push(Output::Send(peer, fleet.message()));
+        }
+    }
+
+    /// The keys of `[scaling]` that this master's file sets, with their values.
+    pub fn set(&mut self, pairs: Vec<(String, String)>) -> Vec<Output> {
+        if self.settings == pairs {
+            return Vec::new();
+        }
+        self.settings = pairs;
+        let pairs = self.settings.iter().cloned().map(Some).chain([None]);
+        pairs
+            .map(|pair| Output::Tell {
+                except: None,
+                message: FromMaster::Set(pair),
+            })
+            .collect()
+    }
+
+    /// When the next node is to look; `None` while one changes the cluster.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        self.next_look.filter(|_| self.arbiter.lease().is_none())
+    }
+
+    /// Has the next node look, whether it is due or not.
+    pub(super) fn look(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.next_look = Some(now + LOOK);
+        match self.looker() {
+            Some(peer) => {
+                self.last_looker = peer;
+                self.look_owed = false;
+                out.push(Output::Send(peer, FromMaster::Look));
+            }
+            // Whoever comes first.
+            None => self.look_owed = true,
+        }
+    }
+
+    /// Each node that is double, and why.
+    pub(super) fn doubles(&self, now: Instant) -> Vec<(&str, String)> {
+        self.loads.doubles(|peer| self.peers.contains_key(&peer), now)
+    }
+
+    /// The node that reports from the machine `instance`.
+    pub(super) fn node_of(&self, instance: Option<&str>) -> Option<&str> {
+        let instance = instance?;
+        self.loads
+            .nodes()
+            .find(|node| instance_of(node) == Some(instance))
+    }
+
+    /// Whose turn it is: of those who report a load, else of those who have not asked for `STATUS`;
+    /// one whose machine is DOWN only where there is nobody else.
+    fn looker(&self) -> Option<PeerId> {
+        let down = |node: &str| self.fleet.as_ref().is_some_and(|fleet| fleet.is_down(node));
+        let rank = |stage: &Stage| match stage {
+            Stage::Welcome(guest) if guest.reports => Some(u8::from(down(&guest.node))),
+            Stage::Welcome(guest) if !guest.asks => Some(2),
+            _ => None,
+        };
+        let ranked = || {
+            self.peers
+                .iter()
+                .filter_map(|(p, stage)| Some((rank(stage)?, *p)))
+        };
+        let best = ranked().map(|(rank, _)| rank).min()?;
+        let of_best = || ranked().filter(|(rank, _)| *rank == best).map(|(_, peer)| peer);
+        of_best()
+            .find(|peer| *peer > self.last_looker)
+            .or_else(|| of_best().next())
+    }
+}

@@ -1,0 +1,138 @@
+//! This machine's departure: re-sample → identify → survey → drain → end. What is refused puts it back
+//! into service.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told};
+use crate::core::plan;
+use crate::error::{Error, Kind};
+
+/// Machines may have come by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How often a machine that is drained is tried to be terminated.
+const TRIES: u32 = 3;
+
+impl Node {
+    /// The sample after the last grant.
+    pub(super) fn resampled(&mut self, percent: f64, now: Instant) {
+        if percent <= self.settings.scale_down_threshold {
+            self.begin(Aim::Leave);
+        } else {
+            self.not_now(Kind::Busy, "the load rose before leaving", Duration::ZERO, now);
+            self.calm.clear();
+        }
+    }
+
+    /// What came of the step that ran: the next one, or the end.
+    pub(super) fn leave(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Identified(Ok(machine)) => {
+                self.myself = Some(machine);
+                self.survey(Purpose::Lease);
+            }
+            Outcome::Identified(Err(error)) => {
+                self.say(error.to_string());
+                match error.kind() {
+                    // Nothing went wrong that more waiting would mend.
+                    Kind::Config => {
+                        self.stays = true;
+                        self.not_now(Kind::Config, &error.to_string(), Duration::ZERO, now);
+                    }
+                    // Its group is as small as it may be, for now.
+                    Kind::Busy => {
+                        self.not_now(Kind::Busy, &error.to_string(), Duration::ZERO, now);
+                        self.calm.clear();
+                    }
+                    _ => self.failed(error, 0, now),
+                }
+            }
+            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+                let Some(machine) = self.myself.clone() else {
+                    return;
+                };
+                self.go_by(&survey, now);
+                if let Err(why) = plan::may_leave(&survey, &self.settings.plan, &machine) {
+                    self.not_now(Kind::Busy, &why, LOOK_AGAIN, now);
+                    self.calm.clear();
+                    return;
+                }
+                self.say(format!("{} leaves: draining it in HAProxy", machine.title()));
+                let servers = self.settings.servers.clone();
+                let drain = Step::Drain {
+                    machine,
+                    servers,
+                    force: false,
+                };
+                self.work(Aim::Leave, drain, now);
+            }
+            Outcome::Drained(machine, told) => self.drained(machine, &told, now),
+            Outcome::Departed(machine, Ok(())) => {
+                self.say(format!("{} is terminated", machine.title()));
+                let did = format!("{} is terminated", machine.title());
+                self.succeeded(&did, 0, Phase::Gone);
+                self.end(Ok(()));
+            }
+            Outcome::Departed(machine, Err(error)) => {
+                self.say(error.to_string());
+                let depart = Step::Depart {
+                    machine: machine.clone(),
+                };
+                if !self.masters.may_act(now) || self.work_later(depart, now) >= TRIES {
+                    self.return_to_service(machine, self.settings.servers.clone());
+                    self.failed(error, 0, now);
+                }
+            }
+            Outcome::Surveyed(_, Err(error)) => {
+                self.say(error.to_string());
+                self.failed(error, 0, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn drained(&mut self, machine: Machine, told: &Told, now: Instant) {
+        self.say_drained(&machine, told);
+        let Some(error) = told.iter().find_map(|(_, result)| result.as_ref().err()).cloned() else {
+            if !self.masters.may_act(now) {
+                self.return_to_service(machine, self.settings.servers.clone());
+                return self.failed(
+                    Error::busy("scale-down", "the lease ran out while draining"),
+                    0,
+                    now,
+                );
+            }
+            // Now, for it ends with what comes next.
+            self.notify("retired", Some(machine.clone()), self.need.why.clone());
+            return self.work(Aim::Leave, Step::Depart { machine }, now);
+        };
+        let out: Vec<String> = told
+            .iter()
+            .filter(|(_, result)| result.is_ok())
+            .map(|(server, _)| server.clone())
+            .collect();
+        self.return_to_service(machine, out);
+        self.failed(error, 0, now);
+    }
+
+    /// Enters a machine again that was drained in vain.
+    pub(super) fn return_to_service(&mut self, machine: Machine, servers: Vec<String>) {
+        if !servers.is_empty() {
+            self.say(format!("{} goes back into service", machine.title()));
+            self.out.push(Action::Run(Step::Enter {
+                machine,
+                servers,
+                by_plan: false,
+            }));
+        }
+    }
+
+    /// Says how it went.
+    pub(super) fn say_drained(&mut self, machine: &Machine, told: &Told) {
+        for (server, result) in told {
+            self.say(match result {
+                Ok(()) => format!("{} is out of HAProxy on {server}", machine.title()),
+                Err(error) => error.to_string(),
+            });
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Everybody looks, in turn: is all as it should be? What needs no lease is put right at once; for the
+//! rest, the lease is asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told};
+use crate::core::backoff::Backoff;
+use crate::core::plan::{self, ASK_AGAIN, Fix, Memory, Plan, Survey};
+use crate::error::{Error, Kind};
+
+/// Who looked within this time passes `LOOK` over.
+const RECENT: Duration = Duration::from_secs(30);
+/// From a termination to the look that takes its entries out.
+const AFTER_AN_END: Duration = Duration::from_secs(5);
+/// Who does not serve looks for itself whether that has changed.
+const AM_I_UP: Duration = Duration::from_secs(60);
+
+/// What the surveys so far have shown.
+#[derive(Debug, Default)]
+pub struct Looks {
+    last: Option<Instant>,
+    looking: bool,
+    /// Look without being told to.
+    again: Option<Instant>,
+    /// How many machines `min_hosts` lacks.
+    pub lacking: usize,
+    /// There is a machine to terminate.
+    pub untidy: bool,
+    /// Does this machine serve? `None`: no HAProxy host lists it, or none was asked yet.
+    pub i_serve: Option<bool>,
+    /// Ids as EC2 reported them last.
+    pub fleet: Vec<String>,
+    /// Since when EC2 has not known these ids.
+    unknown: BTreeMap<String, Instant>,
+    /// Whose termination was refused, and until when it is not tried again.
+    refused: BTreeMap<String, (Instant, Backoff)>,
+    /// What is being put right: HAProxy host, and machine or entry.
+    mending: BTreeSet<(String, String)>,
+    /// What was said last of each HAProxy host, and of what is amiss.
+    said: BTreeMap<String, String>,
+}
+
+impl Looks {
+    pub fn deadline(&self) -> Option<Instant> {
+        self.again.filter(|_| !self.looking)
+    }
+
+    /// Look at `when`, or earlier if that is planned.
+    pub fn look_at(&mut self, when: Instant) {
+        self.again = Some(self.again.map_or(when, |planned| planned.min(when)));
+    }
+
+    fn memory(&self, now: Instant) -> Memory {
+        let since = |(id, at): (&String, &Instant)| (id.clone(), now.saturating_duration_since(*at));
+        let refused = self.refused.iter().filter(|(_, (until, _))| now < *until);
+        Memory {
+            unknown: self.unknown.iter().map(since).collect(),
+            refused: refused.map(|(id, _)| id.clone()).collect(),
+        }
+    }
+}
+
+impl Node {
+    /// `LOOK`.
+    pub(super) fn told_to_look(&mut self, now: Instant) {
+        let recently = self.looks.last.is_some_and(|at| now < at + RECENT);
+        if !recently && !self.masters.any_lease() {
+            self.look(now);
+        }
+    }
+
+    pub(super) fn look_when_due(&mut self, now: Instant) {
+        if self.looks.deadline().is_some_and(|at| now >= at) {
+            match self.masters.any_lease() {
+                true => self.looks.again = Some(now + AFTER_AN_END),
+                false => self.look(now),
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant) {
+        let idle = matches!(self.phase, Phase::Idle | Phase::Asking { .. });
+        if self.looks.looking || !idle || self.is_taken_back() {
+            return;
+        }
+        self.looks.looking = true;
+        self.looks.again = None;
+        self.looks.last = Some(now);
+        self.survey(Purpose::Look);
+    }
+
+    pub(super) fn looked(&mut self, result: Result<Survey, Error>, now: Instant) {
+        self.looks.looking = false;
+        match result {
+            Ok(survey) => {
+                self.go_by(&survey, now);
+                self.consider(now);
+            }
+            Err(error) => self.say_once("", &error.to_string()),
+        }
+    }
+
+    /// Plans, remembers what follows, and puts right what needs no lease. One that does not serve
+    /// itself leaves it to others, whom it may not even reach.
+    pub(super) fn go_by(&mut self, survey: &Survey, now: Instant) -> Plan {
+        self.looks.unknown.retain(|id, _| survey.unknown.contains(id));
+        for id in &survey.unknown {
+            self.looks.unknown.entry(id.clone()).or_insert(now);
+        }
+        let memory = self.looks.memory(now);
+        let mut plan = plan::plan(survey, &self.settings.plan, &memory, self.myself.as_ref());
+        self.looks.i_serve = plan.i_serve;
+        self.looks.fleet.clone_from(&plan.fleet);
+        if plan.i_serve == Some(false) {
+            self.looks.look_at(now + AM_I_UP);
+            (plan.fixes, plan.terminate, plan.lacking) = (Vec::new(), None, 0);
+        }
+        self.looks.lacking = plan.lacking;
+        self.looks.untidy = plan.terminate.is_some();
+        if plan.ask_again {
+            self.looks.look_at(now + ASK_AGAIN);
+        }
+        let amiss = plan.amiss.join("; ");
+        self.say_once("what is amiss", &amiss);
+        for (at, fix) in plan.fixes.clone() {
+            self.mend(at, fix);
+        }
+        plan
+    }
+
+    fn mend(&mut self, at: usize, fix: Fix) {
+        let Some(server) = self.settings.servers.get(at).cloned() else {
+            return;
+        };
+        let (what, step) = match fix {
+            Fix::Enter(machine) => (
+                machine.title().to_string(),
+                Step::Enter {
+                    machine,
+                    servers: vec![server.clone()],
+                    by_plan: true,
+                },
+            ),
+            Fix::Remove { name, .. } => (
+                name.clone(),
+                Step::Remove {
+                    server: server.clone(),
+                    name,
+                },
+            ),
+        };
+        if self.looks.mending.insert((server, what)) {
+            self.out.push(Action::Run(step));
+        }
+    }
+
+    pub(super) fn mended(&mut self, machine: &Machine, told: &Told) {
+        for (server, _) in told {
+            let key = (server.clone(), machine.title().to_string());
+            self.looks.mending.remove(&key);
+        }
+        self.say_entered(machine, told);
+    }
+
+    pub(super) fn removed(&mut self, server: &str, name: &str, result: Result<(), Error>) {
+        self.looks.mending.remove(&(server.to_string(), name.to_string()));
+        match result {
+            Ok(()) => self.say(format!("{name} is gone, and out of HAProxy on {server}")),
+            Err(error) => self.say_once(server, &error.to_string()),
+        }
+    }
+
+    /// Says what is wrong with `subject`, unless that was said last.
+    pub(super) fn say_once(&mut self, subject: &str, text: &str) {
+        let before = self.looks.said.insert(subject.into(), text.into());
+        if before.as_deref() != Some(text) && !text.is_empty() {
+            self.say(text.into());
+        }
+    }
+
+    /// With the lease: terminates the one machine that the plan names.
+    pub(super) fn tidy(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+                let plan = self.go_by(&survey, now);
+                match plan.terminate {
+                    Some(doomed) => {
+                        self.need.why = doomed.why;
+                        self.say(format!("terminating {}: {}", doomed.id, self.need.why));
+                        self.work(Aim::Tidy, Step::Terminate { id: doomed.id }, now);
+                    }
+                    None => self.not_now(Kind::Busy, "nothing to clear up any more", Duration::ZERO, now),
+                }
+            }
+            Outcome::Surveyed(_, Err(error)) => {
+                self.say(error.to_string());
+                self.failed(error, 0, now);
+            }
+            Outcome::Terminated(id, Ok(())) => {
+                self.looks.refused.remove(&id);
+                self.looks.untidy = false;
+                self.looks.look_at(now + AFTER_AN_END);
+                self.succeeded(&format!("terminated {id}"), 0, Phase::Idle);
+            }
+            Outcome::Terminated(id, Err(error)) => {
+                self.say(format!("{id}: {error}"));
+                let first = (
+                    now,
+                    Backoff::new(super::FIRST_BACKOFF * 6, super::LONGEST_BACKOFF),
+                );
+                let (until, backoff) = self.looks.refused.entry(id).or_insert(first);
+                *until = now + backoff.failed();
+                self.looks.untidy = false;
+                self.failed(error, 0, now);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A new machine for an old one, by hand: a lease for the launch, none while it boots, and another for
+//! the end of the old one once the new one serves.
+
+use std::time::Instant;
+
+use super::{Aim, Machine, Node, Outcome, Phase, Purpose, Step, Wanted};
+use crate::core::plan::{Survey, is_machine};
+use crate::error::{Error, Kind};
+
+impl Node {
+    pub(super) fn replace(&mut self, outcome: Outcome, now: Instant) {
+        let Some(Wanted::Replace { old, new }) = self.wanted.clone() else {
+            return;
+        };
+        match outcome {
+            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+                let plan = self.go_by(&survey, now);
+                if let Err(error) = self.may_be_replaced(&survey, &old) {
+                    return self.not_now(error.kind(), &error.to_string(), super::FIRST_RETRY, now);
+                }
+                match new {
+                    None => self.check_before(1, plan.fleet, now),
+                    Some(_) => {
+                        let servers = self.settings.servers.clone();
+                        let drain = Step::Drain {
+                            machine: old,
+                            servers,
+                            force: false,
+                        };
+                        self.work(Aim::Replace, drain, now);
+                    }
+                }
+            }
+            Outcome::Checked(told) => self.checked(told, now),
+            Outcome::Launched(launched) => self.launched(launched, now),
+            Outcome::Drained(machine, told) => {
+                self.say_drained(&machine, &told);
+                match told.iter().find_map(|(_, result)| result.as_ref().err()).cloned() {
+                    None => {
+                        let id = machine.instance.unwrap_or_default();
+                        self.work(Aim::Replace, Step::Terminate { id }, now);
+                    }
+                    Some(error) => {
+                        let out = told.into_iter().filter(|(_, result)| result.is_ok());
+                        self.return_to_service(machine, out.map(|(server, _)| server).collect());
+                        self.failed(error, 0, now);
+                    }
+                }
+            }
+            Outcome::Terminated(id, Ok(())) => {
+                let new = new.as_ref().map_or("-", Machine::title);
+                self.say(format!("{id} is terminated, {new} serves for it"));
+                self.succeeded(&format!("replaced {id} by {new}"), 0, Phase::Idle);
+                self.end(Ok(()));
+            }
+            Outcome::Terminated(_, Err(error)) => {
+                self.return_to_service(old, self.settings.servers.clone());
+                self.failed(error, 0, now);
+            }
+            Outcome::Surveyed(_, Err(error)) => self.failed(error, 0, now),
+            _ => {}
+        }
+    }
+
+    /// Is it an instance of the cluster, and not this machine?
+    fn may_be_replaced(&self, survey: &Survey, old: &Machine) -> Result<(), Error> {
+        let members = survey.members(self.settings.plan.port);
+        let member = members.iter().find(|m| is_machine(&m.machine, old));
+        match member {
+            _ if self.myself.as_ref().is_some_and(|me| is_machine(me, old)) => Err(Error::new(
+                Kind::Busy,
+                old.title(),
+                "is this machine, which ends no other way than by itself; run replace on another",
+            )),
+            Some(member) if member.may_enter() && member.instance.is_some() => Ok(()),
+            _ => Err(Error::new(
+                Kind::Busy,
+                old.title(),
+                "is no live instance of this cluster",
+            )),
+        }
+    }
+}

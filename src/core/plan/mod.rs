@@ -1,0 +1,367 @@
+//! One survey in, one plan out: what is entered, removed, waited for, launched and terminated, and
+//! why. Whoever launched, holds the lease or was told to `LOOK` goes by this and by nothing else.
+
+mod survey;
+mod token;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use super::listing::{Listed, State};
+pub use survey::{Instance, Life, Machine, Member, Survey, Whom, is_machine};
+pub use token::client_token;
+
+/// How long a launch counts for `max_launches_per_day`, in seconds.
+const DAY: u64 = 24 * 3600;
+/// Terminated instances leave EC2's list after about an hour, and then there may be room again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// A machine that is DOWN everywhere for so long does not count as there.
+pub const DOWN_COUNTS: Duration = Duration::from_secs(60);
+/// Between the two times that EC2 is asked for an id that it does not list.
+pub const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The settings that decide.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// False where a shell command launches, and EC2 is not asked about anything.
+    pub ec2: bool,
+    pub boot_timeout: Duration,
+    pub cooldown: Duration,
+    /// Zero: never.
+    pub replace_after: Duration,
+    pub max_hosts: usize,
+    pub min_hosts: usize,
+    /// 0: no limit.
+    pub max_launches_per_day: usize,
+    /// `[cluster] name` is set: no other cluster's machines carry its tag.
+    pub named: bool,
+    /// `[machine] port`.
+    pub port: u16,
+}
+
+/// What this node remembers from its surveys before.
+#[derive(Debug, Default, Clone)]
+pub struct Memory {
+    /// For how long EC2, asked by the id, has not known these.
+    pub unknown: BTreeMap<String, Duration>,
+    /// Whose termination was refused: not tried again for now.
+    pub refused: Vec<String>,
+}
+
+/// Something to do at one HAProxy host, by its number in the listings. It needs no lease, since twice
+/// does no harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fix {
+    /// It serves, and this host lacks it.
+    Enter(Machine),
+    /// Its instance is gone.
+    Remove { name: String, id: String },
+}
+
+/// A machine to terminate, with the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    pub id: String,
+    pub why: String,
+}
+
+/// Why nothing may be launched, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub why: String,
+    pub wait: Duration,
+}
+
+/// What follows from a survey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub fixes: Vec<(usize, Fix)>,
+    /// Ids to ask for once more before their entries go.
+    pub ask_again: bool,
+    /// One at a time.
+    pub terminate: Option<Doomed>,
+    /// What is amiss and left alone, for people.
+    pub amiss: Vec<String>,
+    /// How many machines serve, and how many are on their way.
+    pub serving: usize,
+    pub booting: usize,
+    /// How many `min_hosts` lacks.
+    pub lacking: usize,
+    /// How many more there may be.
+    pub room: Result<usize, Wait>,
+    /// What a launch's ClientToken follows from.
+    pub fleet: Vec<String>,
+    /// Does the machine that this runs on serve? `None`: no HAProxy host lists it.
+    pub i_serve: Option<bool>,
+}
+
+/// Decides. `myself`: the machine that this runs on, which no plan of its own ends.
+pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Machine>) -> Plan {
+    let members = survey.members(rules.port);
+    let is_me = |m: &&Member| myself.is_some_and(|me| is_machine(me, &m.machine));
+    let mut amiss = Vec::new();
+    let counted = || members.iter().filter(|m| m.counts());
+    let serving = counted().filter(|m| m.serves()).count();
+    let booting = counted().filter(|m| is_booting(survey, rules, m)).count();
+    let restarting = counted().filter(|m| !m.serves() && m.went_down_within(DOWN_COUNTS));
+    let there = serving + booting + restarting.count();
+    let (fixes, ask_again) = fixes(survey, rules, memory, &members);
+    let mut fleet: Vec<String> = survey.instances.iter().map(|i| i.id.clone()).collect();
+    fleet.sort();
+    Plan {
+        fixes,
+        ask_again,
+        terminate: doomed(survey, rules, memory, &members, myself, &mut amiss),
+        amiss,
+        serving,
+        booting,
+        lacking: rules.min_hosts.saturating_sub(there),
+        room: room(
+            survey,
+            rules,
+            members.iter().filter(|m| is_there(survey, rules, m)).count(),
+        ),
+        fleet,
+        i_serve: members
+            .iter()
+            .find(is_me)
+            .filter(|m| m.is_listed())
+            .map(Member::serves),
+    }
+}
+
+/// May `myself` leave? Every HAProxy host has its say, and somebody stays.
+///
+/// # Errors
+/// Why not.
+pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(), String> {
+    if survey.listings.iter().any(Option::is_none) {
+        return Err("a HAProxy host could not be asked, and a departure waits for all of them".into());
+    }
+    let members = survey.members(rules.port);
+    let least = rules.min_hosts.max(1);
+    for at in 0..survey.listings.len() {
+        let here = |m: &&Member| m.lines[at].is_some();
+        // Where HAProxy cannot be asked, entries count.
+        let silent = members
+            .iter()
+            .filter_map(|m| m.lines[at])
+            .all(|l| l.state == State::Unknown);
+        let others = members.iter().filter(here).filter(|m| {
+            let up = m.lines[at].is_some_and(|l| silent || l.state == State::Up);
+            m.counts() && !is_machine(myself, &m.machine) && up
+        });
+        let others = others.count();
+        if members
+            .iter()
+            .filter(here)
+            .any(|m| is_machine(myself, &m.machine))
+            && others < least
+        {
+            return Err(format!(
+                "{others} others serve, and min_hosts is {}",
+                rules.min_hosts
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// On its way: live, with time to boot, and listed by no HAProxy.
+fn is_booting(survey: &Survey, rules: &Rules, member: &Member) -> bool {
+    let young = |i: &&Instance| i.life == Life::Live && survey.age(i) < rules.boot_timeout;
+    !member.is_listed() && member.instance.as_ref().is_some_and(young)
+}
+
+/// Does it count for `max_hosts`: entries, and what is live beside them? Of a group, who stands by does
+/// not.
+fn is_there(survey: &Survey, rules: &Rules, member: &Member) -> bool {
+    let live = member.is(Life::Live) && (member.may_enter() || is_booting(survey, rules, member));
+    member.counts() && (member.is_listed() || live)
+}
+
+/// What HAProxy hosts lack and what they list in vain, and whether ids are to be asked for again.
+fn fixes(survey: &Survey, rules: &Rules, memory: &Memory, members: &[Member]) -> (Vec<(usize, Fix)>, bool) {
+    let mut fixes = Vec::new();
+    let answered = |at: &usize| survey.listings[*at].is_some();
+    for member in members.iter().filter(|m| m.may_enter()) {
+        let id = member.machine.instance.as_ref();
+        let serves = match member.is_listed() {
+            true => member.serves() && !id.is_some_and(|id| survey.unknown.contains(id)),
+            false => id.is_some_and(|id| survey.healthy.contains(id)),
+        };
+        if serves {
+            let lacking = (0..survey.listings.len())
+                .filter(answered)
+                .filter(|at| member.lines[*at].is_none());
+            fixes.extend(lacking.map(|at| (at, Fix::Enter(member.machine.clone()))));
+        }
+    }
+    // Whoever comes to an entry's address takes its place.
+    let replaced = |at: usize, host: &str| {
+        fixes
+            .iter()
+            .any(|(to, fix)| *to == at && matches!(fix, Fix::Enter(machine) if machine.host == host))
+    };
+    let entries = members.iter().filter(|m| m.is_listed()).count();
+    let unknown: Vec<&Member> = members
+        .iter()
+        .filter(|m| {
+            m.is_listed()
+                && m.machine
+                    .instance
+                    .as_ref()
+                    .is_some_and(|id| survey.unknown.contains(id))
+        })
+        .collect();
+    let few = 2 * unknown.len() < entries;
+    let long_unknown = |m: &Member| {
+        let known = |id: &String| memory.unknown.get(id).copied().unwrap_or(Duration::ZERO);
+        let asked_for = m.machine.instance.as_ref().map_or(Duration::ZERO, known);
+        let state_for = m.lines.iter().flatten().filter_map(|l| l.since).max();
+        let old = asked_for.max(Duration::from_secs(state_for.unwrap_or(0))) >= rules.boot_timeout;
+        asked_for >= ASK_AGAIN && old
+    };
+    let mut removals = Vec::new();
+    for at in (0..survey.listings.len()).filter(answered) {
+        let mut leaving: Vec<&Listed> = Vec::new();
+        for member in members {
+            let Some(line) = member.lines[at] else { continue };
+            let is_unknown = unknown.iter().any(|u| is_machine(&u.machine, &member.machine));
+            let goes = member.is_gone || (is_unknown && few && long_unknown(member));
+            if goes && !replaced(at, &line.address) {
+                leaving.push(line);
+            }
+        }
+        // One entry always stays.
+        let all = survey.listings[at].as_ref().map_or(0, Vec::len);
+        let comes = fixes
+            .iter()
+            .any(|(to, fix)| *to == at && matches!(fix, Fix::Enter(_)));
+        if leaving.len() == all && !comes {
+            leaving.pop();
+        }
+        removals.extend(leaving.into_iter().map(|line| {
+            let id = line.instance.clone().unwrap_or_default();
+            (
+                at,
+                Fix::Remove {
+                    name: line.name.clone(),
+                    id,
+                },
+            )
+        }));
+    }
+    fixes.extend(removals);
+    (fixes, few && unknown.iter().any(|m| !long_unknown(m)))
+}
+
+/// Which machine is to be terminated, if one is.
+fn doomed(
+    survey: &Survey,
+    rules: &Rules,
+    memory: &Memory,
+    members: &[Member],
+    myself: Option<&Machine>,
+    amiss: &mut Vec<String>,
+) -> Option<Doomed> {
+    let may_end = |m: &&Member| {
+        let id = m.machine.instance.as_ref();
+        m.may_enter()
+            && m.instance.is_some()
+            && !myself.is_some_and(|me| is_machine(me, &m.machine))
+            && !id.is_some_and(|id| memory.refused.contains(id))
+    };
+    if !survey.all_have_opinions() {
+        return None;
+    }
+    let up = members.iter().filter(|m| m.is_up()).count();
+    let doomed = |m: &Member, why: String| {
+        let id = m.machine.instance.clone()?;
+        Some(Doomed { id, why })
+    };
+    for member in members.iter().filter(may_end).filter(|m| !m.is_listed()) {
+        let (Some(instance), Some(id)) = (member.instance, &member.machine.instance) else {
+            continue;
+        };
+        let age = survey.age(instance);
+        if age < rules.boot_timeout || survey.healthy.contains(id) {
+            continue;
+        }
+        if !rules.named {
+            amiss.push(format!(
+                "{id} is in no HAProxy and does not serve; [cluster] name is not set, so it may be another \
+                 cluster's and is left alone"
+            ));
+        } else if survey.sees {
+            let why = format!("never came to serve in {} s", age.as_secs());
+            return doomed(member, why);
+        }
+    }
+    if rules.replace_after.is_zero() {
+        return None;
+    }
+    let down: Vec<&Member> = members
+        .iter()
+        .filter(|m| m.counts() && m.down_for().is_some())
+        .collect();
+    let entries = members.iter().filter(|m| m.is_listed()).count();
+    let long_down = |m: &&Member| m.down_for().is_some_and(|down| down >= rules.replace_after);
+    let sick = members.iter().filter(may_end).find(long_down)?;
+    if up == 0 || (down.len() >= 2 && 2 * down.len() >= entries) {
+        amiss.push(format!(
+            "{} of {entries} machines are DOWN: the fault is elsewhere, and none is replaced",
+            down.len()
+        ));
+        return None;
+    }
+    let time = sick.down_for().unwrap_or_default().as_secs();
+    doomed(sick, format!("DOWN in every HAProxy for {time} s"))
+}
+
+/// How many more machines there may be, `counted` being there.
+fn room(survey: &Survey, rules: &Rules, counted: usize) -> Result<usize, Wait> {
+    let known_age = |i: &Instance| i.launched_at.map(|_| survey.age(i));
+    if let Some(newest) = survey.instances.iter().filter_map(known_age).min()
+        && newest < rules.cooldown
+    {
+        return Err(Wait {
+            why: format!(
+                "EC2 reports a launch {} s ago, within the cooldown",
+                newest.as_secs()
+            ),
+            wait: rules.cooldown - newest,
+        });
+    }
+    let hosts = rules.max_hosts.saturating_sub(counted);
+    if hosts == 0 {
+        return Err(Wait {
+            why: format!(
+                "there are {counted} machines, and max_hosts is {}",
+                rules.max_hosts
+            ),
+            wait: rules.cooldown.max(Duration::from_secs(30)),
+        });
+    }
+    let most = rules.max_launches_per_day;
+    if most == 0 {
+        return Ok(hosts);
+    }
+    let since = survey.now.saturating_sub(DAY);
+    let mut launches: Vec<u64> = survey.instances.iter().filter_map(|i| i.launched_at).collect();
+    launches.retain(|at| *at > since);
+    launches.sort_unstable();
+    match launches.len().checked_sub(most) {
+        Some(over) => Err(Wait {
+            why: format!(
+                "EC2 reports {} launches in 24 hours, and max_launches_per_day is {most}",
+                launches.len()
+            ),
+            wait: Duration::from_secs(launches[over] - since).min(LOOK_AGAIN),
+        }),
+        None => Ok(hosts.min(most - launches.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

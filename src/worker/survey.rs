@@ -1,0 +1,180 @@
+//! What is there: EC2 and the HAProxy hosts are asked side by side.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Instant;
+
+use super::{EC2_TIME, Worker, cloud};
+use crate::config::Config;
+use crate::core::plan::{self, Listed, Machine, Member, Memory, Survey, Whom};
+use crate::ec2;
+use crate::error::Error;
+use crate::system::health;
+
+/// So many machines that are UP are enough to tell whether this one sees any.
+const WITNESSES: usize = 3;
+
+impl Worker {
+    /// The cluster's instances and each HAProxy host's listing with its states; then what follows from
+    /// these: EC2's word on ids that it does not list, and the health of machines that nobody lists.
+    ///
+    /// # Errors
+    /// EC2 could not tell.
+    pub(super) fn survey(&self, myself: Option<&Machine>) -> Result<Survey, Error> {
+        let servers = self.config.haproxy.servers.clone();
+        let asked = self.remote.listings(servers);
+        let mut survey = Survey::default();
+        if self.asks_ec2() {
+            let cluster = &self.config.cluster.name;
+            survey.instances = cloud::instances(&self.client, cluster, EC2_TIME)?;
+            self.note_group(&mut survey)?;
+            survey.now = self.client.now();
+        }
+        for (server, result) in asked.wait() {
+            let listing = result.and_then(|text| read(&text).map_err(|why| Error::unavailable(&server, why)));
+            if let Err(error) = &listing {
+                self.log.detail(&error.to_string());
+            }
+            survey.listings.push(listing.ok());
+        }
+        if self.asks_ec2() {
+            let ids = survey.unlisted_by_ec2().into_iter().collect();
+            match cloud::whereabouts(&self.client, ids, EC2_TIME) {
+                Ok((unknown, gone)) => (survey.unknown, survey.gone) = (unknown, gone),
+                Err(error) => self.log.event(&error.to_string()),
+            }
+        }
+        let unlisted = survey.unlisted(self.config.machine.port);
+        if !unlisted.is_empty() {
+            let mut witnesses = survey.witnesses(myself, self.config.machine.port);
+            witnesses.truncate(WITNESSES);
+            survey.sees = !self.healthy(&witnesses).is_empty();
+            let healthy = self.healthy(&unlisted).into_iter();
+            survey.healthy = healthy.filter_map(|m| m.instance.clone()).collect();
+        }
+        Ok(survey)
+    }
+
+    /// Would a decision by hand come to something now, as far as EC2 and the HAProxy hosts say?
+    ///
+    /// # Errors
+    /// Busy, or what could not be asked.
+    pub fn would_act(&self, up: bool) -> Result<(), Error> {
+        let rules = rules(&self.config, self.asks_ec2());
+        if !up {
+            let myself = self.may_end()?;
+            let survey = self.survey(Some(&myself))?;
+            return plan::may_leave(&survey, &rules, &myself).map_err(|why| Error::busy("scale-down", why));
+        }
+        let survey = self.survey(None)?;
+        let plan = plan::plan(&survey, &rules, &Memory::default(), None);
+        plan.room.map_err(|wait| Error::busy("scale-up", wait.why))?;
+        let checked = self.remote.check(self.config.haproxy.servers.clone());
+        let takes = checked.iter().any(|(_, result)| result.is_ok());
+        let refusal = checked.into_iter().find_map(|(_, result)| result.err());
+        match refusal {
+            Some(refusal) if !takes => Err(refusal.advise("no HAProxy host could take a machine")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The machines that `asked` names, in the order of their entries: live instances of the cluster.
+    ///
+    /// # Errors
+    /// Config: one is none; EC2 or no HAProxy host could tell.
+    pub fn to_replace(&self, asked: &Whom) -> Result<Vec<Machine>, Error> {
+        if !self.asks_ec2() {
+            return Err(Error::config(
+                "replace",
+                "is for instances that autoscaler launches on EC2 by itself",
+            ));
+        }
+        let survey = self.survey(None)?;
+        let members: Vec<Member> = survey
+            .members(self.config.machine.port)
+            .into_iter()
+            .filter(|m| m.may_enter() && m.instance.is_some())
+            .collect();
+        let machine = |m: &Member| m.machine.clone();
+        match asked {
+            Whom::All => Ok(members.iter().map(machine).collect()),
+            Whom::These(names) => names
+                .iter()
+                .map(|name| {
+                    let called = |m: &&Member| {
+                        m.machine.instance.as_ref() == Some(name)
+                            || m.lines.iter().flatten().any(|line| line.name == *name)
+                    };
+                    let found = members.iter().find(called).map(machine);
+                    found.ok_or_else(|| {
+                        Error::config(
+                            name,
+                            "is neither the name nor the id of a live instance of this cluster",
+                        )
+                    })
+                })
+                .collect(),
+            Whom::NotImage(image) => {
+                let cluster = &self.config.cluster.name;
+                let running = self
+                    .client
+                    .cluster_instances(cluster, Instant::now() + EC2_TIME)
+                    .map_err(|e| cloud::ec2_error("DescribeInstances", &e))?;
+                let old = |m: &&Member| {
+                    let is_it = |i: &&ec2::Instance| Some(&i.id) == m.machine.instance.as_ref();
+                    running.iter().find(is_it).is_some_and(|i| i.image != *image)
+                };
+                Ok(members.iter().filter(old).map(machine).collect())
+            }
+        }
+    }
+
+    /// Which members of the group serve, by its own word.
+    fn note_group(&self, survey: &mut Survey) -> Result<(), Error> {
+        if let Some(request) = self.group_request() {
+            let group = self.group_of(request, EC2_TIME)?;
+            let serving: BTreeSet<&String> = group.in_service.iter().collect();
+            for instance in &mut survey.instances {
+                instance.in_service = serving.contains(&instance.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that pass their health check from here, asked side by side.
+    fn healthy<'a>(&self, machines: &'a [Machine]) -> Vec<&'a Machine> {
+        let check = &self.config.machine.health_check;
+        thread::scope(|scope| {
+            let asked: Vec<_> = machines
+                .iter()
+                .map(|m| (m, scope.spawn(move || health::check(&m.host, m.port, check))))
+                .collect();
+            let passes = |(machine, check): (_, thread::ScopedJoinHandle<Result<(), String>>)| {
+                matches!(check.join(), Ok(Ok(()))).then_some(machine)
+            };
+            asked.into_iter().filter_map(passes).collect()
+        })
+    }
+}
+
+/// The settings that decide in a plan. `ec2`: does EC2 know of the machines?
+pub fn rules(config: &Config, ec2: bool) -> plan::Rules {
+    let scaling = &config.scaling;
+    plan::Rules {
+        ec2,
+        boot_timeout: config.machine.boot_timeout,
+        cooldown: scaling.cooldown,
+        replace_after: scaling.replace_after,
+        max_hosts: scaling.max_hosts,
+        min_hosts: scaling.min_hosts,
+        max_launches_per_day: scaling.max_launches_per_day,
+        named: config.cluster.is_named,
+        port: config.machine.port,
+    }
+}
+
+/// Reads a listing. A line that cannot be read makes the whole of it void.
+pub(super) fn read(text: &str) -> Result<Vec<Listed>, String> {
+    let line = |line: &str| Listed::parse(line).ok_or_else(|| format!("its listing has the line `{line}`"));
+    text.lines().map(line).collect()
+}
