@@ -17,7 +17,7 @@ DIST := target/dist
 # No path of this machine is in the binary, so that it is the same bytes wherever it is built.
 REMAP = --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"]'
 
-.PHONY: all build static demo test units sites quick commands test-aarch64 check lint bench soak faults packages setup install uninstall dist deb rpm reproduce reference clean
+.PHONY: all build static demo test units sites quick commands test-aarch64 check lint bench soak faults packages setup install uninstall dist deb rpm reproduce reference policies clean
 
 all: build
 
@@ -133,3 +133,7 @@ reference: setup
 
 clean:
 	rm -rf target
+
+# The policy beside those that people run instead, on the same loads: writes docs/policies.md.
+policies: build
+	@$(PYTHON) tests/policies.py $(BINARY)

@@ -2,6 +2,8 @@
 //! the manual page and their tests all go by this one list.
 
 /// `(section, key, default)`; an empty default means that the key is unset.
+// One a line, which tests read.
+#[rustfmt::skip]
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("aws", "aws_access_key", ""),
     ("aws", "aws_secret_key", ""),
@@ -43,11 +45,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("haproxy", "ssh_params", ""),
     ("haproxy", "ssh_command", "ssh"),
     ("haproxy", "remote_command", "autoscaler"),
-    (
-        "haproxy",
-        "server_line",
-        "server $NAME $IP:$PORT check fastinter 200ms downinter 200ms",
-    ),
+    ("haproxy", "server_line", "server $NAME $IP:$PORT check fastinter 200ms downinter 200ms"),
     ("haproxy", "config", ""),
     ("haproxy", "check_command", "haproxy -c -f $FILE"),
     ("haproxy", "socket", "/run/haproxy/admin.sock"),
