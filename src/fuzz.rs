@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::core::cpu::Counters;
 use crate::core::entry::Entry;
 use crate::core::lease::{Arbiter, Rules};
+use crate::core::listing::{Listed, STATES};
 use crate::core::master::Master;
 use crate::core::protocol::{FromMaster, FromNode, LONGEST_LINE};
 use crate::core::runtime::{replies, text};
@@ -104,6 +105,16 @@ fn master(data: &[u8]) {
             master.opened(peer, now);
         }
         let nonce = format!("{number:032x}");
+        // What HAProxy has follows from what is said as well.
+        let state = STATES[text.len() % STATES.len()].1;
+        let entries = [1, 2].map(|n| format!("app{n} 10.0.0.1 80 i-{n} {state} {number}"));
+        let seen: Vec<Listed> = entries.iter().filter_map(|line| Listed::parse(line)).collect();
+        for output in master.saw(&seen[..number % 3], now) {
+            for (_, message) in master.spelt_out(output) {
+                assert!(is_line(&message.to_string()), "{message}");
+            }
+        }
+        master.requests(text.len().checked_mul(number).map(|n| n as u64), now);
         for output in master.line(peer, text, &nonce, now) {
             for (_, message) in master.spelt_out(output) {
                 assert!(is_line(&message.to_string()), "{message}");

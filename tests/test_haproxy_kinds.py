@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from balancer import TEMPLATE, Balancer
+from haproxy_host import TEMPLATE, Balancer
 from lab import missing, wait_until
 
 needs = missing("haproxy")

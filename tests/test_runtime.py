@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from balancer import TEMPLATE, Balancer
+from haproxy_host import TEMPLATE, Balancer
 from lab import missing, wait_until
 
 needs = missing("haproxy", "wrk")

@@ -248,9 +248,8 @@ impl Config {
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
                 socket: v.parsed("haproxy", "socket", socket)?,
-                backend: v
-                    .parsed("haproxy", "backend", backend)
-                    .map(|b| v.is_set("haproxy", "backend").then_some(b))?,
+                backend: Some(v.parsed("haproxy", "backend", backend)?)
+                    .filter(|_| v.is_set("haproxy", "backend")),
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,

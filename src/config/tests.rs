@@ -135,9 +135,6 @@ fn a_socket_is_a_path_or_an_address() {
         "./a:b",
     ] {
         let config = parse(&format!("[haproxy]\nsocket = {text}\n")).unwrap();
-        let address = text.parse().map(Socket::Address);
-        let socket = address.unwrap_or_else(|_| Socket::Path(text.into()));
-        assert_eq!(config.haproxy.socket, socket);
-        assert_eq!(socket.to_string(), text);
+        assert_eq!(config.haproxy.socket.to_string(), text);
     }
 }
