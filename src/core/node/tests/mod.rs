@@ -10,9 +10,9 @@ mod replacing;
 mod shrinking;
 
 use super::*;
-use crate::error::Error;
 use crate::core::plan::{Instance, Life, Listed, Rules, Survey};
 use crate::core::shortage::Place;
+use crate::error::Error;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NOTHING: [&str; 0] = [];
