@@ -4,7 +4,7 @@
 # make check      all that has to pass: fmt, clippy, every test
 # make quick      before each commit: the same without whole sites, on a debug build, with fewer seeds
 # make install    the binary, the manual page, completions, units (PREFIX, DESTDIR); make uninstall
-# make dist, deb  a tarball, a Debian package, and their checksums, in target/dist
+# make dist, deb, rpm   a tarball, a Debian package, an RPM, and their checksums, in target/dist
 # make reproduce  builds it all once more, elsewhere, and compares the bytes
 # make static TARGET=aarch64-unknown-linux-musl    for another processor, with zig as the linker
 # make test-aarch64                                that binary and the tests, under qemu
@@ -17,7 +17,7 @@ DIST := target/dist
 # No path of this machine is in the binary, so that it is the same bytes wherever it is built.
 REMAP = --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"]'
 
-.PHONY: all build static demo test units sites quick commands test-aarch64 check lint bench soak faults packages setup install uninstall dist deb reproduce reference policies clean
+.PHONY: all build static demo test units sites quick commands test-aarch64 check lint bench soak faults packages setup install uninstall dist deb rpm reproduce reference policies clean
 
 all: build
 
@@ -52,6 +52,10 @@ dist: static
 
 deb: static
 	@packaging/dist deb $(TARGET) $(BINARY) $(DIST)
+	@cat $(DIST)/SHA256SUMS
+
+rpm: static
+	@packaging/dist rpm $(TARGET) $(BINARY) $(DIST)
 	@cat $(DIST)/SHA256SUMS
 
 reproduce: dist deb

@@ -11,10 +11,11 @@ use crate::config::Config;
 use crate::core::cpu::Counters;
 use crate::core::entry::Entry;
 use crate::core::lease::{Arbiter, Rules};
+use crate::core::listing::{Listed, STATES};
 use crate::core::master::Master;
 use crate::core::protocol::{FromMaster, FromNode, LONGEST_LINE};
-use crate::core::runtime::replies;
-use crate::core::{ini, template, words};
+use crate::core::runtime::{replies, text};
+use crate::core::{ids, ini, octets, template, words};
 use crate::ec2::{response, xml};
 
 /// Panics where a reader does not hold to what it should.
@@ -104,6 +105,16 @@ fn master(data: &[u8]) {
             master.opened(peer, now);
         }
         let nonce = format!("{number:032x}");
+        // What HAProxy has follows from what is said as well.
+        let state = STATES[text.len() % STATES.len()].1;
+        let entries = [1, 2].map(|n| format!("app{n} 10.0.0.1 80 i-{n} {state} {number}"));
+        let seen: Vec<Listed> = entries.iter().filter_map(|line| Listed::parse(line)).collect();
+        for output in master.saw(&seen[..number % 3], now) {
+            for (_, message) in master.spelt_out(output) {
+                assert!(is_line(&message.to_string()), "{message}");
+            }
+        }
+        master.requests(text.len().checked_mul(number).map(|n| n as u64), now);
         for output in master.line(peer, text, &nonce, now) {
             for (_, message) in master.spelt_out(output) {
                 assert!(is_line(&message.to_string()), "{message}");
@@ -152,10 +163,10 @@ fn entry(data: &[u8]) {
     let Ok(entry) = Entry::parse(name, text) else {
         return;
     };
-    for line in [entry.listing(), entry.server_line(SERVER_LINE)] {
+    for line in [entry.listing(), entry.server_line(SERVER_LINE, 1)] {
         assert!(!line.contains(char::is_control), "{line:?}");
     }
-    assert!(entry.server_line(SERVER_LINE).starts_with("server "));
+    assert!(entry.server_line(SERVER_LINE, 1).starts_with("server "));
     assert_eq!(Entry::parse(name, &entry.text()).as_ref(), Ok(&entry));
 }
 
@@ -164,14 +175,23 @@ fn servers(data: &[u8]) {
     let Some((count, template)) = data.split_first() else {
         return;
     };
-    let template = String::from_utf8_lossy(template);
+    let template = octets::widen(template);
     let name = |number| format!("app{number}");
     let entries: Vec<Entry> = (0..count % 8)
         .map(|number| Entry::parse(&name(number), "10.0.0.1 80 -").expect("an entry"))
         .collect();
-    let Ok(rendered) = template::render(&template, &entries, SERVER_LINE) else {
+    let Ok(rendered) = template::render(
+        &template,
+        &entries,
+        &ids::assign(&[].into(), &entries),
+        SERVER_LINE,
+    ) else {
         return;
     };
+    let _ = (
+        text::read(&rendered, &text::managed(&template)),
+        text::doubled(&rendered),
+    );
     assert!(rendered.ends_with('\n'));
     let place = |line: &&str| line.contains("$SERVERS") && !line.trim_start().starts_with('#');
     let places = template.split_inclusive('\n').filter(place).count();

@@ -125,9 +125,9 @@ granted now, the last ten decisions, the tunnels, and the servers of its HAProxy
 Prints one line per finding: `ok`, `FAIL`, `warn`, `info`, or `skip` for what does not
 apply here. On a HAProxy host: the INI, the template, hosts.d, check_command, the admin
 socket, the servers of the running HAProxy against its file and hosts.d, hosts.d against
-EC2's instances, and the master. On an app server: credentials, a dry run of the launch,
-ssh to each HAProxy host and its entries against EC2's instances, the tunnels, and the
-CPU's counters. Changes nothing. Exits with 0 if nothing failed, else with the exit code
+EC2's instances, and the master. On an app server: credentials, dry runs of the launch and
+of a termination, ssh to each HAProxy host and its entries against EC2's instances, the
+tunnels, and the CPU's counters. Changes nothing. Exits with 0 if nothing failed, else with the exit code
 of the first failure.
 
       --host HOST  have HOST check itself, over ssh as [haproxy] says
@@ -190,9 +190,10 @@ default. With - the value is read from the standard input, and a secret only so:
         details: "\
 Replays a trace through the code that decides, with the settings of the INI, and prints
 when it would have scaled, and a table to compare by: machine-hours, time over the first
-threshold, unmet work, with and without scaling. A trace is CSV (time,percent; the same and machines;
-or time and a column per machine), or what `sar -u`, `sadf` or `sadf -d` print; - is the
-standard input. It needs no master, no EC2 and no network.
+threshold, unmet work, with and without scaling. A trace is CSV (time,percent; the same
+and machines; or time and a column per machine), or what `sar -u`, `sadf`, `sadf -d` or
+`aws cloudwatch get-metric-statistics` print; - is the standard input. It needs no
+master, no EC2 and no network.
 
       --hosts N      the trace is the mean of N machines (what it says, or 1)
       --start N      machines at the beginning (as many as the trace is of)

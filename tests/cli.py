@@ -18,7 +18,7 @@ backend servers
 # the end
 """
 
-# How a server line ends where the INI sets none.
+# What the default server_line ends with.
 CHECK = "check fastinter 200ms downinter 200ms"
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -128,8 +128,11 @@ def test_keys_that_have_no_effect_are_said_to_have_none():
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`make ([a-z]+)`", README)):
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    for target in {"quick", "check", *re.findall(r"`[^`\n]*\bmake ([a-z]+)", README + guide)}:
         assert re.search(rf"^{target}:", makefile, re.M), target
+    for path in re.findall(r"`((?:src|tests|packaging)/[\w./-]+)`", guide):
+        assert (ROOT / path).exists(), path
 
 
 def test_links_and_files_exist():

@@ -23,7 +23,7 @@ def files(root):
 def pack(form, binary, out, **environment):
     """Runs packaging/dist; returns the file that it made."""
     subprocess.run([PACKAGING / "dist", form, TARGET, binary, out], check=True, env={**os.environ, **environment})
-    [made] = out.glob("*.tar.gz" if form == "tar" else "*.deb")
+    [made] = out.glob("*.tar.gz" if form == "tar" else f"*.{form}")
     return made
 
 
@@ -102,10 +102,11 @@ def test_the_tarball_installs_itself(tmp_path, binary):
     assert said.stdout.decode() == f"autoscaler {VERSION}\n"
 
 
-@pytest.mark.parametrize("form", ["tar", "deb"])
+@pytest.mark.parametrize("form", ["tar", "deb", "rpm"])
 def test_the_same_bytes_twice(tmp_path, binary, form):
-    if form == "deb" and not shutil.which("dpkg-deb"):
-        pytest.skip("dpkg-deb is not installed")
+    tool = {"tar": "tar", "deb": "dpkg-deb", "rpm": "rpmbuild"}[form]
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
     # Another checkout, time zone, locale and umask; newer files.
     other = tmp_path / "other"
     other.mkdir()
@@ -191,6 +192,58 @@ def test_the_package_starts_nothing_and_takes_away_what_it_brought(tmp_path, deb
     left = {name for name in files(root) if not name.startswith("var/l")}
     assert left == {name for name in before if not name.startswith("var/l")}
     assert not (root / "var/lib/autoscaler").exists()
+
+
+@pytest.fixture(scope="module")
+def rpm(binary, tmp_path_factory):
+    """The RPM."""
+    if not shutil.which("rpmbuild"):
+        pytest.skip("rpm is not installed")
+    return pack("rpm", binary, tmp_path_factory.mktemp("rpm"))
+
+
+def test_the_rpm_has_what_its_texts_name_and_asks_for_no_library(tmp_path, rpm):
+    with (tmp_path / "archive").open("wb") as archive:
+        subprocess.run(["rpm2cpio", rpm], check=True, stdout=archive)
+    with (tmp_path / "archive").open("rb") as archive:
+        subprocess.run([shutil.which("busybox"), "cpio", "-id"], cwd=tmp_path, check=True, stdin=archive, capture_output=True)
+    assert dead_links(tmp_path / "usr/share/doc/autoscaler") == []
+    asked = subprocess.run(["rpm", "-qp", "--requires", rpm], check=True, capture_output=True, text=True).stdout
+    assert {line.split()[0] for line in asked.splitlines() if not line.startswith("rpmlib(")} == {"/bin/sh"}
+    # What other packages have as well stays theirs.
+    listed = subprocess.run(["rpm", "-qp", "--list", rpm], check=True, capture_output=True, text=True).stdout.split()
+    assert "/usr/bin" not in listed and "/usr/share/doc/autoscaler" in listed
+    assert "/usr/lib/systemd/system/autoscaler-master@.service" in listed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="rpm --root needs root")
+def test_the_rpm_starts_nothing_and_takes_away_what_it_brought(tmp_path, rpm):
+    root = tmp_path / "root"
+    with_tools(root)
+    before = files(root)
+
+    def manage(*arguments):
+        done = subprocess.run(["rpm", "--force-debian", "--root", root, "--nodeps", *arguments], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), done
+
+    def called():
+        return re.findall("^systemctl --system (.*)$", (root / "calls").read_text(), re.M)
+
+    manage("--install", rpm)
+    said = subprocess.run(["chroot", root, "/usr/bin/autoscaler", "--version"], check=True, capture_output=True)
+    assert said.stdout.decode() == f"autoscaler {VERSION}\n"
+    assert called() == ["daemon-reload"] and not (root / "etc/systemd").exists()
+    manage("--verify", "autoscaler")
+    # An upgrade has what runs go on with the new binary, and stops nothing.
+    (root / "calls").write_text("")
+    manage("--upgrade", "--replacepkgs", "--replacefiles", rpm)
+    assert "stop" not in " ".join(called())
+    assert "try-restart autoscaler-master.service autoscaler-daemon.service autoscaler-master@*.service" in called()
+    (root / "calls").write_text("")
+    manage("--erase", "autoscaler")
+    assert "stop autoscaler-master.service autoscaler-daemon.service autoscaler-master@*.service" in called()
+    left = {name for name in files(root) if not name.startswith(("root/.rpmdb/", "var/lib/rpm/"))}
+    assert left == set(before) and (root / "etc/autoscaler/autoscaler.ini").exists()
 
 
 def test_lintian_has_nothing_to_say(deb):

@@ -52,10 +52,7 @@ pub enum Begun {
 impl Server {
     pub fn of(config: &Config, entry: &Entry, force: bool, log: Log) -> Server {
         let template = template(config).unwrap_or_default();
-        let mut sections = text::managed(&template);
-        if sections.is_empty() {
-            sections.push(&config.haproxy.backend);
-        }
+        let sections = text::managed(&template);
         Server {
             server: entry.server(&config.haproxy.server_line),
             name: entry.name.clone(),

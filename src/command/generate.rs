@@ -1,21 +1,24 @@
 //! `generate`: template and `hosts.d` → HAProxy's configuration → the running HAProxy.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
-use super::haproxy;
+use super::haproxy::{self, Installed};
 use super::{drain, entries, print, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
 use crate::core::entry::Entry;
-use crate::core::{diff, runtime, template as rendering};
+use crate::core::runtime::{self, text};
+use crate::core::{complaint, diff, ids, octets, template as rendering};
 use crate::error::Error;
-use crate::system::child::Finished;
 use crate::system::due::DueFile;
 use crate::system::files::Temporary;
+use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 
@@ -27,16 +30,17 @@ pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
             let target_name = target.display().to_string();
             let installed = installed(target)?.map(|(text, _)| text).unwrap_or_default();
             let new = render(config, &entries(&hosts, log)?)?.text;
-            print(&diff::unified(&target_name, &installed, &target_name, &new))
+            let name = octets::widen(target_name.as_bytes());
+            print(octets::narrow(&diff::unified(&name, &installed, &name, &new)))
         }
         (Generate::Diff, None) => Err(no_config(config)),
         (Generate::Check, _) => {
             let entries = entries(&hosts, log)?;
             hosts.try_writing()?;
-            rehearse(config, &entries).map(drop)
+            rehearse(config, &entries, log).map(drop)
         }
         (Generate::Stdout, _) | (Generate::Install, None) => {
-            print(&render(config, &entries(&hosts, log)?)?.text)
+            print(octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
         }
     }
 }
@@ -66,48 +70,65 @@ fn no_config(config: &Config) -> Error {
 ///
 /// # Errors
 /// Whatever keeps it from being installed.
-pub fn rehearse(config: &Config, entries: &[Entry]) -> Result<String, Error> {
+pub fn rehearse(config: &Config, entries: &[Entry], log: Log) -> Result<String, Error> {
     let target = can_apply(config)?;
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
     let text = render(config, entries)?.text;
     let candidate = candidate(target, &text, fs::metadata(target).ok().as_ref())?;
-    check(config, target, &candidate.path)?;
+    check(config, target, &candidate.path, &text, log)?;
     Ok(text)
 }
 
-/// What template and entries make, unchecked.
+/// The template, and what it makes with the entries, unchecked.
 ///
 /// # Errors
 /// I/O and config.
-pub fn rendered(config: &Config) -> Result<String, Error> {
+pub fn rendered(config: &Config) -> Result<(String, String), Error> {
     let entries = HostsDir::new(config.dir()).read()?.entries;
-    Ok(render(config, &entries)?.text)
+    let rendered = render(config, &entries)?;
+    Ok((rendered.template, rendered.text))
 }
 
+/// Texts of [`octets`].
 struct Rendered {
     template: String,
     text: String,
     servers: usize,
+    numbers: BTreeMap<String, u32>,
 }
 
 fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
     let template = template(config)?;
-    let text = rendering::render(&template, entries, &config.haproxy.server_line)
-        .map_err(|cause| Error::config(template_path(config).display(), cause))?;
+    let wrong = |cause: String| Error::config(template_path(config).display(), cause);
+    let numbers = ids::assign(&HostsDir::new(config.dir()).numbers()?, entries);
+    let text = rendering::render(&template, entries, &numbers, &config.haproxy.server_line).map_err(wrong)?;
+    if let Some(backend) = &config.haproxy.backend
+        && !text::sections(&text).contains(&backend.as_str())
+    {
+        return Err(Error::config(
+            config.path.display(),
+            format!(
+                "[haproxy] backend: {} has no backend `{backend}`",
+                template_path(config).display()
+            ),
+        ));
+    }
     Ok(Rendered {
         template,
         text,
         servers: entries.len(),
+        numbers,
     })
 }
 
-/// The configuration as it is installed; `None` where there is none yet.
+/// The configuration as it is installed, a text of [`octets`]; `None` where there is none yet.
 ///
 /// # Errors
 /// I/O.
 pub fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
-    let read =
-        || -> io::Result<(String, Metadata)> { Ok((fs::read_to_string(target)?, fs::metadata(target)?)) };
+    let read = || -> io::Result<(String, Metadata)> {
+        Ok((octets::widen(&fs::read(target)?), fs::metadata(target)?))
+    };
     match read() {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -122,22 +143,27 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     let _lock = hosts.lock()?;
     let entries = entries(&hosts, log)?;
     drain::end_abandoned(config, &entries, log)?;
+    refuse_master(config)?;
     let rendered = render(config, &entries)?;
     let before = installed(target)?;
     let due_file = DueFile::new(config.dir());
     let due = due_file.load()?;
-    let changed = before.as_ref().map(|(text, _)| text) != Some(&rendered.text);
+    let (template, text) = (&rendered.template, &rendered.text);
+    let changed = before.as_ref().map(|(text, _)| text) != Some(text);
     if !changed && due.is_none() {
-        log.detail(&format!("{}: nothing changed", target.display()));
-        return Ok(());
+        let differences = haproxy::differences(config, template, text);
+        if differences.is_empty() {
+            log.detail(&format!("{}: nothing changed", target.display()));
+            return Ok(());
+        }
+        log.event(&format!("HAProxy: it {}", differences.join(", ")));
     }
     let mut due = due.unwrap_or_default();
     let change = || match &before {
-        Some((old, _)) => runtime::change(&rendered.template, old, &rendered.text, &config.haproxy.backend),
+        Some((old, _)) => runtime::change(template, old, text),
         None => Err("there was no configuration before".into()),
     };
     let io = |e| Error::io(target.display(), e);
-    let metadata = before.as_ref().map(|(_, metadata)| metadata);
     if changed && rendered.servers == 0 && before.is_some() {
         return Err(Error::config(
             hosts.path().display(),
@@ -148,9 +174,10 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         ));
     }
     let candidate = changed
-        .then(|| candidate(target, &rendered.text, metadata))
+        .then(|| candidate(target, text, before.as_ref().map(|(_, metadata)| metadata)))
         .transpose()?;
     // While `check_command` has its look, the disk is waited for and HAProxy asked.
+    let began = Instant::now();
     let (checked, synced, plan) = thread::scope(|scope| {
         let meanwhile = thread::Builder::new().spawn_scoped(scope, || {
             let synced = candidate.as_ref().map_or(Ok(()), Temporary::sync);
@@ -159,12 +186,13 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         let meanwhile = meanwhile.map_err(|e| Error::io("a thread", e))?;
         let checked = candidate
             .as_ref()
-            .map_or(Ok(()), |file| check(config, target, &file.path));
+            .map_or(Ok(()), |file| check(config, target, &file.path, text, log));
         let (synced, plan) = meanwhile.join().expect("it does not panic");
         Ok((checked, synced, plan))
     })?;
     checked?;
     synced.map_err(io)?;
+    let reading = began.elapsed();
     // On file before the change: what this process doesn't live to see is made up for by the next
     // one.
     match &plan {
@@ -172,6 +200,9 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         Err(_) => due.reload = true,
     }
     due_file.save(&due)?;
+    if config.haproxy.server_line.contains("$ID") && hosts.numbers()? != rendered.numbers {
+        hosts.keep_numbers(&rendered.numbers)?;
+    }
     if let Some(candidate) = candidate {
         keep_first(target).map_err(io)?;
         fs::rename(&candidate.path, target).map_err(io)?;
@@ -181,7 +212,30 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
             rendered.servers
         ));
     }
-    haproxy::bring(config, &rendered.text, plan, due, &due_file, log)
+    let installed = Installed {
+        template,
+        text,
+        before: before.as_ref().map(|(text, _)| &**text),
+        since: Instant::now(),
+        reading,
+    };
+    haproxy::bring(config, &installed, plan, due, &due_file, log)
+}
+
+/// The master process has no servers, and what it answers would look like a HAProxy that can't do
+/// without reloads.
+fn refuse_master(config: &Config) -> Result<(), Error> {
+    let socket = HaproxySocket::new(&config.haproxy.socket);
+    if socket.process().is_ok() || !socket.is_of_master() {
+        return Ok(());
+    }
+    Err(Error::config(
+        config.path.display(),
+        format!(
+            "[haproxy] socket: {} is that of HAProxy's master process (-S); it takes the one of a `stats socket` line",
+            config.haproxy.socket
+        ),
+    ))
 }
 
 /// The new configuration in a file beside `target`, unchecked, with the mode and owner of the one
@@ -189,7 +243,7 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
 fn candidate(target: &Path, text: &str, before: Option<&Metadata>) -> Result<Temporary, Error> {
     let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
     let io = |e| Error::io(target.display(), e);
-    let candidate = Temporary::create(target, text, mode).map_err(io)?;
+    let candidate = Temporary::create(target, octets::narrow(text), mode).map_err(io)?;
     if let Some(metadata) = before {
         candidate.give_to_owner_of(metadata).map_err(io)?;
     }
@@ -206,48 +260,37 @@ fn keep_first(target: &Path) -> io::Result<()> {
     }
 }
 
-/// Has `check_command` look at `candidate`.
-fn check(config: &Config, target: &Path, candidate: &Path) -> Result<(), Error> {
+/// Has `check_command` look at `candidate`, which holds `text`.
+fn check(config: &Config, target: &Path, candidate: &Path, text: &str, log: Log) -> Result<(), Error> {
     let command = &config.haproxy.check_command;
     let failed = |cause: String| Error::io("check_command", cause).advise("is HAProxy installed?");
     let done = haproxy::shell(config, "check_command", command, candidate)?;
+    // Its lines are the result's, and not the template's.
+    let shown = |text: String| text.replace(&*candidate.to_string_lossy(), "line");
+    let (alerts, warnings) = complaint::of(&done.stderr);
     match done.status.code() {
-        Some(0) => Ok(()),
-        Some(126 | 127) => Err(failed(done.complaint())),
-        _ => {
-            // Its lines are the result's, and not the template's.
-            let complaint = complaint(&done).replace(&*candidate.to_string_lossy(), "line");
-            Err(Error::config(
-                template_path(config).display(),
-                format!(
-                    "refused by `{command}`, {} is left as it is: {complaint}; for the lines see autoscaler generate --stdout",
-                    target.display()
-                ),
-            ))
+        Some(0) => {
+            return text::doubled(text).map_or(Ok(()), |(section, server)| {
+                let cause = format!("two servers of `{section}` are called `{server}`");
+                Err(Error::config(template_path(config).display(), cause))
+            });
         }
+        Some(126 | 127) => return Err(failed(done.complaint())),
+        _ if !warnings.is_empty() => {
+            log.warning(&format!("`{command}` warns: {}", shown(warnings.join(" | "))))
+        }
+        _ => {}
     }
-}
-
-/// All that HAProxy complains of, in one line, without what it says each time.
-fn complaint(done: &Finished) -> String {
-    let idle = [
-        "[NOTICE]",
-        "Error(s) found in configuration file",
-        "Fatal errors found in configuration",
-    ];
-    let wanted = |l: &&str| !l.is_empty() && !idle.iter().any(|words| l.contains(words));
-    // Before that: its level and its process.
-    let heart = |l| str::split_once(l, " : config : ").map_or(l, |(_, heart)| heart);
-    let lines: Vec<&str> = done
-        .stderr
-        .lines()
-        .map(str::trim)
-        .filter(wanted)
-        .map(heart)
-        .collect();
-    if lines.is_empty() {
-        done.complaint()
-    } else {
-        lines.join(" | ")
-    }
+    let complaint = match alerts.is_empty() {
+        true => done.complaint(),
+        false => alerts.join(" | "),
+    };
+    Err(Error::config(
+        template_path(config).display(),
+        format!(
+            "refused by `{command}`, {} is left as it is: {}; for the lines see autoscaler generate --stdout",
+            target.display(),
+            shown(complaint)
+        ),
+    ))
 }

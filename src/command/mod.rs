@@ -26,6 +26,7 @@ use std::time::Instant;
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
 use crate::core::entry::Entry;
+use crate::core::octets;
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
@@ -127,18 +128,19 @@ fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", e)),
         _ => Ok(()),
     }
 }
 
-/// The template beside the INI.
+/// The template beside the INI, a text of [`octets`].
 fn template(config: &Config) -> Result<String, Error> {
     let path = template_path(config);
-    fs::read_to_string(&path).map_err(|e| files::unread(&path, &e, "`autoscaler init` makes an example"))
+    let read = fs::read(&path).map(|bytes| octets::widen(&bytes));
+    read.map_err(|e| files::unread(&path, &e, "`autoscaler init` makes an example"))
 }
 
 fn template_path(config: &Config) -> std::path::PathBuf {

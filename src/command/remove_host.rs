@@ -4,9 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::drain::{Begun, COUNT_EVERY, Server};
-use super::{By, entries, generate};
+use super::{By, entries, generate, template, template_path};
 use crate::config::Config;
 use crate::core::entry::Entry;
+use crate::core::runtime::text;
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::hosts_dir::HostsDir;
@@ -33,6 +34,9 @@ pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
     }
     let entry = find(&entries(&hosts, log)?, asked.wanted)?.clone();
     let force = asked.force && may_force(asked.by, &entry);
+    if !force {
+        is_not_needed(config, &entry)?;
+    }
     let server = Server::of(config, &entry, force, log);
     let removal = Step {
         hosts: &hosts,
@@ -67,6 +71,31 @@ pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
         true => generate::apply(config, log),
         false => Ok(()),
     }
+}
+
+/// Does the template do without the server?
+///
+/// # Errors
+/// Config: HAProxy would refuse what is made of it.
+fn is_not_needed(config: &Config, entry: &Entry) -> Result<(), Error> {
+    let template = template(config).unwrap_or_default();
+    let pattern = &config.haproxy.server_line;
+    let Some((at, line)) = text::that_need(&template, &entry.server(pattern))
+        .first()
+        .copied()
+    else {
+        return Ok(());
+    };
+    let path = template_path(config);
+    Err(Error::config(
+        format!("{}:{at}", path.display()),
+        format!(
+            "`{line}` needs the server of {}/{}, `{}`, which stays; take the line out first",
+            HostsDir::new(config.dir()).path().display(),
+            entry.name,
+            entry.server_line(pattern, 0)
+        ),
+    ))
 }
 
 /// Through the gate, a machine may force out itself alone.

@@ -6,6 +6,7 @@ mod notify;
 mod secrets;
 mod values;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -140,11 +141,26 @@ pub struct Haproxy {
     pub server_line: String,
     pub config: Option<PathBuf>,
     pub check_command: String,
-    /// HAProxy's admin socket: a path, or `<address>:<port>`.
-    pub socket: PathBuf,
-    /// The backend or listen section in which the template has `$SERVERS`.
-    pub backend: String,
+    pub socket: Socket,
+    /// A backend or listen section that has to be there, if the INI names one.
+    pub backend: Option<String>,
     pub reload_command: String,
+}
+
+/// HAProxy's admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Socket {
+    Path(PathBuf),
+    Address(SocketAddr),
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Socket::Path(path) => path.display().fmt(f),
+            Socket::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 impl Config {
@@ -232,7 +248,8 @@ impl Config {
                     .map(PathBuf::from),
                 check_command: v.text("haproxy", "check_command"),
                 socket: v.parsed("haproxy", "socket", socket)?,
-                backend: v.parsed("haproxy", "backend", backend)?,
+                backend: Some(v.parsed("haproxy", "backend", backend)?)
+                    .filter(|_| v.is_set("haproxy", "backend")),
                 reload_command: v.text("haproxy", "reload_command"),
             },
             notify: notify::Notify::read(&v)?,
@@ -392,21 +409,22 @@ fn server_line(text: &str) -> Result<String, String> {
     }
 }
 
-fn socket(text: &str) -> Result<PathBuf, String> {
-    if text.contains(':') && !text.contains('/') && text.parse::<SocketAddr>().is_err() {
-        return Err(format!(
-            "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
-        ));
-    }
-    Ok(text.into())
-}
-
 fn backend(text: &str) -> Result<String, String> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
     if !text.is_empty() && text.bytes().all(ok) {
         Ok(text.into())
     } else {
         Err("takes letters, digits, `-`, `_`, `.` and `:`".into())
+    }
+}
+
+fn socket(text: &str) -> Result<Socket, String> {
+    match text.parse() {
+        Ok(address) => Ok(Socket::Address(address)),
+        Err(_) if text.contains(':') && !text.contains('/') => Err(format!(
+            "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
+        )),
+        Err(_) => Ok(Socket::Path(text.into())),
     }
 }
 

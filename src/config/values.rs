@@ -75,6 +75,11 @@ impl<'a> Values<'a> {
         self.items.iter().find(|i| i.section == section && i.key == key)
     }
 
+    /// Does the file give it a value?
+    pub fn is_set(&self, section: &str, key: &str) -> bool {
+        self.item(section, key).is_some_and(|item| !item.value.is_empty())
+    }
+
     /// The value as it stands, or the default. A key that is there but empty is unset.
     pub fn text(&self, section: &str, key: &str) -> String {
         let default = self
@@ -87,11 +92,6 @@ impl<'a> Values<'a> {
             Some(item) if !item.value.is_empty() => item.value.clone(),
             _ => default.into(),
         }
-    }
-
-    /// Is there a value beside the default?
-    pub fn is_set(&self, section: &str, key: &str) -> bool {
-        self.item(section, key).is_some_and(|item| !item.value.is_empty())
     }
 
     /// The value as `parse` reads it.

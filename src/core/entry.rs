@@ -125,13 +125,13 @@ impl Entry {
     /// The server's name in HAProxy's configuration; for a line of 0.0.3 it may be another than the
     /// entry's. `pattern` as for [`Entry::server_line`].
     pub fn server(&self, pattern: &str) -> String {
-        let line = self.server_line(pattern);
+        let line = self.server_line(pattern, 0);
         line.split_ascii_whitespace().nth(1).unwrap_or_default().into()
     }
 
-    /// The server line for HAProxy's configuration, made after `pattern` with its `$NAME`, `$IP`
-    /// and `$PORT`.
-    pub fn server_line(&self, pattern: &str) -> String {
+    /// The server line for HAProxy's configuration, made after `pattern` with its `$NAME`, `$IP`,
+    /// `$PORT` and `$ID`, which is the entry's `number`.
+    pub fn server_line(&self, pattern: &str, number: u32) -> String {
         match &self.form {
             Form::Line { line, .. } => line.clone(),
             Form::Host { address, port, .. } => {
@@ -140,7 +140,8 @@ impl Entry {
                     IpAddr::V4(v4) => v4,
                     IpAddr::V6(v6) => &format!("[{v6}]"),
                 };
-                let values: [(_, &dyn Display); 3] = [("NAME", &self.name), ("IP", ip), ("PORT", port)];
+                let values: [(_, &dyn Display); 4] =
+                    [("NAME", &self.name), ("IP", ip), ("PORT", port), ("ID", &number)];
                 let mut parts = pattern.split('$');
                 let mut made = String::with_capacity(pattern.len() + 64);
                 made += parts.next().unwrap_or_default();
@@ -241,10 +242,14 @@ mod tests {
     fn an_entry_of_ours() {
         let entry = Entry::parse("app1", "10.0.0.5 8080 i-0ab\n").unwrap();
         assert_eq!(entry.listing(), "app1 10.0.0.5 8080 i-0ab");
-        assert_eq!(entry.server_line(PATTERN), "server app1 10.0.0.5:8080 check");
+        assert_eq!(entry.server_line(PATTERN, 7), "server app1 10.0.0.5:8080 check");
         assert_eq!(
-            entry.server_line("server $NAME $IP:80"),
+            entry.server_line("server $NAME $IP:80", 7),
             "server app1 10.0.0.5:80"
+        );
+        assert_eq!(
+            entry.server_line("server $NAME $IP id $ID", 7),
+            "server app1 10.0.0.5 id 7"
         );
         assert_eq!(entry.text(), "10.0.0.5 8080 i-0ab\n");
         assert_eq!(Entry::parse("app1", "10.0.0.5 80 -\n").unwrap().instance(), None);
@@ -253,7 +258,10 @@ mod tests {
     #[test]
     fn ipv6_stands_in_brackets() {
         let entry = Entry::parse("app1", "2001:db8::5 80 -").unwrap();
-        assert_eq!(entry.server_line(PATTERN), "server app1 [2001:db8::5]:80 check");
+        assert_eq!(
+            entry.server_line(PATTERN, 7),
+            "server app1 [2001:db8::5]:80 check"
+        );
         assert_eq!(entry.listing(), "app1 2001:db8::5 80 -");
     }
 
@@ -261,7 +269,7 @@ mod tests {
     fn an_entry_of_release_0_0_3_is_taken_as_it_stands() {
         let entry = Entry::parse("web-1", "  server web-1 10.0.0.5:80 check inter 2s\n").unwrap();
         assert_eq!(
-            entry.server_line(PATTERN),
+            entry.server_line(PATTERN, 7),
             "server web-1 10.0.0.5:80 check inter 2s"
         );
         assert_eq!(entry.listing(), "web-1 10.0.0.5 80 -");
@@ -310,7 +318,7 @@ mod tests {
         #[test]
         fn a_server_line_is_always_one_line_of_one_server(text in "(server )?[a-z0-9:.\\[\\]@ \n\r\u{0}#$-]{0,60}") {
             if let Ok(entry) = Entry::parse("app1", &text) {
-                let line = entry.server_line(PATTERN);
+                let line = entry.server_line(PATTERN, 7);
                 prop_assert!(line.starts_with("server "));
                 prop_assert!(!line.contains(char::is_control));
                 prop_assert_eq!(Entry::parse("app1", &entry.text()).unwrap(), entry);

@@ -1,15 +1,24 @@
 //! HAProxy's configuration out of a template: `$SERVERS` becomes one line per entry.
 
+use std::collections::BTreeMap;
+
 use super::entry::Entry;
+use super::octets;
 
-pub(super) const PLACEHOLDER: &str = "$SERVERS";
+pub const PLACEHOLDER: &str = "$SERVERS";
 
-/// Renders `template`. A line with `$SERVERS` is repeated for every entry, sorted by name, so
-/// each server line keeps its indentation; with no entry it goes.
+/// Renders `template`, a text of [`octets`]; `numbers` are those of the entries. A line with
+/// `$SERVERS` is repeated for every entry, sorted by name, so each server line keeps its
+/// indentation; with no entry it goes.
 ///
 /// # Errors
 /// A text, when no line holds `$SERVERS`.
-pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<String, String> {
+pub fn render(
+    template: &str,
+    entries: &[Entry],
+    numbers: &BTreeMap<String, u32>,
+    server_line: &str,
+) -> Result<String, String> {
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort();
     let mut rendered = String::new();
@@ -22,7 +31,9 @@ pub fn render(template: &str, entries: &[Entry], server_line: &str) -> Result<St
         found = true;
         let around: Vec<&str> = line.split(PLACEHOLDER).collect();
         for entry in &entries {
-            rendered.push_str(&around.join(&entry.server_line(server_line)));
+            let number = numbers.get(&entry.name).copied().unwrap_or_default();
+            let server = entry.server_line(server_line, number);
+            rendered.push_str(&around.join(&octets::widen(server.as_bytes())));
             if !line.ends_with('\n') {
                 rendered.push('\n');
             }
@@ -64,6 +75,7 @@ mod tests {
         let rendered = render(
             "# $SERVERS\nbackend b\n\t$SERVERS\nx",
             &entries(&["b", "a"]),
+            &BTreeMap::new(),
             PATTERN,
         )
         .unwrap();
@@ -76,13 +88,13 @@ mod tests {
     #[test]
     fn no_entries_leave_no_line() {
         assert_eq!(
-            render("backend b\n  $SERVERS\n", &[], PATTERN).unwrap(),
+            render("backend b\n  $SERVERS\n", &[], &BTreeMap::new(), PATTERN).unwrap(),
             "backend b\n"
         );
     }
 
     #[test]
     fn a_template_without_the_placeholder_is_refused() {
-        assert!(render("backend b\n# $SERVERS\n", &[], PATTERN).is_err());
+        assert!(render("backend b\n# $SERVERS\n", &[], &BTreeMap::new(), PATTERN).is_err());
     }
 }

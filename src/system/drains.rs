@@ -38,7 +38,7 @@ impl Drains {
     pub fn begin(&self, server: &str, sections: &[String]) -> Result<Held, Error> {
         let path = self.path(server);
         let begin = || -> io::Result<Held> {
-            let note = Temporary::create(&path, &(sections.join("\n") + "\n"), 0o644)?;
+            let note = Temporary::create(&path, sections.join("\n") + "\n", 0o644)?;
             let file = File::open(&note.path)?;
             file.lock_shared()?;
             fs::rename(&note.path, &path)?;

@@ -16,6 +16,11 @@ pub struct Due {
     pub reload: bool,
     /// Servers that were taken out of rotation, or not yet put into it.
     pub aside: BTreeSet<String>,
+    /// HAProxy has answered on its socket before the reload that is due.
+    pub answered: bool,
+    /// What somebody has set by command and the reload forgets: `<section>/<server>` and the words
+    /// that set it again.
+    pub kept: BTreeSet<(String, String)>,
 }
 
 /// The file; as long as it is there, something is due.
@@ -49,7 +54,7 @@ impl DueFile {
     /// # Errors
     /// I/O.
     pub fn save(&self, due: &Due) -> Result<(), Error> {
-        Temporary::create(&self.path, &format(due), 0o644)
+        Temporary::create(&self.path, format(due), 0o644)
             .and_then(|file| fs::rename(&file.path, &self.path))
             .map_err(|e| Error::io(self.path.display(), e))
     }
@@ -68,8 +73,11 @@ impl DueFile {
 
 fn format(due: &Due) -> String {
     let reload = if due.reload { "reload\n" } else { "" };
+    let answered = if due.answered { "answered\n" } else { "" };
     let aside = due.aside.iter().map(|name| format!("aside {name}\n"));
-    format!("look\n{reload}{}", aside.collect::<String>())
+    let kept = due.kept.iter().map(|(id, words)| format!("keep {id} {words}\n"));
+    let more: String = aside.chain(kept).collect();
+    format!("look\n{reload}{answered}{more}")
 }
 
 /// A file that can't be made out asks for a reload, which mends everything.
@@ -80,6 +88,10 @@ fn parse(text: &str) -> Due {
     for line in lines {
         match line.split_once(' ') {
             Some(("aside", name)) => drop(due.aside.insert(name.into())),
+            Some(("keep", rest)) => due
+                .kept
+                .extend(rest.split_once(' ').map(|(id, w)| (id.into(), w.into()))),
+            None if line == "answered" => due.answered = true,
             _ => due.reload = true,
         }
     }
@@ -92,10 +104,12 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_loaded() {
-        for reload in [true, false] {
+        for (reload, answered) in [(true, true), (false, false), (true, false)] {
             let due = Due {
                 reload,
+                answered,
                 aside: ["app1".to_string(), "app2".to_string()].into(),
+                kept: [("b/app3".to_string(), "weight 7".to_string())].into(),
             };
             assert_eq!(parse(&format(&due)), due);
         }

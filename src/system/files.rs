@@ -76,7 +76,7 @@ impl Temporary {
     ///
     /// # Errors
     /// I/O.
-    pub fn create(path: &Path, text: &str, mode: u32) -> io::Result<Temporary> {
+    pub fn create(path: &Path, text: impl AsRef<[u8]>, mode: u32) -> io::Result<Temporary> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let hidden = path.with_file_name(format!(".{name}.{}", std::process::id()));
         // One left by a process that was killed, whose id has come round again.
@@ -88,7 +88,7 @@ impl Temporary {
             .open(&hidden)?;
         let mut temporary = Temporary { path: hidden, file };
         give_to_owner_of_dir(&temporary.file, path);
-        temporary.file.write_all(text.as_bytes())?;
+        temporary.file.write_all(text.as_ref())?;
         // The mode as asked for, whatever the umask.
         temporary.file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(temporary)

@@ -1,10 +1,11 @@
 //! HAProxy's admin socket: a line of commands in, its answer out.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::config::Socket;
 use crate::core::runtime::replies::{self, Process, Row, Running};
 
 /// HAProxy answers within milliseconds; one that doesn't, hangs.
@@ -16,12 +17,12 @@ const LONGEST: usize = 32 << 20;
 /// The socket; each line of commands is a connection of its own.
 #[derive(Debug, Clone)]
 pub struct HaproxySocket {
-    path: PathBuf,
+    place: Socket,
 }
 
 impl HaproxySocket {
-    pub fn new(path: &Path) -> HaproxySocket {
-        HaproxySocket { path: path.into() }
+    pub fn new(place: &Socket) -> HaproxySocket {
+        HaproxySocket { place: place.clone() }
     }
 
     /// Who answers?
@@ -32,6 +33,13 @@ impl HaproxySocket {
         replies::info(&self.answer("show info")?)
     }
 
+    /// Is it the one of HAProxy's master process (`-S`), which knows no servers?
+    pub fn is_of_master(&self) -> bool {
+        let answered = |command| self.answer(command).unwrap_or_default();
+        answered("show proc").starts_with("#<PID>")
+            && replies::servers_state(&answered("show servers state")).is_err()
+    }
+
     /// How much may be asked of it: `user`, `operator` or `admin`.
     ///
     /// # Errors
@@ -40,12 +48,12 @@ impl HaproxySocket {
         Ok(self.answer("show cli level")?.trim().into())
     }
 
-    /// The servers of `backend` and their states.
+    /// The servers of all sections with their addresses and what was set by command.
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn servers(&self, backend: &str) -> Result<Vec<Running>, String> {
-        replies::servers_state(&self.answer(&format!("show servers state {backend}"))?)
+    pub fn servers(&self) -> Result<Vec<Running>, String> {
+        replies::servers_state(&self.answer("show servers state")?)
     }
 
     /// The servers of all sections with their states and sessions.
@@ -66,17 +74,13 @@ impl HaproxySocket {
         Ok((replies::stat(&answer)?, replies::arrivals(&answer)?))
     }
 
-    /// The sessions of `server` of `backend`; `None` where it is gone, even if another one has its
-    /// number by now.
+    /// The row of `server`; `None` where it is gone, even if another one has its number by now.
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn sessions(&self, backend: &str, server: &Running) -> Result<Option<u64>, String> {
-        let rows = self.stat(&server.id.to_string())?;
-        let row = rows
-            .iter()
-            .find(|r| r.section == backend && r.name == server.name);
-        Ok(row.map(|r| r.sessions))
+    pub fn row(&self, server: &Running) -> Result<Option<Row>, String> {
+        let mut rows = self.stat(&server.id.to_string())?.into_iter();
+        Ok(rows.find(|r| r.section == server.section && r.name == server.name))
     }
 
     /// How many servers of `backend` take new requests. That is one row, however many there are:
@@ -107,8 +111,7 @@ impl HaproxySocket {
     }
 
     fn answer(&self, line: &str) -> Result<String, String> {
-        self.ask(line)
-            .map_err(|e| format!("{}: {e}", self.path.display()))
+        self.ask(line).map_err(|e| format!("{}: {e}", self.place))
     }
 
     /// Sends `line`, which may hold several commands with `;` between them, and reads all that
@@ -118,27 +121,44 @@ impl HaproxySocket {
     /// Nobody listens, may not be asked, or doesn't answer in time.
     fn ask(&self, line: &str) -> io::Result<String> {
         debug_assert!(!line.contains('\n'));
-        let deadline = Instant::now() + PATIENCE;
-        let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        // Both directions stay open: HAProxy gives up what it does for one who half closed.
-        stream.write_all(format!("{line}\n").as_bytes())?;
-        let mut answer = Vec::new();
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
+        match &self.place {
+            Socket::Path(path) => {
+                let mut stream = UnixStream::connect(path)?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                talk(&mut stream, line, UnixStream::set_read_timeout)
             }
-            stream.set_read_timeout(Some(left))?;
-            match stream.read(&mut chunk) {
-                Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-                Ok(n) if answer.len() + n > LONGEST => return Err(ErrorKind::FileTooLarge.into()),
-                Ok(n) => answer.extend_from_slice(&chunk[..n]),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
-                Err(e) => return Err(e),
+            Socket::Address(address) => {
+                let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                talk(&mut stream, line, TcpStream::set_read_timeout)
             }
+        }
+    }
+}
+
+fn talk<S: Read + Write>(
+    stream: &mut S,
+    line: &str,
+    set_read_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
+) -> io::Result<String> {
+    let deadline = Instant::now() + PATIENCE;
+    // Both directions stay open: HAProxy gives up what it does for one who half closed.
+    stream.write_all(format!("{line}\n").as_bytes())?;
+    let mut answer = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        set_read_timeout(stream, Some(left))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
+            Ok(n) if answer.len() + n > LONGEST => return Err(ErrorKind::FileTooLarge.into()),
+            Ok(n) => answer.extend_from_slice(&chunk[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e),
         }
     }
 }
@@ -170,7 +190,7 @@ pub mod tests {
                 });
                 answered.collect()
             });
-            let outcome = test(&HaproxySocket::new(&path));
+            let outcome = test(&HaproxySocket::new(&Socket::Path(path.clone())));
             while !server.is_finished() {
                 // Where less was asked than is answered, by this.
                 let _ = UnixStream::connect(&path);
@@ -188,24 +208,25 @@ pub mod tests {
             (asked, answer.unwrap()),
             (vec!["show info\n".to_string()], "one\ntwo\n".into())
         );
-        let nobody = HaproxySocket::new(Path::new("/nowhere/admin.sock"));
+        let nobody = HaproxySocket::new(&Socket::Path("/nowhere/admin.sock".into()));
         assert_eq!(nobody.ask("show info").unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]
     fn sessions_are_those_of_the_server_and_not_of_the_next_one_with_its_number() {
-        let state =
-            "1\n# srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port\n7 app1 10.0.0.5 2 0 80\n";
+        let state = "1\n# be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port srv_uweight srv_iweight \
+             srv_check_state srv_agent_state\nservers 7 app1 10.0.0.5 2 0 80 1 1 6 0\n";
         let servers = replies::servers_state(state).unwrap();
-        let rows = ["app1", "app2"]
-            .map(|name| format!("# pxname,svname,scur,status,bck,lastchg,\nservers,{name},0,UP,0,7,\n"));
+        let rows = ["app1", "app2"].map(|name| {
+            format!("# pxname,svname,scur,status,bck,slim,lastchg,\nservers,{name},0,UP,0,,7,\n")
+        });
         let answers = [
             rows[0].as_str(),
             &rows[1],
-            "# pxname,svname,scur,status,bck,lastchg,\n",
+            "# pxname,svname,scur,status,bck,slim,lastchg,\n",
         ];
         let (asked, sessions) = scripted(&answers, |socket| {
-            answers.map(|_| socket.sessions("servers", &servers[0]))
+            answers.map(|_| socket.row(&servers[0]).map(|row| row.map(|r| r.sessions)))
         });
         assert_eq!(sessions, [Ok(Some(0)), Ok(None), Ok(None)]);
         assert_eq!(asked[0], "show stat -1 4 7\n");

@@ -1,6 +1,6 @@
 //! `hosts.d`: one file per app server, beside the INI.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -258,6 +258,40 @@ impl HostsDir {
 
     fn serial_path(&self) -> PathBuf {
         self.base.join(".serial")
+    }
+
+    /// The numbers that entries have, by their names: `$ID` of `server_line`.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn numbers(&self) -> Result<BTreeMap<String, u32>, Error> {
+        let path = self.numbers_path();
+        let line = |line: &str| {
+            let (name, number) = line.split_once(' ')?;
+            Some((name.to_string(), number.parse().ok()?))
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(line).collect()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(e) => Err(Error::io(path.display(), e)),
+        }
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn keep_numbers(&self, numbers: &BTreeMap<String, u32>) -> Result<(), Error> {
+        let path = self.numbers_path();
+        let text: String = numbers
+            .iter()
+            .map(|(name, number)| format!("{name} {number}\n"))
+            .collect();
+        files::write(&path, &text, 0o644, Place::Replace).map_err(|e| Error::io(path.display(), e))
+    }
+
+    fn numbers_path(&self) -> PathBuf {
+        self.base.join(".ids")
     }
 
     /// Removes the entry called `name`.

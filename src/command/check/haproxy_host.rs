@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{Check, Part, cloud};
-use crate::command::{generate, master, status};
+use crate::command::{generate, master, status, template};
+use crate::config::Config;
 use crate::core::check::Finding;
 use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
-use crate::core::runtime::{self, text};
+use crate::core::runtime::text::{self, Section};
+use crate::core::runtime::{self, compare};
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;
@@ -42,7 +44,7 @@ fn configuration(check: &Check) -> Vec<Finding> {
     let advised =
         |stray: Error| Finding::Fail(stray.advise("it is passed over; correct it, or remove the file"));
     found.extend(strays.into_iter().map(advised));
-    let rendered = match generate::rehearse(config, &entries) {
+    let rendered = match generate::rehearse(config, &entries, check.log) {
         Ok(rendered) => rendered,
         Err(error) => {
             found.push(error.into());
@@ -57,7 +59,7 @@ fn configuration(check: &Check) -> Vec<Finding> {
     found.push(installed(check, &rendered));
     found.push(admin(check, &socket));
     if let Finding::Ok(_) = found[found.len() - 1] {
-        found.push(running(check, &socket, &rendered));
+        found.extend(running(check, &socket, &rendered));
     }
     found
 }
@@ -76,19 +78,30 @@ fn installed(check: &Check, rendered: &str) -> Finding {
         Ok(Some((text, _))) if text == rendered => {
             Finding::Ok(format!("{}: is what generate makes", path.display()))
         }
-        Ok(Some((text, _))) => stale(&differs(&text, rendered, &config.haproxy.backend)),
+        Ok(Some((text, _))) => stale(&differs(&text, rendered, &sections(config))),
     }
 }
 
-/// The names of the servers of `backend`, as far as they can be known.
-fn names<'a>(text: &'a str, backend: &'a str) -> BTreeSet<&'a str> {
-    let read = text::read(text, backend).unwrap_or_default();
-    read.servers.iter().map(|s| s.name).collect()
+/// The managed sections of the template.
+fn sections(config: &Config) -> Vec<String> {
+    let template = template(config).unwrap_or_default();
+    text::managed(&template).into_iter().map(String::from).collect()
+}
+
+/// The names of the servers of `sections`, as far as they can be known.
+fn names<'a>(text: &'a str, sections: &'a [String]) -> BTreeSet<&'a str> {
+    let sections: Vec<&str> = sections.iter().map(String::as_str).collect();
+    let read = text::read(text, &sections).unwrap_or_default();
+    read.sections
+        .iter()
+        .flat_map(|s| &s.servers)
+        .map(|s| s.name)
+        .collect()
 }
 
 /// How the servers of `old` differ from those of `new`.
-fn differs(old: &str, new: &str, backend: &str) -> String {
-    let (old, new) = (names(old, backend), names(new, backend));
+fn differs(old: &str, new: &str, sections: &[String]) -> String {
+    let (old, new) = (names(old, sections), names(new, sections));
     let only = |these: &BTreeSet<&str>, those| {
         let missing: Vec<&str> = these.difference(those).copied().collect();
         missing.join(", ")
@@ -102,13 +115,16 @@ fn differs(old: &str, new: &str, backend: &str) -> String {
 }
 
 fn admin(check: &Check, socket: &HaproxySocket) -> Finding {
-    let path = check.config.haproxy.socket.display();
+    let path = &check.config.haproxy.socket;
     let failed = |cause: String| Error::unavailable("HAProxy", cause);
     let line = format!("the template's global section needs: stats socket {path} mode 660 level admin");
     let asked = socket
         .process()
         .and_then(|process| Ok((process, socket.level()?)));
     match asked {
+        Err(why) if socket.is_of_master() => failed(why)
+            .advise(&format!("{path} is that of HAProxy's master process; {line}"))
+            .into(),
         Err(why) => failed(why).advise(&format!("does HAProxy run? {line}")).into(),
         Ok((_, level)) if level != "admin" => {
             failed(format!("{path} is of level {level}")).advise(&line).into()
@@ -120,41 +136,56 @@ fn admin(check: &Check, socket: &HaproxySocket) -> Finding {
     }
 }
 
-/// The running servers against those that template and entries make.
-fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Finding {
-    let backend = &check.config.haproxy.backend;
+/// The running servers against those that template and entries make, section by section.
+fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Vec<Finding> {
     let step = "run: autoscaler generate";
     let due = match DueFile::new(check.config.dir()).load() {
         Ok(due) => due.unwrap_or_default(),
-        Err(error) => return error.into(),
+        Err(error) => return vec![error.into()],
     };
     if due.reload {
-        return Error::unavailable("HAProxy", "a reload is due that failed before")
-            .advise(step)
-            .into();
+        let error = Error::unavailable("HAProxy", "a reload is due that failed before");
+        return vec![error.advise(step).into()];
     }
-    let wanted = match text::read(rendered, backend) {
+    let sections = sections(&check.config);
+    let sections: Vec<&str> = sections.iter().map(String::as_str).collect();
+    let asked = socket
+        .process()
+        .and_then(|process| Ok((process, socket.servers()?)));
+    let (process, running) = match asked {
+        Ok(asked) => asked,
+        Err(why) => return vec![Error::unavailable("HAProxy", why).advise(step).into()],
+    };
+    let wanted = match text::read(rendered, &sections) {
         Ok(wanted) => wanted,
-        Err(why) => return Error::config("[haproxy] backend", why).into(),
+        Err(why) => {
+            return vec![Finding::Skip(format!(
+                "HAProxy: its servers can't be compared: {why}"
+            ))];
+        }
     };
-    if let Some(unclear) = &wanted.unclear {
-        return Finding::Skip(format!(
-            "HAProxy: backend `{backend}` can't be compared: {unclear}"
-        ));
-    }
-    let differences = match socket.servers(backend) {
-        Ok(running) => runtime::differences(&wanted, &running, &due.aside).join(", "),
-        Err(why) => why,
+    let one = |section: &Section| {
+        let name = section.name;
+        if let Some(unclear) = &section.unclear {
+            return vec![Finding::Skip(format!(
+                "HAProxy: backend `{name}` can't be compared: {unclear}"
+            ))];
+        }
+        let differences = compare::of_section(section, &running, &due.aside).join(", ");
+        let mut found = vec![match differences.is_empty() {
+            true => Finding::Ok(format!(
+                "HAProxy: backend `{name}` runs the servers of hosts.d ({})",
+                section.servers.len()
+            )),
+            false => Error::unavailable(format!("HAProxy backend `{name}`"), differences)
+                .advise(step)
+                .into(),
+        }];
+        let advice = runtime::advice(section, process.version);
+        found.extend(advice.map(|advice| Finding::Warn(format!("HAProxy: {advice}"))));
+        found
     };
-    match differences.is_empty() {
-        true => Finding::Ok(format!(
-            "HAProxy: backend `{backend}` runs the servers of hosts.d ({})",
-            wanted.servers.len()
-        )),
-        false => Error::unavailable(format!("HAProxy backend `{backend}`"), differences)
-            .advise(step)
-            .into(),
-    }
+    wanted.sections.iter().flat_map(one).collect()
 }
 
 /// The entries against EC2's instances.

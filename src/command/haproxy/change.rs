@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::LOOK_EVERY;
 use crate::core::runtime::replies::{Process, Running};
-use crate::core::runtime::{self, Change, Commands};
+use crate::core::runtime::{self, Change, Commands, compare};
 use crate::system::due::Due;
 use crate::system::haproxy_socket::HaproxySocket;
 
@@ -26,37 +26,47 @@ pub struct Done {
 }
 
 /// What is to be done to a running HAProxy by commands.
-pub struct Plan<'a> {
+pub struct Plan {
     process: Process,
-    backend: &'a str,
-    commands: Commands,
+    /// Section by section.
+    commands: Vec<Commands>,
 }
 
 /// Looks what brings the servers of the HAProxy behind `socket` to `change`; nothing is done yet.
 ///
 /// # Errors
 /// Why it has to be a reload.
-pub fn plan<'a>(socket: &HaproxySocket, change: Change<'a>, due: &Due) -> Result<Plan<'a>, String> {
+pub fn plan(socket: &HaproxySocket, change: &Change, due: &Due) -> Result<Plan, String> {
     if due.reload {
         return Err("one is due from before".into());
     }
     let process = socket.process()?;
-    let backend = change.backend.name;
-    let running = socket.servers(backend)?;
-    Ok(Plan {
-        process,
-        backend,
-        commands: runtime::plan(&change, &running, process.version, &due.aside)?,
-    })
+    let running = socket.servers()?;
+    let commands = runtime::plan(change, &running, process.version, &due.aside)?;
+    let sections = change.new.sections.iter();
+    for section in sections.filter(|s| commands.iter().any(|c| c.section == s.name && !c.add.is_empty())) {
+        if let Some(sample) = compare::sample(section, &running)
+            && let Some(row) = socket.row(sample)?
+        {
+            compare::trust_row(section, &row)?;
+        }
+    }
+    Ok(Plan { process, commands })
 }
 
-impl Plan<'_> {
+impl Plan {
+    /// Is there nothing to do?
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
     /// The servers that are half in or half out when it is not carried out to its end.
     pub fn touched(&self) -> impl Iterator<Item = &String> {
-        let commands = &self.commands;
-        let added = commands.add.iter().map(|a| &a.name);
-        let removed = commands.remove.iter().map(|r| &r.name);
-        added.chain(&commands.ready).chain(removed)
+        self.commands.iter().flat_map(|commands| {
+            let added = commands.add.iter().map(|a| &a.name);
+            let removed = commands.remove.iter().map(|r| &r.name);
+            added.chain(&commands.ready).chain(removed)
+        })
     }
 }
 
@@ -65,47 +75,62 @@ impl Plan<'_> {
 /// # Errors
 /// Why it has to be a reload after all.
 pub fn carry_out(socket: &HaproxySocket, plan: &Plan) -> Result<Done, String> {
-    let commands = &plan.commands;
     let mut done = Done::default();
-    if commands.is_empty() {
+    if plan.is_empty() {
         return Ok(done);
     }
     let admin = Admin {
         socket,
         preamble: runtime::preamble(plan.process.version),
-        backend: plan.backend,
     };
-    admin.add(commands)?;
-    admin.remove(&commands.remove, &mut done)?;
+    for commands in &plan.commands {
+        admin.bring_in(commands)?;
+    }
+    for commands in &plan.commands {
+        admin.remove(commands, &mut done)?;
+    }
     // Each command was answered as it should be. What no answer tells is somebody's reload amid
     // them: the new process may have read the file from before, or have missed the first ones.
     if socket.process()?.is_newer_than(&plan.process) {
         return Err("another process has taken over meanwhile".into());
     }
-    done.events.insert(0, told(commands));
+    let left = done.left.iter().map(|name| {
+        format!("{name}: still has connections; it gets no new ones, and the next generate removes it")
+    });
+    done.events = std::iter::once(told(&plan.commands)).chain(left).collect();
     Ok(done)
 }
 
-fn told(commands: &Commands) -> String {
-    let added: Vec<&str> = commands.add.iter().map(|a| &*a.name).collect();
-    let removed: Vec<&str> = commands.remove.iter().map(|r| &*r.name).collect();
-    let mut parts = Vec::new();
-    for (verb, names) in [
-        ("added", added.join(", ")),
-        ("ready again", commands.ready.join(", ")),
-        ("removed", removed.join(", ")),
-    ] {
-        if !names.is_empty() {
-            parts.push(format!("{verb} {names}"));
-        }
-    }
+fn told(commands: &[Commands]) -> String {
+    // A server stands in several sections.
+    let names = |of: fn(&Commands) -> Vec<&String>| -> String {
+        let names: BTreeSet<&String> = commands.iter().flat_map(of).collect();
+        names
+            .into_iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let parts: Vec<String> = [
+        ("added", names(|c| c.add.iter().map(|a| &a.name).collect())),
+        (
+            "moved",
+            names(|c| c.move_to.iter().map(|(name, _)| name).collect()),
+        ),
+        ("checked again", names(|c| c.check.iter().collect())),
+        ("ready again", names(|c| c.ready.iter().collect())),
+        ("removed", names(|c| c.remove.iter().map(|r| &r.name).collect())),
+    ]
+    .into_iter()
+    .filter(|(_, names)| !names.is_empty())
+    .map(|(verb, names)| format!("{verb} {names}"))
+    .collect();
     format!("HAProxy: {}, without a reload", parts.join("; "))
 }
 
 struct Admin<'a> {
     socket: &'a HaproxySocket,
     preamble: &'static str,
-    backend: &'a str,
 }
 
 impl Admin<'_> {
@@ -114,59 +139,66 @@ impl Admin<'_> {
             .order(&format!("{}{command}", self.preamble), expected)
     }
 
-    fn set_state(&self, server: &str, state: &str) -> Result<(), String> {
-        self.order(&format!("set server {}/{server} state {state}", self.backend), "")
-    }
-
-    fn add(&self, commands: &Commands) -> Result<(), String> {
+    /// All but the removals.
+    fn bring_in(&self, commands: &Commands) -> Result<(), String> {
+        let id = |name: &str| format!("{}/{name}", commands.section);
         for addition in &commands.add {
             // In one line, for a first check that finds it disabled comes back only after `inter`.
             let commands = format!("{}; {}", addition.add, addition.start);
             self.order(&commands, "New server registered.")?;
         }
-        commands
-            .ready
-            .iter()
-            .try_for_each(|name| self.set_state(name, "ready"))
+        for (name, address) in &commands.move_to {
+            // In words that differ by version: what it has come to is looked at afterwards.
+            let _ = self.order(&runtime::move_to(&id(name), *address), "");
+        }
+        for name in &commands.check {
+            self.order(&format!("enable health {}", id(name)), "")?;
+        }
+        for name in &commands.ready {
+            self.order(&format!("set server {} state ready", id(name)), "")?;
+        }
+        Ok(())
     }
 
-    fn remove(&self, leaving: &[Running], done: &mut Done) -> Result<(), String> {
+    fn remove(&self, commands: &Commands, done: &mut Done) -> Result<(), String> {
+        let leaving = &commands.remove;
         if leaving.is_empty() {
             return Ok(());
         }
-        done.left = leaving.iter().map(|r| r.name.clone()).collect();
-        self.wait_for_somebody(&done.left)?;
+        let mut left: BTreeSet<String> = leaving.iter().map(|r| r.name.clone()).collect();
+        self.wait_for_somebody(&commands.section, &left)?;
         for server in leaving {
-            self.set_state(&server.name, "maint")?;
+            if server.has_agent() {
+                self.order(&format!("disable agent {}", server.id()), "")?;
+            }
+            self.order(&format!("set server {} state maint", server.id()), "")?;
         }
         let deadline = Instant::now() + GONE_WITHIN;
         let mut pause = Duration::from_millis(2);
         loop {
             for server in leaving {
-                if done.left.contains(&server.name) && self.delete(server)? {
-                    done.left.remove(&server.name);
+                if left.contains(&server.name) && self.delete(server)? {
+                    left.remove(&server.name);
                 }
             }
-            if done.left.is_empty() || Instant::now() >= deadline {
+            if left.is_empty() || Instant::now() >= deadline {
                 break;
             }
             // Idle connections are gone at once, requests take as long as they take.
             thread::sleep(pause);
             pause = LOOK_EVERY.min(pause * 2);
         }
-        done.events.extend(done.left.iter().map(|name| {
-            format!("{name}: still has connections; it gets no new ones, and the next generate removes it")
-        }));
+        done.left.extend(left);
         Ok(())
     }
 
     /// Those that replace the leaving ones have to pass their checks first. Where more serve than
     /// leave, somebody stays, and nobody has to list a thousand servers.
-    fn wait_for_somebody(&self, leaving: &BTreeSet<String>) -> Result<(), String> {
+    fn wait_for_somebody(&self, section: &str, leaving: &BTreeSet<String>) -> Result<(), String> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {
-            if self.socket.serving(self.backend)? > leaving.len()
-                || !runtime::leaves_nobody(&self.socket.servers(self.backend)?, leaving)
+            if self.socket.serving(section)? > leaving.len()
+                || !runtime::leaves_nobody(&self.socket.servers()?, section, leaving)
             {
                 return Ok(());
             }
@@ -179,16 +211,16 @@ impl Admin<'_> {
 
     /// Deletes a server in maintenance; `false` while it has requests or connections.
     fn delete(&self, server: &Running) -> Result<bool, String> {
-        if self.socket.sessions(self.backend, server)? != Some(0) {
+        if self.socket.row(server)?.is_none_or(|row| row.sessions > 0) {
             return Ok(false);
         }
-        let command = format!("del server {}/{}", self.backend, server.name);
+        let command = format!("del server {}", server.id());
         match self.order(&command, "Server deleted.") {
             Ok(()) => Ok(true),
             Err(why) if why.contains("still has connections") => {
-                let running = self.socket.servers(self.backend)?;
-                let found = running.iter().find(|r| r.name == server.name);
-                if let Some(command) = found.and_then(|r| runtime::drop_idle(self.backend, r)) {
+                let running = self.socket.servers()?;
+                let found = running.iter().find(|r| r.id() == server.id());
+                if let Some(command) = found.and_then(runtime::drop_idle) {
                     // Answered by what changed, in words that differ by version.
                     let _ = self.order(&command, "");
                 }
@@ -210,11 +242,11 @@ mod tests {
         let process = |pid| format!("Version: 2.6.12\nPid: {pid}\nUptime_sec: 7\n");
         let plan = Plan {
             process: info(&process(1)).unwrap(),
-            backend: "servers",
-            commands: Commands {
+            commands: vec![Commands {
+                section: "servers".into(),
                 ready: vec!["app1".into()],
                 ..Commands::default()
-            },
+            }],
         };
         let carried_out = |answers: [&str; 2]| {
             let (asked, outcome) = scripted(&answers, |socket| carry_out(socket, &plan));

@@ -13,6 +13,7 @@ use crate::core::duration;
 use crate::core::lease::PeerId;
 use crate::core::protocol::one_line;
 use crate::core::report::{line, word};
+use crate::core::runtime::replies::Row;
 use crate::core::runtime::text;
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::listener::Writers;
@@ -88,46 +89,57 @@ fn plain(value: &str) -> u64 {
     number.map(|n| n.round() as u64).or_else(of_seconds).unwrap_or(0)
 }
 
-/// The servers of the running HAProxy and those that it should have.
+/// The servers of the running HAProxy and those that it should have, over all managed sections.
 fn servers(config: &Config) -> Vec<String> {
-    let backend = &config.haproxy.backend;
     let socket = HaproxySocket::new(&config.haproxy.socket);
     let rendered = generate::rendered(config).map_err(|e| e.to_string());
+    let sections = rendered
+        .as_ref()
+        .map_or(Vec::new(), |(template, _)| text::managed(template));
     let wanted = rendered.as_ref().map_err(String::clone);
-    let wanted = wanted.and_then(|text| text::read(text, backend));
-    let running = socket
-        .rows()
-        .and_then(|rows| Ok((rows, socket.servers(backend)?)));
+    let wanted = wanted.and_then(|(_, text)| text::read(text, &sections));
+    let running = socket.rows().and_then(|rows| Ok((rows, socket.servers()?)));
     let (state, why) = match (&running, &wanted) {
         (Err(why), _) => ("down", why.as_str()),
         (Ok(_), Err(why)) => ("up", why.as_str()),
         (Ok(_), Ok(_)) => ("up", ""),
     };
+    let names = sections.join(",");
     let mut lines = vec![line(&format!(
         "HAPROXY {} {state} {}",
-        word(backend),
+        word(&names),
         one_line(why)
     ))];
     // Name, address and state.
     let mut servers: Vec<[String; 3]> = Vec::new();
-    for server in wanted.iter().flat_map(|w| &w.servers) {
-        let state = if running.is_ok() { "missing" } else { "-" };
-        servers.push([server.name.into(), server.target.into(), state.into()]);
+    for section in wanted.iter().flat_map(|w| &w.sections) {
+        let rows = running
+            .as_ref()
+            .map(|(rows, _)| rows.iter().filter(|r| r.section == section.name));
+        for server in &section.servers {
+            let state = match rows.clone().map(|mut rows| rows.find(|r| r.name == server.name)) {
+                Err(_) => "-",
+                Ok(None) => "missing",
+                Ok(Some(row)) => status(row),
+            };
+            match servers.iter_mut().find(|s| s[0] == server.name) {
+                // What is amiss in one section is what there is to tell.
+                Some([.., before]) if before == "UP" || before == "no-check" => *before = state.into(),
+                Some(_) => {}
+                None => servers.push([server.name.into(), server.target.into(), state.into()]),
+            }
+        }
     }
-    if let Ok((rows, states)) = running {
-        for row in rows.into_iter().filter(|row| row.section == *backend) {
-            // `UP 1/3` is up, and `no check` one word.
-            let status = row.status.replace("no check", "no-check");
-            let status = status.split(' ').next().unwrap_or_default();
-            match servers.iter_mut().find(|s| s[0] == row.name) {
-                Some([.., state]) => *state = status.into(),
-                None => {
-                    let running = states.iter().find(|s| s.name == row.name);
-                    let address = running.and_then(|s| s.address).map(|a| a.to_string());
-                    let known = wanted.is_err() || row.is_set_aside();
-                    let state = if known { status } else { "extra" };
-                    servers.push([row.name, address.unwrap_or_default(), state.into()]);
-                }
+    if let Ok((rows, states)) = &running {
+        for row in rows.iter().filter(|row| sections.contains(&&*row.section)) {
+            if servers.iter().all(|s| s[0] != row.name) {
+                let running = states
+                    .iter()
+                    .find(|s| s.section == row.section && s.name == row.name);
+                let address = running.and_then(|s| s.address).map(|a| a.to_string());
+                let known = wanted.is_err() || row.is_set_aside();
+                let state = if known { status(row) } else { "extra" };
+                servers.push([row.name.clone(), address.unwrap_or_default(), state.into()]);
             }
         }
     }
@@ -136,4 +148,12 @@ fn servers(config: &Config) -> Vec<String> {
         lines.push(line(&format!("SERVER {name} {address} {state}")));
     }
     lines
+}
+
+/// `UP 1/3` is up, and `no check` one word.
+fn status(row: &Row) -> &str {
+    match row.status.as_str() {
+        "no check" => "no-check",
+        status => status.split(' ').next().unwrap_or_default(),
+    }
 }

@@ -1,6 +1,6 @@
 //! A server line as the commands that add such a server to a running HAProxy.
 
-use super::text::Server;
+use super::text::{Section, Server};
 
 /// One server to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,50 +12,80 @@ pub struct Addition {
     pub start: String,
 }
 
-/// Older ones refuse `cookie` on a dynamic server.
-const COOKIES: (u32, u32) = (3, 0);
+/// From this on, a server that is added gets a number of its own, and a cookie.
+const OWN_NUMBERS: (u32, u32) = (3, 0);
 
-/// Words of a server line that a dynamic server takes just as one of the file does, and whether
-/// a value follows.
-const SAFE: [(&str, bool); 23] = [
-    ("addr", true),
-    ("backup", false),
-    ("check", false),
-    ("check-send-proxy", false),
-    ("downinter", true),
-    ("error-limit", true),
-    ("fall", true),
-    ("fastinter", true),
-    ("inter", true),
-    ("maxconn", true),
-    ("maxqueue", true),
-    ("minconn", true),
-    ("observe", true),
-    ("on-error", true),
-    ("on-marked-down", true),
-    ("pool-low-conn", true),
-    ("pool-max-conn", true),
-    ("pool-purge-delay", true),
-    ("port", true),
-    ("rise", true),
-    ("send-proxy", false),
-    ("slowstart", true),
-    ("weight", true),
+/// From this on `hash-key` is known, which keeps the keys of a server where they are.
+pub const HASH_KEY: (u32, u32) = (3, 0);
+
+/// The first version that we add servers to.
+const FIRST: (u32, u32) = super::OLDEST;
+
+/// Words of a server line that a dynamic server takes just as one of the file does, whether a value
+/// follows, and from which version on.
+const SAFE: [(&str, bool, (u32, u32)); 35] = [
+    ("addr", true, FIRST),
+    ("agent-addr", true, FIRST),
+    ("agent-check", false, FIRST),
+    ("agent-inter", true, FIRST),
+    ("agent-port", true, FIRST),
+    ("agent-send", true, FIRST),
+    ("backup", false, FIRST),
+    ("check", false, FIRST),
+    ("check-send-proxy", false, FIRST),
+    ("cookie", true, (3, 0)),
+    ("downinter", true, FIRST),
+    ("error-limit", true, FIRST),
+    ("fall", true, FIRST),
+    ("fastinter", true, FIRST),
+    ("guid", true, (3, 0)),
+    ("hash-key", true, HASH_KEY),
+    ("id", true, FIRST),
+    ("init-state", true, (3, 1)),
+    ("inter", true, FIRST),
+    ("maxconn", true, FIRST),
+    ("maxqueue", true, FIRST),
+    ("minconn", true, FIRST),
+    ("observe", true, FIRST),
+    ("on-error", true, FIRST),
+    ("on-marked-down", true, FIRST),
+    ("on-marked-up", true, FIRST),
+    ("pool-low-conn", true, FIRST),
+    ("pool-max-conn", true, FIRST),
+    ("pool-purge-delay", true, FIRST),
+    ("port", true, FIRST),
+    ("rise", true, FIRST),
+    ("send-proxy", false, FIRST),
+    ("send-proxy-v2", false, FIRST),
+    ("slowstart", true, FIRST),
+    ("weight", true, FIRST),
 ];
 
 /// Words that mean something for host names alone, each with a value; dynamic servers refuse them.
 const FOR_NAMES: [&str; 3] = ["init-addr", "resolvers", "resolve-prefer"];
 
-/// The commands for `server`, sent to a HAProxy of `version`.
+/// The commands for `server` of `section`, sent to a HAProxy of `version`. `number`: one that no
+/// other server there has, in case that its line gives none.
 ///
 /// # Errors
 /// Why a dynamic server would not be the same.
-pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<Addition, String> {
+pub fn addition(
+    server: &Server,
+    section: &Section,
+    version: (u32, u32),
+    number: u32,
+) -> Result<Addition, String> {
     let name = server.name;
     let arguments = without_names(&server.arguments);
     let refused = |what: &str| Err(format!("server `{name}` can't be added at run time: {what}"));
     if server.address().is_none() {
         return refused("its address is not a number and a port");
+    }
+    if section.settings.external_check && server.is_checked() {
+        return refused("`option external-check`");
+    }
+    if section.settings.dynamic_cookie && version < OWN_NUMBERS {
+        return refused("before HAProxy 3.0 it would get no `cookie … dynamic`");
     }
     let words = || [name, server.target].into_iter().chain(arguments.iter().copied());
     // What would be a command of its own, or none at all, on the socket.
@@ -65,9 +95,14 @@ pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<A
     if let Some(word) = unsafe_word(&arguments, version) {
         return refused(&format!("`{word}`"));
     }
-    let mut add = format!("add server {backend}/{name} {}", server.target);
+    let id = format!("{}/{name}", section.name);
+    let mut add = format!("add server {id} {}", server.target);
     for word in &arguments {
         add = add + " " + word;
+    }
+    // Else all that are added would share one place, wherever places are made of numbers.
+    if version < OWN_NUMBERS && !arguments.contains(&"id") {
+        add += &format!(" id {number}");
     }
     // Without these, 2.6 lets it reuse no connection.
     for (word, value) in [("pool-purge-delay", "5s"), ("pool-max-conn", "-1")] {
@@ -75,10 +110,9 @@ pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<A
             add += &format!(" {word} {value}");
         }
     }
-    let id = format!("{backend}/{name}");
     // `health down` counts only once it is ready, and in between, requests on other threads would
     // find it: that is what the weight is for.
-    let start = if server.is_checked() {
+    let mut start = if server.is_checked() {
         format!(
             "enable health {id}; set server {id} weight 0; set server {id} state ready; \
              set server {id} health down; set server {id} weight 100%"
@@ -86,6 +120,9 @@ pub fn addition(server: &Server, backend: &str, version: (u32, u32)) -> Result<A
     } else {
         format!("set server {id} state ready")
     };
+    if arguments.contains(&"agent-check") {
+        start += &format!("; enable agent {id}");
+    }
     Ok(Addition {
         name: name.into(),
         add,
@@ -110,10 +147,10 @@ fn without_names<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 fn unsafe_word<'a>(arguments: &[&'a str], version: (u32, u32)) -> Option<&'a str> {
     let mut words = arguments.iter().copied();
     while let Some(word) = words.next() {
-        match SAFE.iter().find(|(safe, _)| *safe == word) {
-            Some((_, true)) => drop(words.next()),
-            Some((_, false)) => {}
-            None if word == "cookie" && version >= COOKIES => drop(words.next()),
+        match SAFE.iter().find(|(safe, ..)| *safe == word) {
+            Some((_, _, since)) if version < *since => return Some(word),
+            Some((_, true, _)) => drop(words.next()),
+            Some((_, false, _)) => {}
             None => return Some(word),
         }
     }

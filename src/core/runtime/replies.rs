@@ -2,11 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// `srv_admin_state`: in maintenance, whether by command, by the configuration or for want of
-/// an address.
-const MAINTENANCE: u32 = 0x01 | 0x02 | 0x04 | 0x20;
-/// `srv_admin_state`: set to drain.
-const DRAIN: u32 = 0x08 | 0x10;
+/// `srv_admin_state`: in maintenance by command, and by the configuration too.
+const FORCED_MAINTENANCE: u32 = 0x01;
+const CONFIGURED_MAINTENANCE: u32 = 0x04;
+/// In maintenance, whether by command, as the one that it tracks, by the configuration or for want
+/// of an address.
+const MAINTENANCE: u32 = FORCED_MAINTENANCE | 0x02 | CONFIGURED_MAINTENANCE | 0x20;
+/// `srv_admin_state`: set to drain by command.
+const FORCED_DRAIN: u32 = 0x08;
+/// Set to drain, or as the one that it tracks.
+const DRAIN: u32 = FORCED_DRAIN | 0x10;
+/// `srv_check_state` and `srv_agent_state`: its line has one, and it is not switched off.
+const CONFIGURED: u32 = 0x02;
+const ENABLED: u32 = 0x04;
 
 /// The process behind the socket, from `show info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +58,58 @@ pub fn info(answer: &str) -> Result<Process, String> {
 /// One running server, from `show servers state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
+    /// The `backend` or `listen` section that it is in.
+    pub section: String,
     pub name: String,
-    /// Its number in its backend.
+    /// Its number in its section.
     pub id: u32,
     /// `None` while it has no address.
     pub address: Option<SocketAddr>,
+    /// Its weight now.
+    pub weight: u32,
+    /// The one that its line gives it.
+    pub initial_weight: u32,
     operational: u32,
     administrative: u32,
+    check: u32,
+    agent: u32,
 }
 
 impl Running {
+    /// `<section>/<server>`, as commands name it.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.section, self.name)
+    }
+
+    /// Does its line say `check`?
+    pub fn has_check(&self) -> bool {
+        self.check & CONFIGURED != 0
+    }
+
+    /// Did somebody tell HAProxy to check it no longer?
+    pub fn is_unchecked(&self) -> bool {
+        self.has_check() && self.check & ENABLED == 0
+    }
+
+    pub fn has_agent(&self) -> bool {
+        self.agent & ENABLED != 0
+    }
+
+    /// What a command has set, in the words that set it again.
+    pub fn set_by_command(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.administrative & (FORCED_MAINTENANCE | CONFIGURED_MAINTENANCE) == FORCED_MAINTENANCE {
+            words.push("state maint".into());
+        }
+        if self.administrative & FORCED_DRAIN != 0 {
+            words.push("state drain".into());
+        }
+        if self.weight != self.initial_weight {
+            words.push(format!("weight {}", self.weight));
+        }
+        words
+    }
+
     pub fn in_maintenance(&self) -> bool {
         self.administrative & MAINTENANCE != 0
     }
@@ -75,7 +125,7 @@ impl Running {
     }
 }
 
-/// Reads `show servers state <backend>`.
+/// Reads `show servers state`.
 ///
 /// # Errors
 /// The answer as it stands, when it is another one.
@@ -91,7 +141,10 @@ pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
         .ok_or_else(wrong)?;
     let columns: Vec<&str> = header.split(' ').collect();
     let column = |name: &str| columns.iter().position(|c| *c == name).ok_or_else(wrong);
+    let section = column("be_name")?;
     let (name, id) = (column("srv_name")?, column("srv_id")?);
+    let (weight, initial_weight) = (column("srv_uweight")?, column("srv_iweight")?);
+    let (check, agent) = (column("srv_check_state")?, column("srv_agent_state")?);
     let (address, port) = (column("srv_addr")?, column("srv_port")?);
     let (operational, administrative) = (column("srv_op_state")?, column("srv_admin_state")?);
     let mut fields = Vec::with_capacity(columns.len());
@@ -100,12 +153,18 @@ pub fn servers_state(answer: &str) -> Result<Vec<Running>, String> {
         fields.extend(str::split(line, ' '));
         let ip: Option<IpAddr> = fields.get(address)?.parse().ok();
         let port: u16 = fields.get(port)?.parse().ok()?;
+        let number = |at: usize| fields.get(at)?.parse().ok();
         Some(Running {
+            section: (*fields.get(section)?).into(),
             name: (*fields.get(name)?).into(),
-            id: fields.get(id)?.parse().ok()?,
+            id: number(id)?,
             address: ip.map(|ip| SocketAddr::new(ip, port)),
-            operational: fields.get(operational)?.parse().ok()?,
-            administrative: fields.get(administrative)?.parse().ok()?,
+            weight: number(weight)?,
+            initial_weight: number(initial_weight)?,
+            operational: number(operational)?,
+            administrative: number(administrative)?,
+            check: number(check)?,
+            agent: number(agent)?,
         })
     };
     lines
@@ -126,6 +185,8 @@ pub struct Row {
     pub sessions: u64,
     /// Is it a `backup`?
     pub backup: bool,
+    /// Its `maxconn`.
+    pub most_sessions: Option<u64>,
     /// In seconds, since when it is up or down; `None` where HAProxy does not say.
     pub since: Option<u64>,
 }
@@ -155,19 +216,22 @@ impl Row {
 /// # Errors
 /// The answer as it stands, when it is another one.
 pub fn stat(answer: &str) -> Result<Vec<Row>, String> {
-    let columns = ["pxname", "svname", "status", "scur", "bck", "lastchg"];
+    let columns = ["pxname", "svname", "status", "scur", "bck", "slim", "lastchg"];
     let rows = table(answer, columns)?.into_iter();
     rows.filter(|[_, name, ..]| !["FRONTEND", "BACKEND"].contains(&name.as_str()))
-        .map(|[section, name, status, sessions, backup, since]| {
-            Some(Row {
-                section,
-                name,
-                status,
-                sessions: sessions.parse().ok()?,
-                backup: backup == "1",
-                since: since.parse().ok(),
-            })
-        })
+        .map(
+            |[section, name, status, sessions, backup, most_sessions, since]| {
+                Some(Row {
+                    section,
+                    name,
+                    status,
+                    sessions: sessions.parse().ok()?,
+                    backup: backup == "1",
+                    most_sessions: most_sessions.parse().ok(),
+                    since: since.parse().ok(),
+                })
+            },
+        )
         .map(|row| row.ok_or_else(|| unexpected("show stat", answer)))
         .collect()
 }
@@ -287,6 +351,9 @@ mod tests {
             [false, true, false]
         );
         assert!(servers[2].in_maintenance() && servers[2].is_draining());
+        assert!(servers[0].has_check() && !servers[0].is_unchecked() && !servers[1].has_check());
+        assert_eq!(servers[2].set_by_command(), ["state maint", "state drain"]);
+        assert!(servers[0].set_by_command().is_empty());
         assert_eq!(
             servers_state("Can't find backend.\n\n").unwrap_err(),
             "HAProxy answers to `show servers state`: Can't find backend."
@@ -295,13 +362,14 @@ mod tests {
 
     #[test]
     fn the_sessions_of_servers() {
-        let answer = "# pxname,svname,scur,status,last_chk,bck,lastchg,\nweb,FRONTEND,3,OPEN,,,,\n\
-            servers,app1,2,UP 1/3,\"a, \"\"b\"\"\nc\",0,7,\nservers,BACKEND,2,UP,,0,7,\nother,app1,9,no check,,1,,\n\n";
+        let answer = "# pxname,svname,scur,status,last_chk,bck,lastchg,slim,\nweb,FRONTEND,3,OPEN,,,,,\n\
+            servers,app1,2,UP 1/3,\"a, \"\"b\"\"\nc\",0,7,5,\nservers,BACKEND,2,UP,,0,7,,\nother,app1,9,no check,,1,,,\n\n";
         let rows = stat(answer).unwrap();
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].name.as_str(), rows[0].sessions), ("app1", 2));
         assert!(!rows[0].is_down() && !rows[0].is_set_aside() && rows.iter().all(Row::is_up));
         assert_eq!(rows.iter().map(|r| r.since).collect::<Vec<_>>(), [Some(7), None]);
+        assert_eq!(rows[0].most_sessions, Some(5));
         assert!(rows[1].backup && !rows[0].backup && rows[1].section == "other");
         assert!(stat("Permission denied\n").is_err());
     }

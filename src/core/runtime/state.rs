@@ -47,6 +47,7 @@ mod tests {
             status: status.into(),
             sessions: 0,
             backup: false,
+            most_sessions: None,
             since,
         }
     }

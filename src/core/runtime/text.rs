@@ -1,5 +1,6 @@
-//! What the text of HAProxy's configuration says of one backend.
+//! What the text of HAProxy's configuration says of its sections with servers.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::template::holds_servers;
@@ -56,25 +57,57 @@ impl Server<'_> {
         self.arguments.contains(&"check")
     }
 
+    /// What the last `word` of its arguments says.
+    pub fn value(&self, word: &str) -> Option<&str> {
+        let at = self.arguments.iter().rposition(|argument| *argument == word)?;
+        self.arguments.get(at + 1).copied()
+    }
+
     /// Do both stand for the same server, whatever else changed in the file?
     pub fn same_as(&self, other: &Server) -> bool {
         (self.line, self.place) == (other.line, other.place)
     }
+
+    /// The same, but for the address.
+    pub fn moved_from(&self, other: &Server) -> bool {
+        let numeric = self.address().is_some() && other.address().is_some();
+        numeric && (&self.arguments, self.place) == (&other.arguments, other.place)
+    }
+}
+
+/// A configuration, as far as the sections go that it was read for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Configuration<'a> {
+    /// In the order of their names.
+    pub sections: Vec<Section<'a>>,
+    /// All lines of the file but the servers of these sections.
+    pub others: Vec<&'a str>,
 }
 
 /// One `backend` or `listen` section.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Backend<'a> {
+pub struct Section<'a> {
     pub name: &'a str,
     pub servers: Vec<Server<'a>>,
+    pub settings: Settings<'a>,
+    /// What keeps the servers from being known for certain.
+    pub unclear: Option<String>,
+}
+
+/// What stands in a section, or above it in `defaults`, for its servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings<'a> {
+    default_server: Vec<&'a str>,
     /// The words after `balance`; empty where none is given.
     pub balance: Vec<&'a str>,
     /// The words after `hash-type`.
     pub hash_type: Vec<&'a str>,
-    /// What keeps the servers from being known for certain.
-    pub unclear: Option<String>,
-    /// All lines of the file but the servers of this backend.
-    pub others: Vec<&'a str>,
+    /// Are cookies made out of a server's address (`cookie … dynamic`)?
+    pub dynamic_cookie: bool,
+    /// `option external-check`.
+    pub external_check: bool,
+    /// Does a `defaults` section of this file stand above it?
+    pub has_defaults: bool,
 }
 
 /// The names of the `backend` and `listen` sections of a template that have a line with
@@ -94,35 +127,71 @@ pub fn managed(template: &str) -> Vec<&str> {
     found
 }
 
-/// What a section hands on to its servers.
-#[derive(Debug, Clone, Default)]
-struct Settings<'a> {
-    default_server: Vec<&'a str>,
-    balance: Vec<&'a str>,
-    hash_type: Vec<&'a str>,
+/// The names of all `backend` and `listen` sections.
+pub fn sections(text: &str) -> Vec<&str> {
+    let section = |line| {
+        let mut words = words_of(line);
+        let begins = matches!(words.next(), Some("backend" | "listen"));
+        words.next().filter(|_| begins)
+    };
+    text.split('\n').filter_map(section).collect()
 }
 
-/// Which section a line belongs to.
-enum Section {
-    Other,
-    Defaults,
-    Wanted,
+/// The lines of a template, with their numbers, that need the server `name` of its managed sections:
+/// without it HAProxy refuses the configuration.
+pub fn that_need<'a>(template: &'a str, name: &str) -> Vec<(usize, &'a str)> {
+    let managed = managed(template);
+    let mut section = "";
+    let mut found = Vec::new();
+    for (at, line) in template.split('\n').enumerate() {
+        let words: Vec<&str> = words_of(line).collect();
+        match words[..] {
+            [first, ref rest @ ..] if SECTIONS.contains(&first) => {
+                section = rest.first().copied().unwrap_or_default();
+                continue;
+            }
+            _ => {}
+        }
+        let named = |part: &str| match part.split_once('/') {
+            Some((section, server)) => server == name && managed.contains(&section),
+            None => part == name && managed.contains(&section),
+        };
+        let as_a_word = words
+            .windows(2)
+            .any(|pair| ["use-server", "track"].contains(&pair[0]) && named(pair[1]));
+        let as_an_argument = |word: &&str| word.split(['(', ')', ',']).skip(1).any(named);
+        if as_a_word || words.iter().any(as_an_argument) {
+            found.push((at + 1, line.trim()));
+        }
+    }
+    found
 }
 
-/// Reads the section of `backend` out of a configuration.
+/// A section with two servers of one name, and that name. HAProxy 3.4 takes such a text.
+pub fn doubled(text: &str) -> Option<(&str, &str)> {
+    let (mut section, mut seen) = ("", BTreeSet::new());
+    for line in text.split('\n') {
+        let mut words = words_of(line);
+        match (words.next(), words.next()) {
+            (Some(first), name) if SECTIONS.contains(&first) => {
+                section = name.unwrap_or_default();
+                seen.clear();
+            }
+            (Some("server"), Some(name)) if !seen.insert(name) => return Some((section, name)),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Reads these `sections` out of a configuration.
 ///
 /// # Errors
-/// Why it can't be read: it is missing, there are several, or the file has conditions.
-pub fn read<'a>(text: &'a str, backend: &'a str) -> Result<Backend<'a>, String> {
+/// Why they can't be read: one is missing or there several times, or the file has conditions.
+pub fn read<'a>(text: &'a str, sections: &[&'a str]) -> Result<Configuration<'a>, String> {
     let mut reader = Reader {
-        found: Backend {
-            name: backend,
-            ..Backend::default()
-        },
-        defaults: vec![(None, Settings::default())],
-        here: Settings::default(),
-        section: Section::Other,
-        times: 0,
+        wanted: sections,
+        ..Reader::default()
     };
     let mut words = Vec::new();
     for line in text.split('\n') {
@@ -130,25 +199,40 @@ pub fn read<'a>(text: &'a str, backend: &'a str) -> Result<Backend<'a>, String> 
         words.extend(words_of(line));
         reader.line(line, &words)?;
     }
-    match reader.times {
-        0 => Err(format!("the configuration has no backend `{backend}`")),
-        1 => Ok(reader.found),
-        _ => Err(format!("the configuration has several backends `{backend}`")),
+    let mut found = reader.found;
+    found.sections.sort_by_key(|section| section.name);
+    for name in sections {
+        match found.sections.iter().filter(|s| s.name == *name).count() {
+            0 => return Err(format!("the configuration has no backend `{name}`")),
+            1 => {}
+            _ => return Err(format!("the configuration has several backends `{name}`")),
+        }
     }
+    Ok(found)
 }
 
-struct Reader<'a> {
-    found: Backend<'a>,
+/// Which section a line belongs to.
+#[derive(Default)]
+enum Place {
+    #[default]
+    Other,
+    Defaults,
+    /// The last one found.
+    Wanted,
+}
+
+#[derive(Default)]
+struct Reader<'a, 'b> {
+    wanted: &'b [&'a str],
+    found: Configuration<'a>,
     /// The `defaults` sections so far, with their names.
     defaults: Vec<(Option<&'a str>, Settings<'a>)>,
-    /// Those of the section that is being read.
-    here: Settings<'a>,
-    section: Section,
-    /// How often the backend was begun.
-    times: usize,
+    place: Place,
+    /// What a `defaults` section has that can't be known for certain.
+    unclear: Option<String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     fn line(&mut self, line: &'a str, words: &[&'a str]) -> Result<(), String> {
         let first = words.first().copied().unwrap_or_default();
         if first.starts_with('.') {
@@ -156,10 +240,10 @@ impl<'a> Reader<'a> {
         }
         if SECTIONS.contains(&first) {
             self.begin(words)?;
-        } else if matches!(self.section, Section::Wanted) && first == "server" {
+        } else if matches!(self.place, Place::Wanted) && first == "server" {
             self.server(line, words);
             return Ok(());
-        } else if !matches!(self.section, Section::Other) {
+        } else if !matches!(self.place, Place::Other) {
             self.setting(line, words);
         }
         self.found.others.push(line);
@@ -167,32 +251,35 @@ impl<'a> Reader<'a> {
     }
 
     fn begin(&mut self, words: &[&'a str]) -> Result<(), String> {
-        self.section = match words {
-            ["defaults", ..] => Section::Defaults,
-            ["backend" | "listen", name, ..] if *name == self.found.name => Section::Wanted,
-            _ => Section::Other,
-        };
         let from = words
             .iter()
             .position(|w| *w == "from")
             .and_then(|at| words.get(at + 1));
-        match self.section {
-            Section::Other => {}
-            Section::Defaults => {
-                let name = words.get(1).copied().filter(|n| *n != "from");
+        self.place = match words {
+            ["defaults", rest @ ..] => {
+                let name = rest.first().copied().filter(|n| *n != "from");
                 let inherited = from.map_or(Ok(Settings::default()), |from| self.named(from))?;
                 self.defaults.push((name, inherited));
+                Place::Defaults
             }
-            Section::Wanted => {
-                self.times += 1;
-                self.here = match from {
+            ["backend" | "listen", name, ..] if self.wanted.contains(name) => {
+                let settings = match from {
                     Some(from) => self.named(from)?,
                     None => self.defaults.last().map(|(_, s)| s.clone()).unwrap_or_default(),
                 };
-                self.found.balance = self.here.balance.clone();
-                self.found.hash_type = self.here.hash_type.clone();
+                self.found.sections.push(Section {
+                    name,
+                    settings: Settings {
+                        has_defaults: !self.defaults.is_empty(),
+                        ..settings
+                    },
+                    servers: Vec::new(),
+                    unclear: self.unclear.clone(),
+                });
+                Place::Wanted
             }
-        }
+            _ => Place::Other,
+        };
         Ok(())
     }
 
@@ -206,37 +293,45 @@ impl<'a> Reader<'a> {
 
     fn setting(&mut self, line: &str, words: &[&'a str]) {
         let [keyword, rest @ ..] = words else { return };
-        let settings = match self.section {
-            Section::Defaults => &mut self.defaults.last_mut().expect("one has begun").1,
-            _ => &mut self.here,
+        let (settings, unclear) = match self.place {
+            Place::Defaults => {
+                let (_, settings) = self.defaults.last_mut().expect("one has begun");
+                (settings, &mut self.unclear)
+            }
+            _ => {
+                let section = self.found.sections.last_mut().expect("one has begun");
+                (&mut section.settings, &mut section.unclear)
+            }
         };
-        match *keyword {
-            "default-server" => settings.default_server.extend(rest),
-            "balance" => settings.balance = rest.to_vec(),
-            "hash-type" => settings.hash_type = rest.to_vec(),
-            "server-template" => self.found.unclear = Some("it has a server-template".into()),
+        match (*keyword, rest) {
+            ("default-server", _) => settings.default_server.extend(rest),
+            ("balance", _) => settings.balance = rest.to_vec(),
+            ("hash-type", _) => settings.hash_type = rest.to_vec(),
+            ("cookie", _) => settings.dynamic_cookie = rest.contains(&"dynamic"),
+            ("option", ["external-check", ..]) => settings.external_check = true,
+            ("no", ["option", "external-check", ..]) => settings.external_check = false,
+            ("server-template", _) => *unclear = Some("it has a server-template".into()),
             _ => return,
         }
         if is_odd(line) {
-            self.found.unclear = Some(format!("`{keyword}` has a quote, a backslash or a variable"));
-        }
-        if matches!(self.section, Section::Wanted) {
-            self.found.balance = self.here.balance.clone();
-            self.found.hash_type = self.here.hash_type.clone();
+            *unclear = Some(format!("`{keyword}` has a quote, a backslash or a variable"));
         }
     }
 
     fn server(&mut self, line: &'a str, words: &[&'a str]) {
+        let place = self.found.others.len();
+        let section = self.found.sections.last_mut().expect("one has begun");
         if is_odd(line) {
-            self.found.unclear = Some("a server line has a quote, a backslash or a variable".into());
+            section.unclear = Some("a server line has a quote, a backslash or a variable".into());
         }
         let own = words.iter().skip(3);
-        self.found.servers.push(Server {
+        let given = section.settings.default_server.iter();
+        section.servers.push(Server {
             name: words.get(1).copied().unwrap_or_default(),
             target: words.get(2).copied().unwrap_or_default(),
-            arguments: self.here.default_server.iter().chain(own).copied().collect(),
+            arguments: given.chain(own).copied().collect(),
             line,
-            place: self.found.others.len(),
+            place,
         });
     }
 }
@@ -279,18 +374,40 @@ ring r
 
     #[test]
     fn the_servers_with_what_their_place_gives_them() {
-        let backend = read(TEXT, "servers").unwrap();
-        assert_eq!(backend.balance, ["source"]);
-        assert_eq!(backend.hash_type, ["consistent"]);
-        assert_eq!(backend.unclear, None);
-        let [first, second] = &backend.servers[..] else {
-            panic!("{backend:?}")
+        let read = read(TEXT, &["servers", "web"]).unwrap();
+        let [section, web] = &read.sections[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!(section.settings.balance, ["source"]);
+        assert_eq!(section.settings.hash_type, ["consistent"]);
+        assert_eq!(section.unclear, None);
+        let [first, second] = &section.servers[..] else {
+            panic!("{section:?}")
         };
         assert_eq!(first.arguments, ["inter", "1s"]);
         assert_eq!(second.arguments, ["inter", "1s", "rise", "1", "check"]);
         assert_eq!(second.address(), "[2001:db8::1]:81".parse().ok());
         assert!(second.is_checked() && !first.is_checked());
-        assert_eq!(read(TEXT, "web").unwrap().servers[0].arguments, ["rise", "9"]);
+        assert_eq!(web.servers[0].arguments, ["rise", "9"]);
+        assert!(section.settings.has_defaults && read.others.contains(&"ring r"));
+        assert!(
+            !read
+                .others
+                .iter()
+                .any(|l| l.contains("second") || l.contains("web1"))
+        );
+    }
+
+    #[test]
+    fn what_a_section_takes_from_above() {
+        let text = "defaults\n option external-check\n cookie S insert dynamic\nbackend a\nbackend b\n \
+            no option external-check\n cookie S insert\ndefaults\nbackend c\n";
+        let read = read(text, &["a", "b", "c"]).unwrap();
+        let of = |s: &Section| (s.settings.external_check, s.settings.dynamic_cookie);
+        let found: Vec<_> = read.sections.iter().map(of).collect();
+        assert_eq!(found, [(true, true), (false, false), (false, false)]);
+        let none = super::read("backend a\n", &["a"]).unwrap();
+        assert!(!none.sections[0].settings.has_defaults);
     }
 
     #[test]
@@ -301,6 +418,30 @@ ring r
     }
 
     #[test]
+    fn lines_that_need_a_server() {
+        let template = "frontend f\n acl up srv_is_up(b/app1)\n use_backend b if { srv_is_up(x/app1) }\nbackend b\n\
+            # use-server app1 if up\n use-server app1 if up\n $SERVERS\n server own 1.2.3.4:80 track app1\n\
+            backend x\n use-server app1 if y\n server app1 1.2.3.4:80\n";
+        let lines = |name| {
+            that_need(template, name)
+                .iter()
+                .map(|(at, _)| *at)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines("app1"), [2, 6, 8]);
+        assert_eq!(that_need(template, "app1")[1].1, "use-server app1 if up");
+        assert!(lines("app").is_empty() && lines("own").is_empty());
+    }
+
+    #[test]
+    fn names_that_are_there_twice() {
+        assert_eq!(doubled(TEXT), None);
+        let twice = format!("{TEXT}listen x\n server first a\n server b c\n  server first d # no\n");
+        assert_eq!(doubled(&twice), Some(("x", "first")));
+        assert_eq!(sections(&twice), ["web", "servers", "x"]);
+    }
+
+    #[test]
     fn what_cannot_be_known_is_said() {
         for (line, unclear) in [
             ("server-template app 1-3 10.0.0.1:80", "server-template"),
@@ -308,8 +449,8 @@ ring r
             ("default-server inter $X", "variable"),
         ] {
             let text = format!("{TEXT}backend b\n{line}\n");
-            let backend = read(&text, "b").unwrap();
-            assert!(backend.unclear.unwrap().contains(unclear));
+            let read = read(&text, &["b"]).unwrap();
+            assert!(read.sections[0].unclear.as_ref().unwrap().contains(unclear));
         }
         for text in [
             "backend a\n",
@@ -317,7 +458,7 @@ ring r
             ".if defined(X)\nbackend b\n.endif\n",
             "backend b from nowhere\n",
         ] {
-            assert!(read(text, "b").is_err(), "{text}");
+            assert!(read(text, &["b"]).is_err(), "{text}");
         }
     }
 }

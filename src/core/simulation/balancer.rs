@@ -1,5 +1,5 @@
-//! HAProxy hosts: `hosts.d`, and the real [`Master`] with its disk, which may die between any two
-//! of its outputs.
+//! HAProxy hosts: the real [`Master`] with its disk, which may die between any two of its outputs, and
+//! the machine that it and a HAProxy run on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,27 +7,25 @@ use std::time::Duration;
 use super::Ms;
 use super::cloud::EPOCH;
 use super::events::{Event, Who};
-use super::ledger::{Hosts, Ledger};
+use super::haproxy::Haproxy;
+use super::ledger::Ledger;
 use super::network::Packet;
 use super::site::balancer_name;
 use super::world::{Process, World, note};
-use crate::core::entry::{Entry, Form};
-use crate::core::fleet::Listed;
 use crate::core::lease::{Arbiter, PeerId, Saved, Wish};
 use crate::core::master::{Master, Output};
-use crate::core::membership::Cloud;
-use crate::core::prune;
 
-const PRUNE: Ms = 20_000;
+/// From a change at the host to its master's look.
+const LOOK: Ms = 1000;
 
 pub struct Balancer {
     pub process: Process,
     master: Option<Master>,
     pub powered: bool,
     pub sshd_down_until: Ms,
-    pub hosts: Vec<Listed>,
-    /// How many entries the master last saw.
-    hosts_seen: usize,
+    pub haproxy: Haproxy,
+    /// A look of the master is on its way.
+    looks: bool,
     /// The app servers that have a tunnel.
     pub tunnels: BTreeSet<usize>,
     disk: Option<String>,
@@ -38,23 +36,20 @@ pub struct Balancer {
     pub wall: i64,
     peers: BTreeMap<PeerId, usize>,
     pub last_peer: PeerId,
-    serial: usize,
-    /// How many entries went since the last grant, by others than its holder.
-    pub taken_out_unasked: usize,
     pub ledger: Option<Ledger>,
+    /// The epoch of the lease that is held, and since when.
+    pub lease_since: Option<(u64, Ms)>,
 }
 
 impl Balancer {
-    pub fn new(hosts: Vec<Listed>) -> Balancer {
+    pub fn new() -> Balancer {
         Balancer {
             process: Process::default(),
             master: None,
             powered: false,
             sshd_down_until: 0,
-            hosts_seen: 0,
-            serial: hosts.len(),
-            taken_out_unasked: 0,
-            hosts,
+            haproxy: Haproxy::default(),
+            looks: false,
             tunnels: BTreeSet::new(),
             disk: None,
             noted: None,
@@ -63,18 +58,8 @@ impl Balancer {
             peers: BTreeMap::new(),
             last_peer: 0,
             ledger: None,
+            lease_since: None,
         }
-    }
-
-    /// The machines that stand behind its entries now.
-    pub fn servers<'a>(&'a self, addresses: &'a BTreeMap<String, usize>) -> impl Iterator<Item = usize> + 'a {
-        self.hosts
-            .iter()
-            .filter_map(|l| addresses.get(&l.address).copied())
-    }
-
-    pub fn lists(&self, id: &str) -> bool {
-        self.hosts.iter().any(|l| l.instance.as_deref() == Some(id))
     }
 
     /// Is a node about to leave, as far as the master knows?
@@ -93,8 +78,12 @@ impl Balancer {
         }
     }
 
+    pub fn epoch_held(&self) -> Option<u64> {
+        Some(self.master.as_ref()?.arbiter.lease()?.epoch)
+    }
+
     pub fn is_leased(&self) -> bool {
-        self.master.as_ref().is_some_and(|m| m.arbiter.lease().is_some())
+        self.epoch_held().is_some()
     }
 }
 
@@ -129,6 +118,7 @@ impl World {
         host.peers.clear();
         host.last_peer = 0;
         host.tunnels.clear();
+        host.looks = false;
         host.master = Some(Master::new(balancer_name(number), Vec::new(), arbiter));
         note!(
             self,
@@ -173,24 +163,19 @@ impl World {
 
     pub fn master_line(&mut self, number: usize, conn: usize, line: &str) {
         let now = self.clock(Who::Master(number));
-        let (peer, node) = (self.conns[conn].peer, format!("app{}", self.conns[conn].server));
+        let server = self.conns[conn].server;
+        let (peer, node) = (self.conns[conn].peer, format!("app{server}/i-{server}"));
         note!(self, "lb{number} < {node}: {line}");
         let nonce = format!("{:016x}", self.random.next());
-        let (most, least) = (self.site.max_hosts, self.site.min_hosts);
         let host = &mut self.balancers[number];
         let (Some(master), Some(ledger)) = (&mut host.master, &mut host.ledger) else {
             return;
         };
         ledger.line(line, &node, peer, now);
         let outputs = master.line(peer, line, &nonce, now);
-        let hosts = Hosts {
-            seen: host.hosts_seen,
-            most,
-            least,
-        };
-        let verdict = ledger.heard(master.arbiter.lease(), hosts, peer, now);
-        if verdict == Ok(true) {
-            host.taken_out_unasked = 0;
+        let verdict = ledger.heard(master.arbiter.lease(), peer, now);
+        if let (Ok(Some(machines)), Some(lease)) = (&verdict, master.arbiter.lease()) {
+            self.grants.insert((number, lease.id.clone()), *machines);
         }
         self.judge_master(number, verdict.map(|_| ()));
         self.carry_out_master(number, outputs);
@@ -273,44 +258,56 @@ impl World {
             let saved = master.arbiter.save(now);
             if synced {
                 (host.disk, host.noted) = (Some(saved.text(wall)), None);
+                ledger.saved();
             } else if let Some(before) = host.noted.as_ref().or(host.disk.as_ref()) {
                 host.noted = Some(format!("{before}{}", saved.lease_line(wall)));
-            } else {
-                return;
+                ledger.noted();
             }
-            ledger.saved();
         }
     }
 
-    /// `hosts.d` has changed: the master sees it within a second.
-    fn entries_changed(&mut self, number: usize) {
-        let life = self.balancers[number].process.life;
-        let wait = self.random.within(1, 1000);
-        self.after(wait, Event::Entries(number, life));
+    /// An entry has changed, or how HAProxy has it: the master sees it within a second.
+    pub fn entries_changed(&mut self, number: usize) {
+        if !self.balancers[number].looks {
+            self.balancers[number].looks = true;
+            let life = self.balancers[number].process.life;
+            let wait = self.random.within(1, LOOK);
+            self.after(wait, Event::Entries(number, life));
+        }
     }
 
     pub fn see_entries(&mut self, number: usize) {
         let now = self.clock(Who::Master(number));
+        let listed = self.balancers[number].haproxy.listing(self.now);
         let host = &mut self.balancers[number];
-        host.hosts_seen = host.hosts.len();
-        if let Some(master) = &mut host.master {
-            let outputs = master.saw(&host.hosts, now);
+        host.looks = false;
+        if let (Some(master), Some(ledger)) = (&mut host.master, &mut host.ledger) {
+            let outputs = master.saw(&listed, now);
+            ledger.saw(&listed, now);
+            let verdict = ledger.agree(master.arbiter.lease());
+            self.judge_master(number, verdict);
             self.carry_out_master(number, outputs);
         }
-        let host = &mut self.balancers[number];
-        let listed: BTreeSet<usize> = host.servers(&self.addresses).collect();
+        self.follow_entries(number);
+    }
+
+    /// The tunnels follow the entries. While a node leaves they outlive them: it has to say `FINISH`.
+    fn follow_entries(&mut self, number: usize) {
+        let host = &self.balancers[number];
+        let listed: BTreeSet<usize> = self.listed(number).collect();
         let gone: Vec<usize> = host.tunnels.difference(&listed).copied().collect();
+        let (shrinking, life) = (host.is_shrinking(), host.process.life);
+        let host = &mut self.balancers[number];
         host.tunnels.extend(listed);
         if gone.is_empty() {
             return;
         }
-        if host.is_shrinking() {
-            let life = host.process.life;
-            self.after(1000, Event::Entries(number, life));
+        if shrinking {
+            host.looks = true;
+            self.after(LOOK, Event::Entries(number, life));
             return;
         }
         host.tunnels.retain(|server| !gone.contains(server));
-        let life = host.process.life;
         let theirs = |(_, conn): (&PeerId, &usize)| gone.contains(&self.conns[*conn].server).then_some(*conn);
         let conns: Vec<usize> = host.peers.iter().filter_map(theirs).collect();
         for conn in conns {
@@ -320,82 +317,9 @@ impl World {
         }
     }
 
-    /// `add-host`.
-    pub fn add_host(&mut self, number: usize, address: &str, port: u16, id: Option<&str>) {
-        let host = &mut self.balancers[number];
-        if host
-            .hosts
-            .iter()
-            .any(|l| l.address == address && l.port == Some(port))
-        {
-            return;
-        }
-        host.serial += 1;
-        let name = match id {
-            Some(id) if !host.hosts.iter().any(|l| l.name == id) => id.to_string(),
-            _ => format!("app{}", host.serial),
-        };
-        host.hosts.push(Listed {
-            state: crate::core::listing::State::Unknown,
-            since: None,
-            name,
-            address: address.into(),
-            port: Some(port),
-            instance: id.map(String::from),
-        });
-        note!(self, "lb{number}: {address} is entered");
-        self.entries_changed(number);
-    }
-
-    /// `remove-host`, by name or by address. False: there is none, or it is the last.
-    pub fn remove_host(&mut self, number: usize, is: impl Fn(&Listed) -> bool) -> bool {
-        let host = &mut self.balancers[number];
-        let Some(at) = host.hosts.iter().position(is) else {
-            return false;
-        };
-        if host.hosts.len() == 1 {
-            return false;
-        }
-        let gone = host.hosts.remove(at);
-        note!(self, "lb{number}: {} is removed", gone.address);
-        self.entries_changed(number);
-        true
-    }
-
-    /// `prune`, by cron.
-    pub fn prune(&mut self, number: usize) {
-        self.after(PRUNE, Event::Prune(number));
-        if !self.balancers[number].powered || self.now < self.ec2_down_until {
-            return;
-        }
-        let instances = self.lagging_view();
-        let second = self.lagging_view();
-        let host = &self.balancers[number];
-        let unknown = |id: &&String| {
-            let known = |view: &[crate::core::fleet::Instance]| view.iter().any(|i| i.id == **id);
-            !known(&instances) && !known(&second)
-        };
-        let ids = host.hosts.iter().filter_map(|l| l.instance.as_ref());
-        let gone = ids.filter(unknown).cloned().collect();
-        let cloud = Cloud { instances, gone };
-        let entry = |l: &Listed| Entry {
-            name: l.name.clone(),
-            form: Form::Host {
-                address: l.address.parse().expect("an address"),
-                port: 80,
-                instance: l.instance.clone(),
-            },
-        };
-        let entries: Vec<Entry> = host.hosts.iter().map(entry).collect();
-        // Afterwards a person has read cron's mail about what it refused.
-        let force = !self.faulty();
-        let Ok(plan) = prune::plan(&entries, &cloud, force) else {
-            return;
-        };
-        for entry in plan.remove {
-            if self.remove_host(number, |l| l.name == entry.name) {
-                self.balancers[number].taken_out_unasked += 1;
-            }
-        }
+    /// The machines that stand behind a host's entries now.
+    pub fn listed(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
+        let entries = self.balancers[host].haproxy.entries.iter();
+        entries.filter_map(|e| self.addresses.get(&e.address).copied())
     }
 }

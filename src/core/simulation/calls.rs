@@ -4,37 +4,52 @@
 use super::Ms;
 use super::cloud::Launch;
 use super::events::Event;
+use super::site::Lasting;
 use super::world::World;
-use crate::core::fleet::{Instance, Listed};
 use crate::core::node::Machine;
+use crate::core::plan::{Instance, Listed};
 
 /// For one question to EC2, its retries included, and for one try.
 const EC2_TIME: Ms = 20_000;
 const EC2_TRY: Ms = 4000;
-/// For one order to a HAProxy host.
+/// For one order to a HAProxy host, and for one that drains.
 const SSH_TIME: Ms = 10_000;
-const LONGEST_DRAIN: Ms = 8000;
+const DRAIN_TIME: Ms = 20_000;
+/// Who has not answered so long after another is out of reach.
+const BEHIND: Ms = 5000;
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub enum Order {
     Describe,
-    Launch { token: String, zone: usize },
+    Launch { token: String, zone: usize, count: u32 },
+    /// What was launched with a token.
+    Launched { token: String, zone: usize },
     Terminate { id: String },
     List,
-    Add(Machine),
-    Remove(Machine),
+    /// Would it take a machine?
+    Check,
+    Add { machine: Machine, by_plan: bool },
+    Drain { machine: Machine, force: bool },
     RemoveName(String),
 }
 
+impl Order {
+    pub fn is_forced(&self) -> bool {
+        matches!(self, Order::Drain { force: true, .. })
+    }
+}
+
 /// One try on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     task: usize,
     serial: u32,
     /// The HAProxy host, and its place among the answers.
     to: Option<(usize, usize)>,
-    by: usize,
-    order: Order,
+    /// Whose daemon makes it.
+    pub by: usize,
+    pub order: Order,
     /// How long after the effect its answer comes; `None`: it is lost.
     answer: Option<Ms>,
 }
@@ -42,9 +57,13 @@ pub struct Call {
 #[derive(Debug, Clone)]
 pub enum Reply {
     Unavailable,
+    /// It answers, and will not.
+    Refused,
     NotFound,
+    NoEntry,
     View(Vec<Instance>),
     Launched(Launch),
+    Machines(Vec<usize>),
     Done,
     Listing(Vec<Listed>),
     /// From or about one of several HAProxy hosts.
@@ -131,17 +150,17 @@ impl World {
         let lost = self.random.chance(faulty);
         let unreachable = |reply| Reply::Host(place, Box::new(reply));
         let serial = self.tasks.get(&id).map_or(0, |task| task.serial);
-        if self.is_cut(by, host).is_some() || !self.ssh_works(host) || (lost && self.random.chance(0.5)) {
+        if !self.reaches(by, host) || (lost && self.random.chance(0.5)) {
             self.after(
                 quick * 10,
                 Event::Answer(id, serial, unreachable(Reply::Unavailable)),
             );
             return;
         }
-        let longest = match order {
-            Order::Remove(_) => LONGEST_DRAIN,
-            _ if lost => SSH_TIME,
-            _ => 300,
+        let longest = if lost { SSH_TIME } else { 300 };
+        let time = match order {
+            Order::Drain { .. } => DRAIN_TIME,
+            _ => SSH_TIME,
         };
         let effect = self.random.within(50, longest);
         let call = Call {
@@ -153,29 +172,38 @@ impl World {
             answer: (!lost).then_some(quick),
         };
         self.after(effect, Event::Effect(call));
-        if lost {
-            self.after(
-                SSH_TIME,
-                Event::Answer(id, serial, unreachable(Reply::Unavailable)),
-            );
-        }
+        self.after(time, Event::Answer(id, serial, unreachable(Reply::Unavailable)));
     }
 
     fn ssh_works(&self, host: usize) -> bool {
-        self.balancers[host].powered && self.now >= self.balancers[host].sshd_down_until
+        let balancer = &self.balancers[host];
+        balancer.powered && self.now >= balancer.sshd_down_until && !self.site.has(Lasting::Unreachable(host))
+    }
+
+    /// Does ssh from that app server to that HAProxy host work?
+    pub fn reaches(&self, server: usize, host: usize) -> bool {
+        self.ssh_works(host) && self.is_cut(server, host).is_none()
     }
 
     /// A try takes effect, whether or not its caller is still there.
     pub fn effect(&mut self, call: Call) {
         let reply = match call.to {
-            None => self.carry_out_at_ec2(&call),
-            Some((host, place)) => {
-                let reply = match self.ssh_works(host) {
-                    true => self.carry_out_at_host(host, &call),
-                    false => Reply::Unavailable,
-                };
-                Reply::Host(place, Box::new(reply))
-            }
+            None => Some(self.carry_out_at_ec2(&call)),
+            Some((host, _)) => match self.ssh_works(host) {
+                true => self.carry_out_at_host(host, &call),
+                false => Some(Reply::Unavailable),
+            },
+        };
+        if let Some(reply) = reply {
+            self.reply(&call, reply);
+        }
+    }
+
+    /// Sends the answer to a try on its way.
+    pub fn reply(&mut self, call: &Call, reply: Reply) {
+        let reply = match call.to {
+            Some((_, place)) => Reply::Host(place, Box::new(reply)),
+            None => reply,
         };
         if let Some(wait) = call.answer {
             self.after(wait, Event::Answer(call.task, call.serial, reply));
@@ -184,18 +212,22 @@ impl World {
 
     fn carry_out_at_ec2(&mut self, call: &Call) -> Reply {
         match &call.order {
-            Order::Launch { token, zone } => {
-                let launch = self.cloud.launch(token, *zone);
-                let launch = match launch {
-                    Launch::New => Launch::Known(self.new_machine(call.by, token, *zone)),
+            Order::Launch { token, zone, count } => {
+                let launch = match self.cloud.launch(token, *zone, *count) {
+                    Launch::New(count) => Launch::Known(self.launch(call.by, token, *zone, count)),
                     other => other,
                 };
                 Reply::Launched(launch)
             }
+            Order::Launched { token, zone } => {
+                let seen = self.seen();
+                Reply::Machines(self.cloud.launched_with(token, *zone, seen))
+            }
             Order::Terminate { id } => {
                 let known = self.lagging_view().iter().any(|i| i.id == *id);
-                match self.cloud.by_id(id).map(|(machine, _)| machine) {
-                    Some(machine) if known || !self.cloud.vms[&machine].tagged => {
+                match self.cloud.by_id(id).map(|(machine, vm)| (machine, vm.tagged)) {
+                    Some((machine, _)) if self.is_protected(machine) => Reply::Refused,
+                    Some((machine, tagged)) if known || !tagged => {
                         self.terminate(machine, call.by);
                         Reply::Done
                     }
@@ -206,33 +238,22 @@ impl World {
         }
     }
 
-    fn carry_out_at_host(&mut self, host: usize, call: &Call) -> Reply {
-        let here = |machine: &Machine| {
-            let (address, port) = (machine.host.clone(), machine.port);
-            move |l: &Listed| l.address == address && l.port == Some(port)
-        };
+    fn carry_out_at_host(&mut self, host: usize, call: &Call) -> Option<Reply> {
         match &call.order {
-            Order::Add(machine) => {
-                self.add_host(host, &machine.host, machine.port, machine.instance.as_deref());
-                Reply::Done
-            }
-            Order::Remove(machine) => {
-                // Where it is not listed any more, that is done.
-                let listed = self.balancers[host].hosts.iter().any(here(machine));
-                if self.remove_host(host, here(machine)) {
-                    self.judge_removal(host, call.by);
-                    return Reply::Done;
+            Order::Add { machine, by_plan } => Some(self.add_host(host, machine, Some(*by_plan))),
+            Order::Drain { machine, force } => {
+                let there = |e: &super::haproxy::Entry| e.address == machine.host;
+                match self.remove_host(host, there, *force, call) {
+                    // Where it is not listed any more, that is done.
+                    Some(Reply::NoEntry) => Some(Reply::Done),
+                    other => other,
                 }
-                if listed { Reply::Unavailable } else { Reply::Done }
             }
-            Order::RemoveName(name) => match self.remove_host(host, |l| l.name == *name) {
-                true => {
-                    self.balancers[host].taken_out_unasked += 1;
-                    Reply::Done
-                }
-                false => Reply::Unavailable,
-            },
-            _ => Reply::Listing(self.balancers[host].hosts.clone()),
+            Order::RemoveName(name) => self.remove_host(host, |e| e.name == *name, false, call),
+            Order::Check if self.is_refusing(host) => Some(Reply::Refused),
+            Order::Check => Some(Reply::Done),
+            _ if self.now < self.balancers[host].haproxy.garbled_until => Some(Reply::Refused),
+            _ => Some(Reply::Listing(self.balancers[host].haproxy.listing(self.now))),
         }
     }
 
@@ -245,13 +266,17 @@ impl World {
         }
         match reply {
             Reply::Host(place, reply) => {
-                let slot = &mut task.answers[place];
-                if slot.is_none() {
-                    *slot = Some(*reply);
-                    if task.answers.iter().all(Option::is_some) {
-                        task.serial += 1;
-                        self.hosts_answered(id);
-                    }
+                if task.answers[place].is_some() {
+                    return;
+                }
+                let heard = |answer: &Option<Reply>| matches!(answer, Some(Reply::Listing(_)));
+                let first = !task.answers.iter().any(heard) && matches!(*reply, Reply::Listing(_));
+                task.answers[place] = Some(*reply);
+                if task.answers.iter().all(Option::is_some) {
+                    task.serial += 1;
+                    self.hosts_answered(id);
+                } else if first {
+                    self.after(BEHIND, Event::Behind(id, serial));
                 }
             }
             Reply::NotFound => {
@@ -265,6 +290,19 @@ impl World {
                 task.serial += 1;
                 self.answered(id, reply);
             }
+        }
+    }
+
+    /// Who has not answered by now is out of reach.
+    pub fn behind(&mut self, id: usize, serial: u32) {
+        if let Some(task) = self.tasks.get_mut(&id)
+            && task.serial == serial
+        {
+            task.serial += 1;
+            for answer in &mut task.answers {
+                answer.get_or_insert(Reply::Unavailable);
+            }
+            self.hosts_answered(id);
         }
     }
 }

@@ -1,12 +1,14 @@
-//! EC2: instances that boot, or do not; tokens; and answers that lag behind.
+//! EC2: instances, the tokens that they were launched with, and answers that lag behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ms;
-use crate::core::fleet::Instance;
+use crate::core::plan::{Instance, Life};
 
 /// Seconds since 1970 at the beginning of a run.
 pub const EPOCH: u64 = 1_800_000_000;
+/// Terminated instances leave EC2's list after this.
+const LISTED: Ms = 3_600_000;
 
 #[derive(Debug)]
 pub struct Vm {
@@ -18,9 +20,21 @@ pub struct Vm {
     pub launched: Option<Ms>,
     pub zone: usize,
     pub running: Ms,
-    /// `None`: its app never answers.
+    /// When its app answers first; `None`: never.
     pub healthy: Option<Ms>,
+    /// Its app does not answer until then.
+    pub sick_until: Ms,
+    /// It passes its health check, and HAProxy's does not.
+    pub bad: bool,
     pub ended: Option<Ms>,
+    /// Tagged `autoscaler:keep`.
+    pub keep: bool,
+    pub kept_at: Ms,
+    pub stopped: bool,
+    /// EC2 does not terminate it until then.
+    pub protected_until: Ms,
+    /// EC2 has announced that it takes it back: when, if that is a fact.
+    pub notice: Option<Option<Ms>>,
 }
 
 impl Vm {
@@ -28,9 +42,9 @@ impl Vm {
         self.ended.is_none()
     }
 
-    /// Seconds since 1970, as EC2 tells it.
-    fn launched_at(&self) -> u64 {
-        self.launched.map_or(EPOCH - 3600, |at| EPOCH + at / 1000)
+    /// May autoscaler end it, enter it and count it?
+    pub fn is_ours(&self) -> bool {
+        self.tagged && self.is_live() && !self.keep && !self.stopped
     }
 }
 
@@ -38,63 +52,109 @@ impl Vm {
 pub struct Cloud {
     /// By the number of their machine.
     pub vms: BTreeMap<usize, Vm>,
-    tokens: BTreeMap<(String, usize), usize>,
-    /// Zones without capacity.
-    pub full: Vec<bool>,
+    /// By token and zone: how many were asked for, and what was launched.
+    tokens: BTreeMap<(String, usize), (u32, Vec<usize>)>,
+    /// How many more each zone has room for.
+    pub room: Vec<u32>,
     pub capacity_changed: Vec<Ms>,
 }
 
 /// What RunInstances came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Launch {
-    New,
-    /// The token's instance, as it was launched before.
-    Known(usize),
+    /// So many are to be made.
+    New(u32),
+    /// The token's instances, as they were launched before.
+    Known(Vec<usize>),
     Terminated,
+    Mismatch,
     NoCapacity,
 }
 
 impl Cloud {
     pub fn new(zones: usize) -> Cloud {
         Cloud {
-            full: vec![false; zones],
+            room: vec![u32::MAX; zones],
             capacity_changed: vec![0; zones],
             ..Cloud::default()
         }
     }
 
-    /// What DescribeInstances says from a place that knows all until `seen`.
-    pub fn view(&self, seen: Ms) -> Vec<Instance> {
-        let known = |vm: &&Vm| vm.tagged && vm.launched.is_none_or(|at| at <= seen);
+    /// What DescribeInstances says at `now` from a place that knows all until `seen`.
+    pub fn view(&self, seen: Ms, now: Ms) -> Vec<Instance> {
+        let known = |vm: &&Vm| vm.tagged && self.knows(vm, seen, now);
         let instance = |vm: &Vm| {
             let gone = vm.ended.is_some_and(|at| at <= seen);
             Instance {
                 id: vm.id.clone(),
-                live: !gone,
-                gone,
+                life: match vm.stopped {
+                    _ if gone => Life::Gone,
+                    true => Life::Stopped,
+                    false => Life::Live,
+                },
                 address: (vm.running <= seen && !gone).then(|| vm.address.clone()),
-                launched_at: vm.launched_at(),
+                launched_at: Some(vm.launched.map_or(EPOCH - 3600, |at| EPOCH + at / 1000)),
+                keep: vm.keep,
+                in_service: true,
             }
         };
         self.vms.values().filter(known).map(instance).collect()
     }
 
-    pub fn by_id(&self, id: &str) -> Option<(usize, &Vm)> {
-        let (machine, vm) = self.vms.iter().find(|(_, vm)| vm.id == id)?;
-        Some((*machine, vm))
+    fn knows(&self, vm: &Vm, seen: Ms, now: Ms) -> bool {
+        vm.launched.is_none_or(|at| at <= seen) && vm.ended.is_none_or(|at| now - at < LISTED)
     }
 
-    pub fn launch(&self, token: &str, zone: usize) -> Launch {
-        match self.tokens.get(&(token.to_string(), zone)) {
-            Some(machine) if self.vms[machine].is_live() => Launch::Known(*machine),
-            Some(_) => Launch::Terminated,
-            None if self.full[zone] => Launch::NoCapacity,
-            None => Launch::New,
+    /// Of these ids, those that EC2 does not know, and those that have ended.
+    pub fn whereabouts(&self, ids: BTreeSet<String>, seen: Ms, now: Ms) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut unknown, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        for id in ids {
+            match self.by_id(&id) {
+                Some((_, vm)) if !self.knows(vm, seen, now) => _ = unknown.insert(id),
+                Some((_, vm)) if vm.ended.is_some_and(|at| at <= seen) => _ = gone.insert(id),
+                Some(_) => {}
+                None => _ = unknown.insert(id),
+            }
+        }
+        (unknown, gone)
+    }
+
+    pub fn by_id(&self, id: &str) -> Option<(usize, &Vm)> {
+        let number = id.strip_prefix("i-")?.parse().ok()?;
+        Some((number, self.vms.get(&number)?))
+    }
+
+    pub fn launch(&mut self, token: &str, zone: usize, count: u32) -> Launch {
+        let key = (token.to_string(), zone);
+        match self.tokens.get(&key) {
+            Some((asked, _)) if *asked != count => Launch::Mismatch,
+            Some((_, machines)) if machines.iter().any(|m| self.vms[m].is_live()) => {
+                Launch::Known(machines.clone())
+            }
+            Some((_, machines)) if !machines.is_empty() => Launch::Terminated,
+            _ => {
+                self.tokens.insert(key, (count, Vec::new()));
+                match self.room[zone] {
+                    0 => Launch::NoCapacity,
+                    room => Launch::New(count.min(room)),
+                }
+            }
         }
     }
 
+    /// Live instances that were launched with `token`, as far as is known at `seen`.
+    pub fn launched_with(&self, token: &str, zone: usize, seen: Ms) -> Vec<usize> {
+        let found = self.tokens.get(&(token.to_string(), zone));
+        let known = |m: &&usize| self.vms[*m].is_live() && self.vms[*m].launched.is_none_or(|at| at <= seen);
+        found.map_or(Vec::new(), |(_, all)| all.iter().filter(known).copied().collect())
+    }
+
     pub fn add(&mut self, machine: usize, vm: Vm, token: &str) {
-        self.tokens.insert((token.into(), vm.zone), machine);
+        if let Some((_, machines)) = self.tokens.get_mut(&(token.to_string(), vm.zone)) {
+            machines.push(machine);
+        }
+        let room = &mut self.room[vm.zone];
+        *room = if *room == u32::MAX { *room } else { *room - 1 };
         self.vms.insert(machine, vm);
     }
 

@@ -1,40 +1,55 @@
 //! What has to hold whatever fails. Each is looked at when something happens that could break it.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::Ms;
-use super::balancer::Balancer;
-use super::cloud::EPOCH;
-use super::events::{Event, Who};
-use super::site::ROOM;
-use super::world::{World, note};
-use crate::core::fleet::Survey;
-use crate::core::node::{Outcome, Step};
+use super::events::Who;
+use super::haproxy::Entry;
+use super::site::Lasting;
+use super::world::{Launched, World};
+use crate::core::node::{Machine, Outcome, Step};
 use crate::core::protocol::FromNode;
 
-/// Between two looks at whether the site has come to rest, and how long it may take.
-const LOOK: Ms = 5000;
-const LONGEST_UNREST: Ms = 3_000_000;
-/// Samples and answers from before the last fault count for no longer than this.
-const AFTERMATH: Ms = 120_000;
 /// EC2 tells times in whole seconds, and so does the header that clocks are set by.
 const EC2_CLOCK: Ms = 3000;
+/// What is different for longer than this could have been known.
+const KNOWN: Ms = 60_000;
+/// The longest that all steps under one lease may take together; after the faults, and before.
+const LONGEST_LEASE: [Ms; 2] = [200_000, 900_000];
 
-/// What a daemon has been told by its steps.
+/// What a daemon has found out, and what it has begun.
 #[derive(Debug, Default)]
 pub struct Known {
-    survey: Option<Survey>,
-    unhealthy: Option<String>,
+    /// The ids of what it launched, and of those the ones that did not come to serve.
+    own: BTreeSet<String>,
+    failed: BTreeSet<String>,
+    surveyed: bool,
     drained: bool,
-    /// Who let it leave.
-    leave_of: Vec<usize>,
+    /// By the words for it: failures in a row, and until when it must not ask.
+    pauses: [(u32, Option<Instant>); 3],
 }
 
+const PAUSES: [&str; 3] = ["scaling", "clearing up", "leaving"];
+
 impl World {
-    /// The real lease against the ledger.
+    /// The real lease against the ledger; and no lease for ever.
     pub fn judge_master(&mut self, number: usize, verdict: Result<(), String>) {
         if let Err(text) = verdict {
             self.violate(format!("lb{number}: {text}"));
+        }
+        let epoch = self.balancers[number].epoch_held();
+        let known = &mut self.balancers[number].lease_since;
+        match epoch {
+            None => *known = None,
+            Some(epoch) if known.is_none_or(|(known, _)| known != epoch) => *known = Some((epoch, self.now)),
+            Some(_) => {
+                let since = known.map_or(self.now, |(_, since)| since);
+                let longest = LONGEST_LEASE[usize::from(since < self.site.faults.until + KNOWN)];
+                if self.now - since > longest {
+                    self.violate(format!("lb{number}: a lease is held for {} ms", self.now - since));
+                }
+            }
         }
     }
 
@@ -53,10 +68,7 @@ impl World {
             .filter(|other| *other != number && sane(other) && sane(&number))
             .find_map(|other| {
                 let theirs = leases(other).find(|(name, _)| leases(number).any(|(own, _)| own == *name))?;
-                Some(format!(
-                    "app{number} and app{other} both hold a lease of {}",
-                    theirs.0
-                ))
+                Some(format!("app{number} and app{other} both hold a lease of {}", theirs.0))
             });
         if let Some(text) = twice {
             self.violate(text);
@@ -75,15 +87,10 @@ impl World {
         let mut leased = Vec::new();
         for (name, id) in node.leases(now) {
             let balancer = self.balancer_called(name);
-            let latest = self.balancers[balancer]
-                .ledger
-                .as_ref()
-                .map_or(0, |l| l.last_epoch);
+            let latest = self.balancers[balancer].ledger.as_ref().map_or(0, |l| l.last_epoch);
             let epoch = id.split('-').next().and_then(|e| e.parse().ok());
             if epoch != Some(latest) {
-                return Err(format!(
-                    "its lease {id} of {name} is stale, the latest epoch is {latest}"
-                ));
+                return Err(format!("its lease {id} of {name} is stale, the latest epoch is {latest}"));
             }
             leased.push(balancer);
         }
@@ -98,31 +105,29 @@ impl World {
 
     /// Nobody acts without its leases, on what it has not seen, or on another machine than it may.
     pub fn judge_step(&mut self, number: usize, step: &Step) {
-        let known = &mut self.servers[number].known;
+        let known = &self.servers[number].known;
+        let own = &self.cloud.vms[&number];
+        let is_own = |m: &Machine| m.instance.as_ref() == Some(&own.id);
+        let newcomer = |id: Option<&String>| id.is_some_and(|id| known.own.contains(id));
+        let taken_back = own.notice.is_some();
         let wrong = match step {
-            Step::Clear { ids } => {
-                let survey = known.survey.as_ref();
-                let right =
-                    survey.is_some_and(|s| ids.iter().all(|id| is_leftover(s, id, self.site.boot_timeout)));
-                (!right)
-                    .then(|| "not every HAProxy host was asked, or one lists it, or it is young".to_string())
+            Step::Terminate { id } if newcomer(Some(id)) => {
+                let right = known.failed.contains(id) || known.surveyed;
+                return self.violate_unless(right, number, step, "it has not failed its health check");
             }
-            Step::Terminate { id } => (known.unhealthy.as_ref() != Some(id))
-                .then(|| "that instance has not failed its health check".to_string()),
-            Step::Depart { machine } => {
-                let own = &self.cloud.vms[&number];
-                let right = known.drained && own.tagged && machine.instance.as_ref() == Some(&own.id);
-                (!right).then(|| "it is not drained, or not itself, or not tagged".to_string())
+            Step::Drain { machine, force: false, .. } if newcomer(machine.instance.as_ref()) => return,
+            Step::Drain { machine, force: true, .. } => {
+                return self.violate_unless(taken_back && is_own(machine), number, step, "nobody takes it back");
             }
-            Step::Drain { .. } => {
-                let now = self.clock(Who::Daemon(number));
-                let node = self.servers[number].node.as_ref();
-                let leases = node.iter().flat_map(|node| node.leases(now));
-                let leave_of = leases.map(|(name, _)| self.balancer_called(name)).collect();
-                self.servers[number].known.leave_of = leave_of;
-                None
+            Step::Depart { machine } => (!(known.drained && own.tagged && is_own(machine)))
+                .then(|| "it is not drained, or not itself, or not tagged".to_string()),
+            Step::Terminate { id } => (!known.surveyed || *id == own.id).then(|| "no survey says so".to_string()),
+            Step::Drain { machine, .. } => (!is_own(machine)).then(|| "it is not itself".to_string()),
+            Step::Launch { count, .. } => {
+                let granted = self.granted(number);
+                self.servers[number].granted = granted;
+                (*count as usize > granted).then(|| format!("{granted} were granted"))
             }
-            Step::Launch { .. } => None,
             _ => return,
         };
         let wrong = wrong.map_or_else(|| self.may_act(number), Err);
@@ -131,179 +136,170 @@ impl World {
         }
     }
 
+    fn violate_unless(&mut self, right: bool, number: usize, step: &Step, why: &str) {
+        if !right {
+            self.violate(format!("app{number} does {step:?}: {why}"));
+        }
+    }
+
+    /// The largest number of machines that its leases allow.
+    fn granted(&self, number: usize) -> usize {
+        let now = self.clock(Who::Daemon(number));
+        let node = self.servers[number].node.as_ref();
+        let leases = node.into_iter().flat_map(|node| node.leases(now));
+        let machines = leases.filter_map(|(name, id)| {
+            let key = (self.balancer_called(name), id.to_string());
+            self.grants.get(&key).copied()
+        });
+        machines.max().unwrap_or(0)
+    }
+
     pub fn judge_outcome(&mut self, number: usize, outcome: &Outcome) {
         let known = &mut self.servers[number].known;
         match outcome {
-            Outcome::Surveyed(Ok(survey)) => known.survey = Some(survey.clone()),
-            Outcome::Booted(machine, Err(_)) => known.unhealthy.clone_from(&machine.instance),
-            Outcome::Drained(_, told) => known.drained = told.iter().any(|(_, result)| result.is_ok()),
+            Outcome::Surveyed(_, Ok(_)) => known.surveyed = true,
+            Outcome::Launched(launched) => {
+                let ids = launched.machines.iter().filter_map(|m| m.instance.clone());
+                known.own.extend(ids);
+                if !launched.machines.is_empty() {
+                    known.pauses[0] = (0, None);
+                }
+            }
+            Outcome::Booted(machine, Err(_)) | Outcome::Confirmed(machine, Err(_)) => {
+                known.failed.extend(machine.instance.clone());
+            }
+            Outcome::Drained(_, told) => known.drained = told.iter().all(|(_, result)| result.is_ok()),
+            Outcome::Terminated(id, Ok(())) if !known.own.contains(id) => known.pauses[1] = (0, None),
             _ => {}
         }
     }
 
     /// Back-off doubles, and is kept.
     pub fn judge_words(&mut self, number: usize, text: &str) {
-        let Some(rest) = text.strip_prefix("scaling failed, next try in ") else {
+        let Some((what, rest)) = text.split_once(" failed, next try in ") else {
+            return;
+        };
+        let Some(at) = PAUSES.iter().position(|word| *word == what) else {
             return;
         };
         let said: Option<u64> = rest.split(' ').next().and_then(|n| n.parse().ok());
         let now = self.clock(Who::Daemon(number));
-        let server = &mut self.servers[number];
-        let due = (10 << server.failures.min(20)).min(3600);
-        server.failures += 1;
-        server.quiet_until = Some(now + Duration::from_secs(due));
+        let (failures, until) = &mut self.servers[number].known.pauses[at];
+        let due = (10 << (*failures).min(20)).min(3600);
+        *failures += 1;
+        *until = Some(now + Duration::from_secs(due));
         if said != Some(due) {
-            self.violate(format!(
-                "app{number} backs off for {said:?} s, and has to for {due} s"
-            ));
+            self.violate(format!("app{number} backs off for {said:?} s, and has to for {due} s"));
         }
     }
 
     pub fn judge_question(&mut self, number: usize, message: &FromNode) {
         let now = self.clock(Who::Daemon(number));
-        let asks = matches!(message, FromNode::Scale { .. } | FromNode::Retire { .. });
-        if asks && self.servers[number].quiet_until.is_some_and(|until| now < until) {
+        let at = match message {
+            FromNode::Scale { machines: None, .. } => 0,
+            FromNode::Scale { machines: Some(0), .. } => 1,
+            FromNode::Retire { .. } => 2,
+            _ => return,
+        };
+        let (_, until) = self.servers[number].known.pauses[at];
+        // An announcement of EC2's ends what stood against a replacement.
+        let announced = self.cloud.vms[&number].notice.is_some();
+        if !announced && until.is_some_and(|until| now < until) {
             self.violate(format!("app{number} asks during its back-off"));
         }
     }
 
-    /// One machine per need, and no more than there may be.
-    pub fn judge_launch(&mut self, by: usize, zone: usize) {
+    /// As many as were granted for one need, and no more than there may be.
+    pub fn judge_launch(&mut self, by: usize, zone: usize, count: usize) {
         let (now, cooldown) = (self.now, self.site.cooldown);
+        let granted = self.servers[by].granted;
+        self.launches.push(Launched { at: now, by, zone, count, granted });
+        if self.site.has(Lasting::Refusing(None)) {
+            return self.violate(format!("app{by} launches, and no HAProxy host would take it"));
+        }
         // A try that comes late may find capacity where the next one, which was answered, found none.
-        let came_back = now < self.cloud.capacity_changed[zone] + 60_000;
-        let recent = self.cloud.live().find(|(_, vm)| {
-            vm.launched
-                .is_some_and(|at| now - at + EC2_CLOCK < cooldown && !(came_back && vm.zone != zone))
-        });
-        if let Some((_, vm)) = recent {
-            let text = format!(
-                "app{by} launches another machine {} ms after {} in zone {} (this one: {zone})",
-                now - vm.launched.unwrap_or(0),
-                vm.id,
-                vm.zone
-            );
-            self.violate(text);
-        }
-        let live = self.cloud.live().count();
-        if live >= self.site.max_hosts + usize::from(came_back) {
-            self.violate(format!("{live} instances are live, and one more is launched"));
-        }
-    }
-
-    pub fn judge_termination(&mut self, machine: usize) {
-        if !self.cloud.vms[&machine].tagged {
-            self.violate(format!("app{machine} is terminated, and is not tagged"));
-        }
-    }
-
-    /// A machine that leaves has been taken out. What split nodes took out here that did not see this
-    /// host's master is not this master's doing.
-    pub fn judge_removal(&mut self, host: usize, by: usize) {
-        if !self.servers[by].known.leave_of.contains(&host) {
-            self.balancers[host].taken_out_unasked += 1;
+        let came_back = |zone: usize| now < self.cloud.capacity_changed[zone] + 60_000;
+        if (0..self.site.zones).any(came_back) {
             return;
         }
-        let balancer = &self.balancers[host];
-        let left = balancer.hosts.len() + balancer.taken_out_unasked;
-        if left < self.site.min_hosts {
-            self.violate(format!(
-                "app{by} leaves lb{host} with {left} entries, under min_hosts"
-            ));
+        let recent = |l: &&Launched| now - l.at + EC2_CLOCK < cooldown;
+        let sum: usize = self.launches.iter().filter(recent).map(|l| l.count).sum();
+        let most = self.launches.iter().filter(recent).map(|l| l.granted).max().unwrap_or(0);
+        if sum > most {
+            let all: Vec<&Launched> = self.launches.iter().filter(recent).collect();
+            return self.violate(format!("{sum} are launched where {most} were granted: {all:?}"));
+        }
+        let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
+        if ours + count > self.site.max_hosts {
+            self.violate(format!("{ours} instances are live, and {count} more are launched"));
+        }
+        let most = self.site.max_launches;
+        let hour_ago = now.saturating_sub(3_500_000);
+        let counted = self.cloud.vms.values().filter(|vm| vm.tagged);
+        let counted = counted.filter(|vm| vm.ended.is_none_or(|at| at > hour_ago)).count();
+        if most > 0 && counted + count > most {
+            self.violate(format!("{counted} launches of this day, and {count} more"));
         }
     }
 
-    /// After the last fault: has the site come to rest, and does it stay?
-    pub fn inspect(&mut self) {
-        let calm = self.now - self.site.faults.until;
-        let stay = self.site.cooldown.max(self.site.scale_down_cooldown) + 60_000;
-        let listed = |n: &usize| {
-            self.balancers
-                .iter()
-                .any(|host| host.servers(&self.addresses).any(|s| s == *n))
+    /// Nobody ends a machine that serves, but itself; nor itself where nobody else serves.
+    pub fn judge_termination(&mut self, machine: usize, by: usize) {
+        let vm = &self.cloud.vms[&machine];
+        let now = self.now;
+        let kept = vm.keep && now > vm.kept_at + KNOWN + self.site.lag;
+        let ups = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+        let served = ups.filter(|e| e.instance.as_ref() == Some(&vm.id) && e.up);
+        let served = served.map(|e| now - e.flipped).max().filter(|time| *time > KNOWN);
+        let healthy = self.serves(machine) && vm.healthy.is_some_and(|at| at.max(vm.sick_until) + KNOWN < now);
+        let deaf = now < self.servers[by].deaf_until + self.site.boot_timeout;
+        let mut powered = self.balancers.iter().filter(|host| host.powered);
+        let somebody = powered.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
+        let why = if !vm.tagged {
+            "and is not tagged"
+        } else if kept {
+            "and a person keeps it"
+        } else if by == machine && !somebody {
+            "and nobody else serves"
+        } else if by == machine {
+            return;
+        } else if vm.stopped {
+            "and is stopped"
+        } else if served.is_some() {
+            "and serves"
+        } else if healthy && !deaf {
+            "and is healthy"
+        } else {
+            return;
         };
-        if !(0..self.servers.len()).any(|n| self.cloud.vms[&n].is_live() && listed(&n)) {
-            // EC2 ended the last one while another left: nobody is left to decide anything.
-            self.done = true;
+        self.violate(format!("app{machine} is terminated by app{by}, {why}"));
+    }
+
+    /// Only what serves is entered, and nothing that a person has taken out.
+    pub fn judge_entry(&mut self, host: usize, machine: &Machine) {
+        let Some((number, vm)) = machine.instance.as_ref().and_then(|id| self.cloud.by_id(id)) else {
             return;
-        }
-        match self.unrest() {
-            Some(why) => {
-                note!(self, "not at rest: {why}");
-                self.settled.since = None;
-                if calm > LONGEST_UNREST {
-                    return self.violate(format!("the site does not come to rest: {why}"));
-                }
-            }
-            None => {
-                let since = *self.settled.since.get_or_insert(self.now);
-                self.done = self.now - since >= stay;
-            }
-        }
-        let settling = self.site.faults.until + AFTERMATH;
-        let late = self.settled.changes.iter().filter(|(at, _)| *at > settling);
-        let sum: i32 = late.clone().map(|(_, change)| change).sum();
-        if late.count() as i32 != sum.abs() {
-            self.violate(format!(
-                "it grows and shrinks with one load: {:?}",
-                self.settled.changes
-            ));
-        }
-        self.after(LOOK, Event::Inspect);
+        };
+        let now = self.now;
+        let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag {
+            "and a person keeps it out"
+        } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) {
+            "and is gone"
+        } else if vm.healthy.is_none_or(|at| at > now) {
+            "and has never served"
+        } else {
+            return;
+        };
+        self.violate(format!("app{number} is entered at lb{host}, {why}"));
     }
 
-    /// Why the site is not yet what it has to become.
-    fn unrest(&self) -> Option<String> {
-        for (machine, vm) in self.cloud.live() {
-            // Nobody gets the lease to clear up where hosts.d is full.
-            let full = |host: &Balancer| host.hosts.len() >= self.site.max_hosts;
-            let listed = self.balancers.iter().filter(|host| host.lists(&vm.id)).count();
-            if listed == 0 && self.balancers.iter().any(full) {
-                continue;
-            }
-            if listed < self.balancers.len() {
-                return Some(format!("{} is neither serving everywhere nor terminated", vm.id));
-            }
-            if !self.is_healthy(*machine) {
-                return Some(format!("{} does not serve", vm.id));
-            }
+    /// Nobody takes another out that serves.
+    pub fn judge_removal(&mut self, host: usize, by: usize, entry: &Entry) {
+        let machine = self.addresses.get(&entry.address).copied();
+        let id = entry.instance.as_ref().and_then(|id| self.cloud.by_id(id));
+        let live = id.is_some_and(|(n, vm)| vm.is_live() && n != by);
+        let others = live && entry.up && self.now - entry.flipped > KNOWN && machine != Some(by);
+        if others {
+            self.violate(format!("app{by} takes {} out of lb{host}, which serves", entry.name));
         }
-        for (number, host) in self.balancers.iter().enumerate() {
-            let gone = |id: &String| self.cloud.by_id(id).is_none_or(|(_, vm)| !vm.is_live());
-            if let Some(entry) = host.hosts.iter().find(|l| l.instance.as_ref().is_some_and(gone)) {
-                return Some(format!("lb{number} lists {}, which is gone", entry.name));
-            }
-            if host.is_leased() {
-                return Some(format!("lb{number}: a lease is held"));
-            }
-        }
-        let hosts = self.balancers[0].hosts.len();
-        let least = self.balancers[0].servers(&self.addresses).next()?;
-        let share = self.share(least);
-        let live = self.cloud.live().count();
-        if share >= self.site.threshold && hosts.max(live) < self.site.max_hosts {
-            return Some(format!("{hosts} machines at {share:.1}% are too few"));
-        }
-        // As it is told, in whole percent.
-        let told = share.ceil();
-        let others = told + told / (hosts as f64 - 1.0);
-        let shrinks = self.site.scale_down_threshold > 0.0 && share <= self.site.scale_down_threshold;
-        let can = live > 0 && hosts > self.site.min_hosts && others <= ROOM * self.site.threshold;
-        (shrinks && can).then(|| format!("{hosts} machines at {share:.1}% are too many"))
     }
-}
-
-/// By that survey, did the instance never come into service, and had its time?
-fn is_leftover(survey: &Survey, id: &str, boot_timeout: Ms) -> bool {
-    let Some(instance) = survey.instances.iter().find(|i| i.id == id) else {
-        return false;
-    };
-    let old = survey.now.saturating_sub(instance.launched_at) >= boot_timeout / 1000;
-    let lists = |listing: &Option<Vec<_>>| {
-        listing
-            .as_ref()
-            .is_none_or(|l| l.iter().any(|l: &crate::core::fleet::Listed| l.is(instance)))
-    };
-    debug_assert!(survey.now >= EPOCH);
-    instance.live && old && !survey.listings.iter().any(lists)
 }

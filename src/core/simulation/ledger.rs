@@ -1,29 +1,47 @@
 //! What one master's lease has to be, by the rules alone: kept beside the real one, and compared
 //! with it after each line.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::core::lease::{Lease, PeerId, Rules, Wish};
-use crate::core::protocol::FromNode;
+use crate::core::listing::{Listed, State};
+use crate::core::protocol::{FromNode, NOT_NOW};
 
 /// So many grants may have gone unsaved before a restart.
 const MOST_UNSAVED: u64 = 1000;
+/// Nobody renews a lease for longer.
+const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone)]
 struct Held {
     id: String,
     node: String,
     wish: Wish,
+    epoch: u64,
     peer: Option<PeerId>,
     expires: Instant,
+    last: Instant,
 }
 
-/// How many entries `hosts.d` has, how many it may have, and how few.
+/// What a node asks for.
+#[derive(Debug, Clone)]
+struct Asked {
+    wish: Wish,
+    node: String,
+    force: bool,
+    /// `SCALE 0`.
+    repair: bool,
+    /// So many, by hand.
+    machines: Option<usize>,
+}
+
+/// Failures in a row, and until when they forbid another try.
 #[derive(Debug, Clone, Copy)]
-pub struct Hosts {
-    pub seen: usize,
-    pub most: usize,
-    pub least: usize,
+struct Failing {
+    until: Instant,
+    in_a_row: u32,
 }
 
 #[derive(Debug)]
@@ -37,13 +55,24 @@ pub struct Ledger {
     starting_until: Instant,
     grow_after: Instant,
     shrink_after: Instant,
-    /// All of the above is on disk.
+    launching: Failing,
+    leaving: Failing,
+    /// Until when each machine counts that was launched and is not entered, and its lease's epoch.
+    booting: Vec<(Instant, u64)>,
+    failed_epoch: u64,
+    /// When each was launched of those that count for the day.
+    launches: Vec<Instant>,
+    /// The entries as the master saw them last.
+    entries: Vec<Listed>,
+    looked: bool,
+    /// All of the above is on disk; or all but a new lease is not.
     saved: bool,
+    behind: bool,
     /// Since it was written, the clocks that it is read by have not run as they should.
     clocks_jumped: bool,
     /// It was started from a disk that did not have all.
     forgot: bool,
-    asked: Option<(Wish, String)>,
+    asked: Option<Asked>,
     held_before: Option<String>,
 }
 
@@ -57,7 +86,15 @@ impl Ledger {
             starting_until: now,
             grow_after: now,
             shrink_after: now,
+            launching: Failing { until: now, in_a_row: 0 },
+            leaving: Failing { until: now, in_a_row: 0 },
+            booting: Vec::new(),
+            failed_epoch: 0,
+            launches: Vec::new(),
+            entries: Vec::new(),
+            looked: false,
             saved: true,
+            behind: false,
             clocks_jumped: false,
             forgot: false,
             asked: None,
@@ -67,11 +104,22 @@ impl Ledger {
 
     pub fn saved(&mut self) {
         self.saved = true;
+        self.behind = false;
         self.clocks_jumped = false;
     }
 
+    /// The lease alone is on disk, behind what was there.
+    pub fn noted(&mut self) {
+        self.saved |= !self.behind;
+    }
+
     pub fn not_saved(&mut self) {
+        self.lags();
+    }
+
+    fn lags(&mut self) {
         self.saved = false;
+        self.behind = true;
     }
 
     pub fn clocks_jump(&mut self) {
@@ -90,9 +138,16 @@ impl Ledger {
             return Err(format!("the lease {} was on disk, and is forgotten", held.id));
         }
         if !self.saved || self.clocks_jumped {
+            // It may not know of these.
             self.grow_after = now;
             self.shrink_after = now;
+            self.launching = Failing { until: now, in_a_row: 0 };
+            self.leaving = self.launching;
+            self.booting.clear();
+            self.launches.clear();
         }
+        self.looked = false;
+        self.failed_epoch = 0;
         if !self.saved {
             self.forgot = true;
         }
@@ -102,8 +157,10 @@ impl Ledger {
             id: lease.id.clone(),
             node: lease.node.clone(),
             wish: lease.wish,
+            epoch: lease.epoch,
             peer: None,
-            expires: now + self.rules.lease,
+            expires: lease.expires.min(now + self.rules.lease),
+            last: now + LONGEST,
         });
         self.agree(lease)
     }
@@ -112,7 +169,7 @@ impl Ledger {
     pub fn tick(&mut self, now: Instant) {
         self.asked = None;
         if let Some(held) = self.held.take_if(|held| held.expires <= now) {
-            self.saved = false;
+            self.lags();
             if held.wish == Wish::Shrink {
                 self.shrink_after = now + self.rules.scale_down_cooldown;
             }
@@ -127,7 +184,7 @@ impl Ledger {
         match FromNode::parse(line) {
             Ok(FromNode::Load(_)) => {
                 if let Some(held) = self.held.as_mut().filter(|held| held.peer == Some(peer)) {
-                    held.expires = now + self.rules.lease;
+                    held.expires = held.last.min(now + self.rules.lease);
                 }
             }
             Ok(FromNode::Hold { lease }) => {
@@ -143,84 +200,176 @@ impl Ledger {
                         id: lease.clone(),
                         node: node.into(),
                         wish: Wish::Grow,
+                        epoch,
                         peer: None,
                         expires: now,
+                        last: now + LONGEST,
                     });
                 }
                 if let Some(held) = self.held.as_mut().filter(|held| is(held, &lease)) {
                     held.peer = Some(peer);
-                    held.expires = now + self.rules.lease;
-                    self.saved = false;
+                    held.expires = held.last.min(now + self.rules.lease);
+                    self.lags();
                 }
             }
-            Ok(FromNode::Finish { lease, ok, .. }) => {
+            Ok(FromNode::Finish { lease, ok, launched, text }) => {
                 if let Some(held) = self.held.take_if(|held| is(held, &lease)) {
-                    self.saved = false;
-                    if ok {
-                        self.cool_down(held.wish, now);
-                    }
+                    self.lags();
+                    self.finished(&held, ok, launched as usize, &text, now);
                 }
             }
-            Ok(FromNode::Scale { .. }) => self.asked = Some((Wish::Grow, node.into())),
-            Ok(FromNode::Retire { .. }) => self.asked = Some((Wish::Shrink, node.into())),
+            Ok(FromNode::Failed { machines, .. }) => {
+                self.lags();
+                let gone = self.take_booted(machines as usize, now);
+                let newest = gone.iter().map(|(_, epoch)| *epoch).max();
+                if newest.is_none_or(|epoch| epoch > self.failed_epoch) {
+                    self.launching.failed(self.rules.cooldown, now);
+                }
+                self.failed_epoch = self.failed_epoch.max(newest.unwrap_or(0));
+            }
+            Ok(FromNode::Scale { machines, force }) => {
+                self.asked = Some(Asked {
+                    wish: Wish::Grow,
+                    node: node.into(),
+                    force,
+                    repair: machines == Some(0),
+                    machines: machines.map(|n| n as usize),
+                });
+            }
+            Ok(FromNode::Retire { force }) => {
+                self.asked = Some(Asked {
+                    wish: Wish::Shrink,
+                    node: node.into(),
+                    force,
+                    repair: false,
+                    machines: None,
+                });
+            }
             _ => {}
         }
     }
 
-    fn cool_down(&mut self, wish: Wish, now: Instant) {
-        let longer = self.rules.cooldown.max(self.rules.scale_down_cooldown);
-        self.grow_after = now + self.rules.cooldown;
-        self.shrink_after = match wish {
-            Wish::Grow => now + longer,
-            Wish::Shrink => now + self.rules.scale_down_cooldown,
-        };
+    fn finished(&mut self, held: &Held, ok: bool, launched: usize, text: &str, now: Instant) {
+        match held.wish {
+            Wish::Grow if launched > 0 => {
+                self.launches.extend(std::iter::repeat_n(now, launched));
+                if ok {
+                    let until = now + self.rules.boot_timeout;
+                    self.booting.extend(std::iter::repeat_n((until, held.epoch), launched));
+                    self.cool_down(now);
+                } else {
+                    self.launching.failed(self.rules.cooldown, now);
+                }
+            }
+            Wish::Shrink if ok => {
+                self.leaving.in_a_row = 0;
+                self.leaving.until = now;
+                self.shrink_after = now + self.rules.scale_down_cooldown;
+            }
+            Wish::Shrink if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
+            _ => {}
+        }
     }
 
-    /// The line has been heard, and this is the lease now. True: it is a new one.
+    fn take_booted(&mut self, machines: usize, now: Instant) -> Vec<(Instant, u64)> {
+        self.booting.retain(|(until, _)| *until > now);
+        self.booting.drain(..machines.min(self.booting.len())).collect()
+    }
+
+    fn cool_down(&mut self, now: Instant) {
+        let longer = self.rules.cooldown.max(self.rules.scale_down_cooldown);
+        self.grow_after = self.grow_after.max(now + self.rules.cooldown);
+        self.shrink_after = self.shrink_after.max(now + longer);
+    }
+
+    fn up(entries: &[Listed]) -> usize {
+        let serves = |l: &&Listed| matches!(l.state, State::Up | State::Unknown);
+        entries.iter().filter(serves).count()
+    }
+
+    /// The master has looked at its host.
+    pub fn saw(&mut self, entries: &[Listed], now: Instant) {
+        self.tick(now);
+        let before = std::mem::replace(&mut self.entries, entries.to_vec());
+        if !std::mem::replace(&mut self.looked, true) {
+            return;
+        }
+        let key = |l: &Listed| (l.name.clone(), l.instance.clone());
+        let known: BTreeSet<_> = before.iter().map(key).collect();
+        let came: Vec<&Listed> = entries.iter().filter(|l| !known.contains(&key(l))).collect();
+        let serves = |l: &Listed| matches!(l.state, State::Up | State::Unknown);
+        let was_out = |l: &&Listed| before.iter().any(|b| key(b) == key(l) && !serves(b));
+        let came_up = came.iter().any(|l| serves(l))
+            || entries.iter().filter(|l| l.state == State::Up).any(|l| was_out(&l));
+        if !came.is_empty() && !self.take_booted(came.len(), now).is_empty() {
+            self.lags();
+        }
+        if came_up && Ledger::up(entries) > Ledger::up(&before) {
+            self.launching = Failing { until: now, in_a_row: 0 };
+            self.cool_down(now);
+            self.lags();
+        }
+    }
+
+    /// The line has been heard, and this is the lease now. How many machines may be launched under
+    /// it, if it is a new one to launch.
     pub fn heard(
         &mut self,
         lease: Option<&Lease>,
-        hosts: Hosts,
         peer: PeerId,
         now: Instant,
-    ) -> Result<bool, String> {
+    ) -> Result<Option<usize>, String> {
         let new = match (lease, &self.held, self.asked.take()) {
-            (Some(lease), None, Some((wish, node))) => {
-                self.granted(lease, wish, &node, hosts, peer, now)?;
-                true
+            (Some(lease), None, Some(asked)) => {
+                self.granted(lease, &asked, peer, now)?;
+                Some(lease.share.machines).filter(|machines| *machines > 0)
             }
-            _ => false,
+            _ => None,
         };
         self.agree(lease).map(|()| new)
     }
 
-    fn granted(
-        &mut self,
-        lease: &Lease,
-        wish: Wish,
-        node: &str,
-        hosts: Hosts,
-        peer: PeerId,
-        now: Instant,
-    ) -> Result<(), String> {
-        let after = match wish {
-            Wish::Grow => self.grow_after,
-            Wish::Shrink => self.shrink_after,
+    fn granted(&mut self, lease: &Lease, asked: &Asked, peer: PeerId, now: Instant) -> Result<(), String> {
+        let machines = lease.share.machines;
+        let (after, failing) = match asked.wish {
+            Wish::Grow => (self.grow_after, self.launching),
+            Wish::Shrink => (self.shrink_after, self.leaving),
         };
-        let full = match wish {
-            Wish::Grow => hosts.seen >= hosts.most,
-            Wish::Shrink => hosts.seen <= hosts.least,
-        };
-        let wrong = if lease.node != node || lease.wish != wish {
+        self.booting.retain(|(until, _)| *until > now);
+        let hosts = self.entries.len() + self.booting.len();
+        let today = self.launches.len() + machines;
+        let own = lease.node.split('/').nth(1);
+        let theirs = |l: &&Listed| l.state == State::Up && l.instance.as_deref() != own;
+        let known = self.entries.iter().any(|l| l.state != State::Unknown);
+        let others = self.entries.iter().filter(theirs).count();
+        let wrong = if lease.node != asked.node || lease.wish != asked.wish {
             "to somebody else, or for something else, than was asked"
         } else if now < self.starting_until {
             "by a master that has just started"
-        } else if now < after {
-            "during the cooldown"
-        } else if full {
-            "although hosts.d says that there are as many machines as there may be, or as few"
         } else if lease.epoch <= self.last_epoch && !self.forgot {
             "with an epoch that was there before"
+        } else if asked.repair && machines > 0 {
+            "with machines, and none was asked for"
+        } else if asked.repair {
+            ""
+        } else if now < failing.until {
+            "during the back-off"
+        } else if now < after && !asked.force {
+            "during the cooldown"
+        } else if asked.wish == Wish::Grow && machines == 0 {
+            "with no machine"
+        } else if asked.machines.is_some_and(|asked| machines > asked) {
+            "with more machines than were asked for"
+        } else if machines > 0 && hosts + machines > self.rules.max_hosts {
+            "beyond max_hosts"
+        } else if machines > self.rules.max_step && self.rules.max_step > 0 {
+            "beyond max_step"
+        } else if machines > 0 && today > self.rules.max_launches_per_day && self.rules.max_launches_per_day > 0 {
+            "beyond max_launches_per_day"
+        } else if asked.wish == Wish::Shrink && Ledger::up(&self.entries) <= self.rules.min_hosts {
+            "with no more than min_hosts that serve"
+        } else if asked.wish == Wish::Shrink && known && others == 0 {
+            "with nobody else UP"
         } else {
             ""
         };
@@ -232,10 +381,12 @@ impl Ledger {
         self.saved = false;
         self.held = Some(Held {
             id: lease.id.clone(),
-            node: node.into(),
-            wish,
+            node: lease.node.clone(),
+            wish: asked.wish,
+            epoch: lease.epoch,
             peer: Some(peer),
             expires: now + self.rules.lease,
+            last: now + LONGEST,
         });
         Ok(())
     }
@@ -258,5 +409,13 @@ impl Ledger {
             true => Ok(()),
             false => Err(format!("{cooldown_left:?} of cooldown left")),
         }
+    }
+}
+
+impl Failing {
+    fn failed(&mut self, cooldown: Duration, now: Instant) {
+        let wait = cooldown * (1 << self.in_a_row.min(12));
+        self.in_a_row += 1;
+        self.until = now + wait.min(LONGEST_BACKOFF);
     }
 }

@@ -102,7 +102,7 @@ impl World {
             to_master: Pipe::new(self.now),
         });
         self.post_to_master(conn, Packet::Open);
-        self.post_to_master(conn, Packet::Line(format!("HELLO 1 app{server} 00")));
+        self.post_to_master(conn, Packet::Line(format!("HELLO 2 app{server}/i-{server} 00")));
         self.after(SILENCE, Event::Silence(conn, Side::Node));
         self.after(SILENCE, Event::Silence(conn, Side::Master));
     }

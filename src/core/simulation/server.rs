@@ -1,7 +1,7 @@
 //! App servers: machines, and the real [`Node`] in their daemon.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Ms;
 use super::events::{Event, Who};
@@ -9,7 +9,7 @@ use super::invariants::Known;
 use super::network::Packet;
 use super::site::{SAMPLE_INTERVAL, balancer_name};
 use super::world::{Process, World, note};
-use crate::core::node::{Action, LinkId, Node};
+use crate::core::node::{Action, LinkId, Node, Warning};
 use crate::core::protocol::FromMaster;
 
 pub struct Server {
@@ -23,11 +23,12 @@ pub struct Server {
     looking: bool,
     /// Its clock stood still: what it holds until then may be void without its knowing.
     pub deluded_until: Ms,
-    /// Failed scale-ups in a row, and until when it must not ask after the last.
-    pub failures: u32,
-    pub quiet_until: Option<Instant>,
+    /// It reaches no other machine until then.
+    pub deaf_until: Ms,
     /// What its daemon last found out.
     pub known: Known,
+    /// How many machines it may launch under its leases.
+    pub granted: usize,
 }
 
 impl Server {
@@ -41,9 +42,9 @@ impl Server {
             last_link: 0,
             looking: false,
             deluded_until: 0,
-            failures: 0,
-            quiet_until: None,
+            deaf_until: 0,
             known: Known::default(),
+            granted: 0,
         }
     }
 
@@ -59,12 +60,16 @@ impl World {
     pub fn power_on(&mut self, who: Who) {
         match who {
             Who::Daemon(number) => {
-                if self.cloud.vms[&number].ended.is_some() {
+                if self.cloud.vms[&number].ended.is_some() || self.cloud.vms[&number].stopped {
                     return;
                 }
                 self.servers[number].powered = true;
+                self.health_changed(number);
             }
-            Who::Master(number) => self.balancers[number].powered = true,
+            Who::Master(number) => {
+                self.balancers[number].powered = true;
+                self.haproxy_starts(number);
+            }
         }
         self.start(who);
     }
@@ -73,7 +78,10 @@ impl World {
     pub fn power_off(&mut self, who: Who) {
         note!(self, "{who:?}: power off");
         match who {
-            Who::Daemon(number) => self.servers[number].powered = false,
+            Who::Daemon(number) => {
+                self.servers[number].powered = false;
+                self.health_changed(number);
+            }
             Who::Master(number) => self.balancers[number].power_off(),
         }
         self.kill(who);
@@ -84,20 +92,19 @@ impl World {
             return;
         }
         note!(self, "app{number}: daemon starts");
-        let settings = self.site.node_settings(&mut self.random);
+        let settings = self.site.node_settings();
+        let myself = Some(self.machine(number));
         let clock = self.clock(Who::Daemon(number));
         let server = &mut self.servers[number];
         server.process.up = true;
         server.process.life += 1;
         server.process.tick = None;
-        server.node = Some(Node::new(settings, clock));
+        server.node = Some(Node::new(settings, myself, clock));
         server.to.fill(None);
         server.links.clear();
         server.last_link = 0;
         server.looking = true;
         server.deluded_until = 0;
-        server.failures = 0;
-        server.quiet_until = None;
         server.known = Known::default();
         let life = server.process.life;
         let first = self.random.within(1, SAMPLE_INTERVAL);
@@ -105,6 +112,20 @@ impl World {
         let first = self.random.within(1, 1000);
         self.after(first, Event::Look(number, life));
         self.wake(Who::Daemon(number), clock);
+        if self.cloud.vms[&number].notice.is_some() {
+            self.after(5000, Event::Notice(number));
+        }
+    }
+
+    /// The daemon looks at its instance's metadata.
+    pub fn notice(&mut self, number: usize) {
+        let Some(end) = self.cloud.vms[&number].notice else {
+            return;
+        };
+        let left = end.map(|end| Duration::from_millis(end.saturating_sub(self.now)));
+        let warning = left.map_or(Warning::Rebalance, Warning::Interruption);
+        let machine = self.machine(number);
+        self.daemon(number, |node, now| node.interrupted(warning, "a notice", machine, now));
     }
 
     pub fn daemon_died(&mut self, number: usize) {
@@ -153,13 +174,16 @@ impl World {
     pub fn share(&self, number: usize) -> f64 {
         let (mut share, mut serving) = (0.0, 0.0);
         for host in self.balancers.iter().filter(|host| host.powered) {
-            let healthy = || host.servers(&self.addresses).filter(|n| self.is_healthy(*n));
-            let count = healthy().count();
-            if count > 0 {
-                serving += 1.0;
+            let up = host.haproxy.entries.iter().filter(|e| e.serves());
+            let machines = up.filter_map(|e| self.addresses.get(&e.address));
+            let (mut count, mut own) = (0.0, 0.0);
+            for machine in machines.filter(|n| self.is_healthy(**n)) {
+                count += 1.0;
+                own += f64::from(u8::from(*machine == number));
             }
-            if healthy().any(|n| n == number) {
-                share += self.load / count as f64;
+            if count > 0.0 {
+                serving += 1.0;
+                share += self.load * own / count;
             }
         }
         if serving == 0.0 {
@@ -171,7 +195,14 @@ impl World {
 
     /// Does its app answer?
     pub fn is_healthy(&self, number: usize) -> bool {
-        self.servers[number].powered && self.cloud.vms[&number].healthy.is_some_and(|at| at <= self.now)
+        let vm = &self.cloud.vms[&number];
+        let now = self.now;
+        self.servers[number].powered && vm.healthy.is_some_and(|at| at <= now) && vm.sick_until <= now
+    }
+
+    /// Would HAProxy take it up?
+    pub fn serves(&self, number: usize) -> bool {
+        self.is_healthy(number) && !self.cloud.vms[&number].bad
     }
 
     pub fn tick_daemon(&mut self, number: usize) {
@@ -251,8 +282,7 @@ impl World {
                     note!(self, "app{number}: {text}");
                     self.judge_words(number, &text);
                 }
-                Action::End(Ok(())) => self.servers[number].failures = 0,
-                Action::End(Err(_)) | Action::Notify(_) => {}
+                Action::End(_) | Action::Notify(_) | Action::Adopt(_) => {}
             }
         }
         if dies.is_some() {

@@ -1,17 +1,26 @@
-//! The steps of a change, each a few calls. What follows from their answers is decided by the
-//! functions that the real worker uses.
+//! The steps of a change, each a few calls, as the real worker takes them.
+
+use std::time::Duration;
 
 use super::Ms;
 use super::calls::{Order, Reply};
 use super::cloud::{EPOCH, Launch};
 use super::events::Event;
+use super::site::balancer_name;
 use super::world::{World, note};
-use crate::core::fleet::{self, Fix, Instance, Listed, Survey, client_token};
-use crate::core::node::{Machine, Outcome, Step};
+use crate::core::listing::State;
+use crate::core::node::{Launched, Machine, Outcome, Step, Told};
+use crate::core::plan::{Instance, Listed, Survey, client_token};
 use crate::core::shortage::{self, Place};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 const CLUSTER: &str = "sim";
+/// How many times a token may have gone with another number, and how long what was launched with it
+/// may take to be listed.
+const MISMATCHES: u32 = 5;
+const LISTED: Ms = 60_000;
+/// So many machines that are UP are enough to tell whether a node sees any.
+const WITNESSES: usize = 3;
 
 /// A step under way.
 #[derive(Debug)]
@@ -24,22 +33,23 @@ pub struct Task {
     /// Which try; the answers to others are not waited for any more.
     pub serial: u32,
     pub deadline: Ms,
-    /// Which attempt of a launch, and which round of tokens.
-    attempt: usize,
-    places: Vec<Place>,
-    round: u32,
-    view: Vec<Instance>,
     pub answers: Vec<Option<Reply>>,
-    survey: Option<Survey>,
-    fixes: Vec<(usize, Fix)>,
-    said: Vec<String>,
+    view: Vec<Instance>,
+    launch: Launching,
 }
 
-impl Task {
-    /// The places that had no capacity.
-    fn short(&self) -> Vec<Place> {
-        self.places[..self.attempt].to_vec()
-    }
+/// A launch under way.
+#[derive(Debug, Default)]
+struct Launching {
+    places: Vec<Place>,
+    /// Which place is tried, with which token of its chain.
+    at: usize,
+    round: u32,
+    mismatches: u32,
+    /// Until when somebody else's launch is looked for.
+    until: Ms,
+    got: Vec<usize>,
+    without: Vec<Place>,
 }
 
 fn subnet_name(zone: usize) -> String {
@@ -56,9 +66,15 @@ impl World {
         (EPOCH + self.now / 1000 + 1).saturating_sub(self.random.within(0, 2))
     }
 
-    pub fn lagging_view(&mut self) -> Vec<Instance> {
+    /// Until when EC2's answer knows all.
+    pub fn seen(&mut self) -> Ms {
         let lag = self.random.within(0, self.site.lag);
-        self.cloud.view(self.now.saturating_sub(lag))
+        self.now.saturating_sub(lag)
+    }
+
+    pub fn lagging_view(&mut self) -> Vec<Instance> {
+        let seen = self.seen();
+        self.cloud.view(seen, self.now)
     }
 
     pub fn begin(&mut self, server: usize, step: Step) {
@@ -71,19 +87,15 @@ impl World {
             order: Order::Describe,
             serial: 0,
             deadline: 0,
-            attempt: 0,
-            places: Vec::new(),
-            round: 0,
-            view: Vec::new(),
             answers: Vec::new(),
-            survey: None,
-            fixes: Vec::new(),
-            said: Vec::new(),
+            view: Vec::new(),
+            launch: Launching::default(),
         };
         self.tasks.insert(id, task);
+        let ends = |time: Duration| self.now + time.as_millis() as Ms;
         match step {
-            Step::Survey | Step::Repair => self.ask_ec2(id, Order::Describe),
-            Step::Clear { .. } => self.clear_next(id),
+            Step::Survey { .. } | Step::Identify => self.ask_ec2(id, Order::Describe),
+            Step::Check => self.ask_hosts(id, &self.all_hosts(), Order::Check),
             Step::Launch { short, .. } => {
                 let place = |zone| Place {
                     subnet: Some(subnet_name(zone)),
@@ -91,25 +103,36 @@ impl World {
                 };
                 let mut places: Vec<Place> = (0..self.site.zones).map(place).collect();
                 shortage::sort(&mut places, &short);
-                self.tasks.get_mut(&id).expect("just put there").places = places;
+                self.task(id).launch.places = places;
                 self.launch_next(id);
             }
-            Step::Boot { time, .. } => {
-                let task = self.tasks.get_mut(&id).expect("just put there");
-                task.deadline = self.now + time.as_millis() as Ms;
+            Step::Find { .. } => self.finish(id, Outcome::Found(Err(failed("the group")))),
+            Step::Boot { time, .. } | Step::Confirm { time, .. } => {
+                let deadline = ends(time);
+                self.task(id).deadline = deadline;
                 self.after(250, Event::Poll(id));
             }
-            Step::Enter { machine, servers } | Step::EnterLate { machine, servers } => {
-                self.ask_hosts(id, &servers, Order::Add(machine));
+            Step::Enter { machine, servers, by_plan } => {
+                self.ask_hosts(id, &servers, Order::Add { machine, by_plan });
             }
+            Step::Remove { server, name } => self.ask_hosts(id, &[server], Order::RemoveName(name)),
             Step::Terminate { id: instance } => self.ask_ec2(id, Order::Terminate { id: instance }),
-            Step::Identify => self.ask_ec2(id, Order::Describe),
-            Step::Drain { machine, servers } => self.ask_hosts(id, &servers, Order::Remove(machine)),
+            Step::Drain { machine, servers, force } => {
+                self.ask_hosts(id, &servers, Order::Drain { machine, force });
+            }
             Step::Depart { machine } => {
                 let instance = machine.instance.unwrap_or_default();
                 self.ask_ec2(id, Order::Terminate { id: instance });
             }
         }
+    }
+
+    fn all_hosts(&self) -> Vec<String> {
+        (0..self.site.balancers).map(balancer_name).collect()
+    }
+
+    fn task(&mut self, id: usize) -> &mut Task {
+        self.tasks.get_mut(&id).expect("it is under way")
     }
 
     fn finish(&mut self, id: usize, outcome: Outcome) {
@@ -126,73 +149,54 @@ impl World {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
-        let step = task.step.clone();
-        let ended = || match reply {
+        let ended = match reply {
             Reply::Done => Ok(()),
             _ => Err(failed("EC2 TerminateInstances")),
         };
-        match (step, &reply) {
-            (Step::Survey | Step::Repair, Reply::View(view)) => {
-                task.view.clone_from(view);
-                let always = matches!(task.step, Step::Repair);
-                if always || view.iter().any(|i| i.live) {
-                    let names: Vec<String> =
-                        (0..self.site.balancers).map(super::site::balancer_name).collect();
-                    self.ask_hosts(id, &names, Order::List);
-                } else {
-                    self.surveyed(id, Vec::new());
-                }
+        match (task.step.clone(), reply) {
+            (Step::Survey { .. }, Reply::View(view)) => {
+                task.view = view;
+                self.ask_hosts(id, &self.all_hosts(), Order::List);
             }
-            (Step::Survey, _) => self.finish(id, Outcome::Surveyed(Err(failed("EC2 DescribeInstances")))),
-            (Step::Repair, _) => self.finish(id, Outcome::Repaired(Err(failed("EC2 DescribeInstances")))),
-            (Step::Clear { .. }, Reply::Done) => {
-                task.attempt += 1;
-                self.clear_next(id);
+            (Step::Survey { purpose, .. }, _) => {
+                self.finish(id, Outcome::Surveyed(purpose, Err(failed("EC2 DescribeInstances"))));
             }
-            (Step::Clear { .. }, _) => self.finish(id, Outcome::Cleared(ended())),
-            (Step::Launch { .. }, Reply::Launched(launch)) => {
-                match launch {
-                    Launch::Known(machine) => {
-                        let machine = Machine {
-                            instance: Some(self.cloud.vms[machine].id.clone()),
-                            host: String::new(),
-                            port: 80,
-                        };
-                        let without = task.short();
-                        return self.finish(id, Outcome::LaunchedWithout(without, Ok(machine)));
-                    }
-                    Launch::Terminated => task.round += 1,
-                    Launch::NoCapacity | Launch::New => {
-                        task.attempt += 1;
-                        task.round = 0;
-                    }
-                }
-                self.launch_next(id);
-            }
-            (Step::Launch { .. }, _) => {
-                let without = task.short();
-                let outcome = Outcome::LaunchedWithout(without, Err(failed("EC2 RunInstances")));
-                self.finish(id, outcome);
-            }
-            (Step::Terminate { .. }, _) => self.finish(id, Outcome::Terminated(ended())),
-            (Step::Depart { machine }, _) => self.finish(id, Outcome::Departed(machine, ended())),
+            (Step::Launch { .. }, reply) => self.launch_answered(id, reply),
+            (Step::Terminate { id: instance }, _) => self.finish(id, Outcome::Terminated(instance, ended)),
+            (Step::Depart { machine }, _) => self.finish(id, Outcome::Departed(machine, ended)),
             (Step::Identify, Reply::View(view)) => {
-                let own = &self.cloud.vms[&task.server];
-                let known = view.iter().any(|i| i.id == own.id);
-                let machine = Machine {
-                    instance: Some(own.id.clone()),
-                    host: own.address.clone(),
-                    port: 80,
-                };
-                let outcome = match (own.tagged, known) {
-                    (false, _) => Err(Error::config("this machine", "is not tagged")),
-                    (true, false) => Err(failed("this machine")),
-                    (true, true) => Ok(machine),
-                };
+                let server = task.server;
+                let outcome = self.identify(server, &view);
                 self.finish(id, Outcome::Identified(outcome));
             }
             (Step::Identify, _) => self.finish(id, Outcome::Identified(Err(failed("EC2 DescribeInstances")))),
-            (Step::Boot { .. } | Step::Enter { .. } | Step::EnterLate { .. } | Step::Drain { .. }, _) => {}
+            _ => {}
+        }
+    }
+
+    fn identify(&self, server: usize, view: &[Instance]) -> Result<Machine, Error> {
+        let own = &self.cloud.vms[&server];
+        if !own.tagged {
+            return Err(Error::config("this machine", "is not tagged"));
+        }
+        if !view.iter().any(|i| i.id == own.id) {
+            return Err(failed("this machine"));
+        }
+        if own.keep {
+            return Err(Error::new(Kind::Busy, "this machine", "is kept"));
+        }
+        if self.is_protected(server) {
+            return Err(failed("a dry run of its end"));
+        }
+        Ok(self.machine(server))
+    }
+
+    pub fn machine(&self, number: usize) -> Machine {
+        let vm = &self.cloud.vms[&number];
+        Machine {
+            instance: Some(vm.id.clone()),
+            host: vm.address.clone(),
+            port: 80,
         }
     }
 
@@ -201,135 +205,205 @@ impl World {
             return;
         };
         let answers: Vec<Reply> = task.answers.drain(..).flatten().collect();
-        let told = |servers: &[String]| {
-            let each = servers.iter().cloned().zip(&answers);
-            each.map(|(server, reply)| match reply {
-                Reply::Done => (server, Ok(())),
-                _ => (server, Err(failed("HAProxy host"))),
-            })
-            .collect()
+        let all: Vec<String> = (0..self.site.balancers).map(balancer_name).collect();
+        let told = |servers: Vec<String>| -> Told {
+            let result = |reply: &Reply| match reply {
+                Reply::Done => Ok(()),
+                Reply::Refused => Err(Error::new(Kind::Busy, "HAProxy host", "refused")),
+                _ => Err(failed("HAProxy host")),
+            };
+            let each = servers.into_iter().zip(&answers);
+            each.map(|(server, reply)| (server, result(reply))).collect()
         };
         match task.step.clone() {
-            Step::Enter { machine, servers } => {
-                let outcome = Outcome::Entered(machine, told(&servers));
-                self.finish(id, outcome);
+            Step::Check => self.finish(id, Outcome::Checked(told(all))),
+            Step::Enter { machine, servers, .. } => self.finish(id, Outcome::Entered(machine, told(servers))),
+            Step::Drain { machine, servers, .. } => self.finish(id, Outcome::Drained(machine, told(servers))),
+            Step::Remove { server, name } => {
+                let result = told(vec![server.clone()]).remove(0).1;
+                self.finish(id, Outcome::Removed { server, name, result });
             }
-            Step::EnterLate { machine, servers } => {
-                let outcome = Outcome::EnteredLate(machine, told(&servers));
-                self.finish(id, outcome);
-            }
-            Step::Drain { machine, servers } => {
-                let outcome = Outcome::Drained(machine, told(&servers));
-                self.finish(id, outcome);
-            }
-            Step::Repair if !matches!(task.order, Order::List) => {
-                let done = matches!(answers.first(), Some(Reply::Done));
-                task.said.push(if done { "done".into() } else { "failed".into() });
-                self.fix_next(id);
-            }
-            _ => {
-                let listings = answers.into_iter().map(|reply| match reply {
+            Step::Survey { purpose, myself } => {
+                let listing = |reply| match reply {
                     Reply::Listing(listing) => Some(listing),
                     _ => None,
-                });
-                let listings = listings.collect();
-                self.surveyed(id, listings);
+                };
+                let listings = answers.into_iter().map(listing).collect();
+                let survey = self.survey(id, listings, myself.as_ref());
+                self.finish(id, Outcome::Surveyed(purpose, Ok(survey)));
             }
+            _ => {}
         }
     }
 
-    fn surveyed(&mut self, id: usize, listings: Vec<Option<Vec<Listed>>>) {
+    fn survey(&mut self, id: usize, listings: Vec<Option<Vec<Listed>>>, myself: Option<&Machine>) -> Survey {
         let now = self.ec2_seconds();
-        let Some(task) = self.tasks.get_mut(&id) else {
-            return;
-        };
-        let survey = Survey {
+        let seen = self.seen();
+        let by = self.tasks[&id].server;
+        let mut survey = Survey {
             now,
-            instances: std::mem::take(&mut task.view),
+            instances: std::mem::take(&mut self.task(id).view),
             listings,
+            ..Survey::default()
         };
-        if matches!(task.step, Step::Repair) {
-            task.fixes = fleet::repairs(&survey);
-            task.fixes.reverse();
-            task.survey = Some(survey);
-            self.fix_next(id);
-        } else {
-            self.finish(id, Outcome::Surveyed(Ok(survey)));
+        let ids = survey.unlisted_by_ec2();
+        let fault = self.rate(|f| f.ec2);
+        if !ids.is_empty() && !self.random.chance(fault) {
+            (survey.unknown, survey.gone) = self.cloud.whereabouts(ids, seen, self.now);
         }
+        let unlisted = survey.unlisted(80);
+        if !unlisted.is_empty() {
+            let mut witnesses = survey.witnesses(myself, 80);
+            witnesses.truncate(WITNESSES);
+            survey.sees = witnesses.iter().any(|m| self.sees(by, m));
+            let healthy = unlisted.into_iter().filter(|m| self.sees(by, m));
+            survey.healthy = healthy.filter_map(|m| m.instance).collect();
+        }
+        survey
     }
 
-    fn fix_next(&mut self, id: usize) {
-        let Some(task) = self.tasks.get_mut(&id) else {
-            return;
-        };
-        let Some((host, fix)) = task.fixes.pop() else {
-            let survey = task.survey.take().expect("made before its fixes");
-            let said = std::mem::take(&mut task.said);
-            return self.finish(id, Outcome::Repaired(Ok((survey, said))));
-        };
-        let order = match fix {
-            Fix::Add { machine } => Order::Add(machine),
-            Fix::Remove { name } => Order::RemoveName(name),
-        };
-        self.ask_hosts(id, &[super::site::balancer_name(host)], order);
-    }
-
-    fn clear_next(&mut self, id: usize) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        let Step::Clear { ids } = &task.step else { return };
-        match ids.get(task.attempt).cloned() {
-            Some(instance) => self.ask_ec2(id, Order::Terminate { id: instance }),
-            None => self.finish(id, Outcome::Cleared(Ok(()))),
-        }
+    /// Does that machine pass its health check from this one?
+    fn sees(&self, by: usize, machine: &Machine) -> bool {
+        let there = self.addresses.get(&machine.host);
+        there.is_some_and(|n| *n == by || (self.now >= self.servers[by].deaf_until && self.is_healthy(*n)))
     }
 
     fn launch_next(&mut self, id: usize) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        let Step::Launch { fleet, .. } = &task.step else {
+        let task = self.task(id);
+        let Step::Launch { fleet, count, .. } = &task.step else {
             return;
         };
-        let Some(place) = task.places.get(task.attempt) else {
-            let outcome = Outcome::LaunchedWithout(task.short(), Err(failed("EC2 RunInstances")));
-            return self.finish(id, outcome);
+        let missing = count.saturating_sub(task.launch.got.len() as u32);
+        let Some(place) = task.launch.places.get(task.launch.at).filter(|_| missing > 0) else {
+            return self.launch_over(id);
         };
         let subnet = place.subnet.clone().unwrap_or_default();
-        let token = client_token(CLUSTER, fleet, Some(&subnet), None, task.round);
+        let token = client_token(CLUSTER, fleet, Some(&subnet), None, task.launch.round);
         let zone = (0..self.site.zones).find(|zone| subnet_name(*zone) == subnet);
         let zone = zone.expect("one of the site's subnets");
-        self.ask_ec2(id, Order::Launch { token, zone });
+        self.ask_ec2(id, Order::Launch { token, zone, count: missing });
     }
 
-    /// Looks whether a new machine runs and serves.
+    fn launch_answered(&mut self, id: usize, reply: Reply) {
+        let now = self.now;
+        let vms = &self.cloud.vms;
+        let task = self.tasks.get_mut(&id).expect("it is under way");
+        let Step::Launch { count, .. } = &task.step else {
+            return;
+        };
+        let launch = &mut task.launch;
+        let found = match reply {
+            Reply::Launched(Launch::Known(machines)) => {
+                machines.into_iter().filter(|m| vms[m].is_live()).collect()
+            }
+            Reply::Machines(machines) => machines,
+            Reply::Launched(Launch::Mismatch) if launch.mismatches < MISMATCHES => {
+                launch.mismatches += 1;
+                launch.until = now + LISTED;
+                return self.after(1000, Event::Poll(id));
+            }
+            Reply::Launched(Launch::NoCapacity) => {
+                launch.without.push(launch.places[launch.at].clone());
+                (launch.at, launch.round, launch.mismatches) = (launch.at + 1, 0, 0);
+                return self.launch_next(id);
+            }
+            Reply::Launched(Launch::Terminated) => Vec::new(),
+            _ => return self.launch_over(id),
+        };
+        if found.is_empty() {
+            if now < launch.until {
+                return self.after(1000, Event::Poll(id));
+            }
+            launch.round += 1;
+            return self.launch_next(id);
+        }
+        if (found.len() + launch.got.len()) < *count as usize {
+            launch.without.push(launch.places[launch.at].clone());
+        }
+        launch.got.extend(found);
+        launch.until = 0;
+        (launch.at, launch.round, launch.mismatches) = (launch.at + 1, 0, 0);
+        self.launch_next(id);
+    }
+
+    fn launch_over(&mut self, id: usize) {
+        let task = self.task(id);
+        let Step::Launch { count, .. } = task.step else {
+            return;
+        };
+        let launch = std::mem::take(&mut task.launch);
+        let machine = |m: &usize| Machine {
+            host: String::new(),
+            ..self.machine(*m)
+        };
+        let short = launch.got.len() < count as usize;
+        let launched = Launched {
+            machines: launch.got.iter().map(machine).collect(),
+            unnamed: 0,
+            without: launch.without,
+            error: short.then(|| failed("EC2 RunInstances")),
+        };
+        self.finish(id, Outcome::Launched(launched));
+    }
+
     pub fn poll(&mut self, id: usize) {
+        match self.tasks.get(&id).map(|task| task.step.clone()) {
+            Some(Step::Launch { .. }) => {
+                if let Order::Launch { token, zone, .. } | Order::Launched { token, zone } =
+                    self.task(id).order.clone()
+                {
+                    self.ask_ec2(id, Order::Launched { token, zone });
+                }
+            }
+            Some(Step::Boot { machine, .. }) => self.poll_boot(id, machine),
+            Some(Step::Confirm { machine, .. }) => self.poll_haproxy(id, machine),
+            _ => {}
+        }
+    }
+
+    /// Looks whether a new machine runs and passes its health check.
+    fn poll_boot(&mut self, id: usize, mut machine: Machine) {
         let down = self.now < self.ec2_down_until;
         let view = self.lagging_view();
-        let Some(task) = self.tasks.get_mut(&id) else {
-            return;
-        };
-        let Step::Boot { machine, .. } = &mut task.step else {
-            return;
-        };
-        let instance = view
-            .iter()
-            .find(|i| Some(&i.id) == machine.instance.as_ref() && !down);
-        if instance.is_some_and(|i| i.gone) && machine.host.is_empty() {
-            let machine = machine.clone();
-            return self.finish(id, Outcome::Booted(machine, Err(failed("is terminated"))));
-        }
-        if machine.port == 0 {
-            machine.port = 80;
+        let instance = view.into_iter().find(|i| Some(&i.id) == machine.instance.as_ref() && !down);
+        if instance.as_ref().is_some_and(|i| i.life != crate::core::plan::Life::Live) {
+            return self.finish(id, Outcome::Booted(machine, Err(failed("it is terminated"))));
         }
         if machine.host.is_empty()
-            && let Some(address) = instance.and_then(|i| i.address.clone())
+            && let Some(address) = instance.and_then(|i| i.address)
         {
             machine.host = address;
+            if let Step::Boot { machine: known, .. } = &mut self.task(id).step {
+                known.clone_from(&machine);
+            }
         }
-        let (machine, late) = (machine.clone(), self.now >= task.deadline);
-        let there = self.addresses.get(&machine.host).copied();
-        if there.is_some_and(|n| self.is_healthy(n)) {
+        let (by, deadline) = (self.tasks[&id].server, self.tasks[&id].deadline);
+        if self.sees(by, &machine) {
             self.finish(id, Outcome::Booted(machine, Ok(())));
-        } else if late {
+        } else if self.now >= deadline {
             self.finish(id, Outcome::Booted(machine, Err(failed("not healthy"))));
+        } else {
+            self.after(2000, Event::Poll(id));
+        }
+    }
+
+    /// Looks whether a HAProxy has it UP, or none can say.
+    fn poll_haproxy(&mut self, id: usize, machine: Machine) {
+        let (by, deadline, now) = (self.tasks[&id].server, self.tasks[&id].deadline, self.now);
+        let hosts = (0..self.site.balancers).filter(|host| self.reaches(by, *host));
+        let lines: Vec<State> = hosts
+            .filter(|host| now >= self.balancers[*host].haproxy.garbled_until)
+            .flat_map(|host| {
+                let haproxy = &self.balancers[host].haproxy;
+                let its = haproxy.entries.iter().zip(haproxy.listing(now));
+                its.filter(|(e, _)| e.is(&machine)).map(|(_, line)| line.state).collect::<Vec<_>>()
+            })
+            .collect();
+        let unknown = !lines.is_empty() && lines.iter().all(|state| *state == State::Unknown);
+        if unknown || lines.contains(&State::Up) {
+            self.finish(id, Outcome::Confirmed(machine, Ok(())));
+        } else if now >= deadline {
+            self.finish(id, Outcome::Confirmed(machine, Err(failed("not UP"))));
         } else {
             self.after(2000, Event::Poll(id));
         }

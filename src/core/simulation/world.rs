@@ -8,12 +8,12 @@ use super::Ms;
 use super::balancer::Balancer;
 use super::cloud::{Cloud, Vm};
 use super::events::{Due, Event, Who};
+use super::haproxy::Admin;
 use super::network::Conn;
 use super::random::Random;
 use super::server::Server;
 use super::site::{Faults, Site};
 use super::worker::Task;
-use crate::core::fleet::Listed;
 
 /// Monotonic clocks begin here, so that those that stood still never come before their beginning.
 const CLOCK_START: Ms = 100_000_000;
@@ -52,6 +52,9 @@ pub struct World {
     /// App server and HAProxy host that do not reach each other, and until when.
     pub cuts: BTreeMap<(usize, usize), Ms>,
     pub ec2_down_until: Ms,
+    /// Each lease to launch: its host, its name, and how many machines.
+    pub grants: BTreeMap<(usize, String), usize>,
+    pub launches: Vec<Launched>,
     /// Percent of one machine's CPU, summed over all.
     pub load: f64,
     pub settled: Settling,
@@ -59,6 +62,17 @@ pub struct World {
     pub done: bool,
     /// Prints every event.
     pub trace: bool,
+}
+
+/// One RunInstances that launched something.
+#[derive(Debug)]
+pub struct Launched {
+    pub at: Ms,
+    pub by: usize,
+    pub zone: usize,
+    pub count: usize,
+    /// How many its node was granted.
+    pub granted: usize,
 }
 
 /// How the site comes to rest after the last fault.
@@ -102,6 +116,8 @@ impl World {
             addresses: BTreeMap::new(),
             cuts: BTreeMap::new(),
             ec2_down_until: 0,
+            grants: BTreeMap::new(),
+            launches: Vec::new(),
             load: 0.0,
             settled: Settling::default(),
             violation: None,
@@ -125,25 +141,29 @@ impl World {
                 zone: 0,
                 running: 0,
                 healthy: Some(0),
+                sick_until: 0,
+                bad: false,
                 ended: None,
+                keep: false,
+                kept_at: 0,
+                stopped: false,
+                protected_until: 0,
+                notice: None,
             };
             self.addresses.insert(vm.address.clone(), number);
             self.cloud.vms.insert(number, vm);
             self.servers.push(Server::new(self.site.balancers));
+            self.servers[number].powered = true;
         }
         for number in 0..self.site.balancers {
-            let entries = self.cloud.vms.iter().map(|(n, vm)| Listed {
-                state: crate::core::listing::State::Unknown,
-                since: None,
-                name: format!("app{n}"),
-                address: vm.address.clone(),
-                port: Some(80),
-                instance: vm.tagged.then(|| vm.id.clone()),
-            });
-            self.balancers.push(Balancer::new(entries.collect()));
+            let mut balancer = Balancer::new();
+            for (machine, vm) in &self.cloud.vms {
+                let id = vm.tagged.then(|| vm.id.clone());
+                balancer.haproxy.enter(format!("app{machine}"), &vm.address, id, 0);
+            }
+            balancer.haproxy.entries.iter_mut().for_each(|e| e.up = true);
+            self.balancers.push(balancer);
             self.power_on(Who::Master(number));
-            let first = self.random.within(0, 20_000);
-            self.after(first, Event::Prune(number));
         }
         for number in 0..self.servers.len() {
             self.power_on(Who::Daemon(number));
@@ -241,8 +261,9 @@ impl World {
             Event::Sample(number, life) | Event::Look(number, life) => {
                 Some((Who::Daemon(*number), Some(*life)))
             }
+            Event::Notice(number) => Some((Who::Daemon(*number), None)),
             Event::Entries(number, life) => Some((Who::Master(*number), Some(*life))),
-            Event::Retry(task, _) | Event::Answer(task, _, _) | Event::Poll(task) => {
+            Event::Retry(task, _) | Event::Answer(task, _, _) | Event::Behind(task, _) | Event::Poll(task) => {
                 match self.tasks.get(task) {
                     Some(task) => Some((Who::Daemon(task.server), Some(task.life))),
                     None => return,
@@ -266,15 +287,23 @@ impl World {
             Event::Retry(task, serial) => self.retry(task, serial),
             Event::Effect(call) => self.effect(call),
             Event::Answer(task, serial, reply) => self.answer(task, serial, reply),
+            Event::Behind(task, serial) => self.behind(task, serial),
             Event::Poll(task) => self.poll(task),
             Event::Entries(number, _) => self.see_entries(number),
-            Event::Prune(number) => self.prune(number),
+            Event::Check(host, serial) => self.check(host, serial),
+            Event::Health(machine) => self.health_changed(machine),
+            Event::Sick(machine, until) => self.fall_sick(machine, until),
+            Event::Touch(host) => self.touch(host),
+            Event::Ready(host, serial) => self.set_admin(host, serial, Admin::Ready),
+            Event::Drained(host, serial, call) => self.drained(host, serial, &call),
+            Event::Notice(number) => self.notice(number),
+            Event::Resume(number) => self.resume(number),
             Event::Start(who) => self.start(who),
             Event::PowerOn(who) => self.power_on(who),
             Event::PowerOff(number) => self.power_off(Who::Daemon(number)),
             Event::Retire(number) => self.end_machine(number),
             Event::Capacity(zone) => {
-                self.cloud.full[zone] = false;
+                self.cloud.room[zone] = u32::MAX;
                 self.cloud.capacity_changed[zone] = self.now;
             }
             Event::Fault => self.fault(),

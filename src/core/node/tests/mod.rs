@@ -13,7 +13,6 @@ use super::*;
 use crate::core::plan::{Instance, Life, Listed, Rules, Survey};
 use crate::core::shortage::Place;
 use crate::error::Error;
-use crate::error::Error;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NOTHING: [&str; 0] = [];

@@ -1,0 +1,160 @@
+//! After the last fault: the site comes to rest, at the size that the load asks for, and stays so.
+
+use super::Ms;
+use super::cloud::Vm;
+use super::events::Event;
+use super::haproxy::Admin;
+use super::site::Lasting;
+use super::world::{World, note};
+use crate::core::need::ROOM;
+
+/// Between two looks at whether the site has come to rest, and how long it may take.
+const LOOK: Ms = 5000;
+const LONGEST_UNREST: Ms = 7_200_000;
+/// Samples and answers from before the last fault count for no longer than this.
+const AFTERMATH: Ms = 120_000;
+
+impl World {
+    /// Has the site come to rest, and does it stay?
+    pub fn inspect(&mut self) {
+        let calm = self.now - self.site.faults.until;
+        let stay = self.site.cooldown.max(self.site.scale_down_cooldown) + 120_000;
+        if self.is_lost() {
+            self.done = true;
+            return;
+        }
+        match self.unrest() {
+            Some(why) => {
+                note!(self, "not at rest: {why}");
+                self.settled.since = None;
+                if calm > LONGEST_UNREST {
+                    return self.violate(format!("the site does not come to rest: {why}"));
+                }
+            }
+            None => {
+                let since = *self.settled.since.get_or_insert(self.now);
+                self.done = self.now - since >= stay;
+            }
+        }
+        let settling = self.site.faults.until + AFTERMATH;
+        let late = self.settled.changes.iter().filter(|(at, _)| *at > settling);
+        let sum: i32 = late.clone().map(|(_, change)| change).sum();
+        let bad = matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. }));
+        if late.count() as i32 != sum.abs() && !bad {
+            self.violate(format!(
+                "it grows and shrinks with one load: {:?}",
+                self.settled.changes
+            ));
+        }
+        self.judge_attempts();
+        self.after(LOOK, Event::Inspect);
+    }
+
+    /// Nobody serves who could decide anything.
+    fn is_lost(&self) -> bool {
+        let up = |n: usize| self.is_up_somewhere(n) && self.servers[n].process.up;
+        !(0..self.servers.len()).any(up)
+    }
+
+    fn is_up_somewhere(&self, machine: usize) -> bool {
+        let address = &self.cloud.vms[&machine].address;
+        let mut hosts = self.balancers.iter();
+        self.serves(machine)
+            && hosts.any(|host| host.haproxy.entries.iter().any(|e| e.address == *address && e.serves()))
+    }
+
+    /// A bad image costs one attempt per back-off of each master, however many nodes are busy.
+    fn judge_attempts(&mut self) {
+        let from = self.site.faults.until + AFTERMATH;
+        if self.now < from || !matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. })) {
+            return;
+        }
+        let attempts = self.launches.iter().filter(|l| l.at > from).count() as u64;
+        let doublings = ((self.now - from) / self.site.cooldown).max(1).ilog2() + 2;
+        let most = u64::from(doublings) * self.site.balancers as u64;
+        if attempts > most {
+            self.violate(format!("{attempts} attempts with a bad image, and {most} back-offs"));
+        }
+    }
+
+    /// Could this HAProxy host be told of machines?
+    fn takes(&self, host: usize) -> bool {
+        !self.site.has(Lasting::Unreachable(host))
+            && !self.site.has(Lasting::Refusing(Some(host)))
+            && !self.site.has(Lasting::Refusing(None))
+    }
+
+    /// Why the site is not yet what it has to become.
+    fn unrest(&self) -> Option<String> {
+        let lasting = self.site.faults.lasting;
+        let bad = matches!(lasting, Some(Lasting::BadImage { .. }));
+        for (machine, vm) in self.cloud.vms.iter().filter(|(_, vm)| vm.is_ours()) {
+            if let Some(why) = self.unrest_of(*machine, vm).filter(|_| !bad || vm.launched.is_none()) {
+                return Some(format!("{} {why}", vm.id));
+            }
+        }
+        for (number, host) in self.balancers.iter().enumerate() {
+            let gone = |id: &String| self.cloud.by_id(id).is_none_or(|(_, vm)| !vm.is_live());
+            let entries = &host.haproxy.entries;
+            let stale = entries.iter().find(|e| e.instance.as_ref().is_some_and(gone));
+            if let Some(entry) = stale.filter(|_| entries.len() > 1 && self.takes(number)) {
+                return Some(format!("lb{number} lists {}, which is gone", entry.name));
+            }
+            if host.is_leased() && lasting.is_none() {
+                return Some(format!("lb{number}: a lease is held"));
+            }
+        }
+        match lasting {
+            None => self.wrong_size(),
+            Some(_) => None,
+        }
+    }
+
+    /// A live machine of ours: it serves everywhere, or it goes.
+    fn unrest_of(&self, machine: usize, vm: &Vm) -> Option<String> {
+        let its = |host: usize| {
+            let mut entries = self.balancers[host].haproxy.entries.iter();
+            entries.find(|e| e.instance.as_ref() == Some(&vm.id) || (e.instance.is_none() && e.address == vm.address))
+        };
+        let hosts = (0..self.site.balancers).filter(|host| self.takes(*host));
+        if self.serves(machine) {
+            let mut lacking = hosts.filter(|host| its(*host).is_none());
+            return lacking.next().map(|host| format!("serves, and lb{host} lacks it"));
+        }
+        // As many as these are DOWN for another reason.
+        let down = |n: &usize| self.cloud.vms[n].is_live() && !self.serves(*n);
+        let listed = self.balancers.iter().map(|host| host.haproxy.entries.len()).min().unwrap_or(0);
+        let many = (0..self.servers.len()).filter(down).count();
+        let elsewhere = many >= 2 && 2 * many >= listed;
+        let out = (0..self.site.balancers).filter_map(its).any(|e| e.admin != Admin::Ready);
+        let listed = (0..self.site.balancers).any(|host| its(host).is_some());
+        let never = listed && (self.site.replace_after == 0 || elsewhere || out);
+        let refused = self.site.has(Lasting::NoTerminations)
+            || (0..self.site.balancers).any(|host| self.site.has(Lasting::Unreachable(host)));
+        (!never && !refused).then(|| "does not serve".into())
+    }
+
+    /// Are there too few machines for the load, or for `min_hosts`, or too many?
+    fn wrong_size(&self) -> Option<String> {
+        let up: Vec<usize> = (0..self.servers.len()).filter(|n| self.is_up_somewhere(*n)).collect();
+        let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
+        let entries = self.balancers.iter().map(|host| host.haproxy.entries.len()).max().unwrap_or(0);
+        let live = self.cloud.vms.values().filter(|vm| vm.tagged).count();
+        let capped = self.site.max_launches > 0 && live >= self.site.max_launches;
+        let full = entries.max(ours) >= self.site.max_hosts || capped;
+        if up.len() < self.site.min_hosts && !full {
+            return Some(format!("{} machines serve, and min_hosts is {}", up.len(), self.site.min_hosts));
+        }
+        let share = self.share(*up.first()?);
+        if share >= self.site.threshold && !full {
+            return Some(format!("{} machines at {share:.1}% are too few", up.len()));
+        }
+        // As it is told, in whole percent.
+        let told = share.ceil();
+        let others = told + told / (up.len() as f64 - 1.0);
+        let shrinks = self.site.scale_down_threshold > 0.0 && share <= self.site.scale_down_threshold;
+        let mut may = up.iter().filter(|n| self.cloud.vms[n].is_ours());
+        let can = may.next().is_some() && up.len() > self.site.min_hosts && others <= ROOM * self.site.threshold;
+        (shrinks && can).then(|| format!("{} machines at {share:.1}% are too many", up.len()))
+    }
+}
