@@ -169,8 +169,9 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
     };
     for _ in 0..model.machines {
         world.launched += 1;
-        world.join(world.launched, 0);
+        world.begin(world.launched, 0);
     }
+    world.count();
     let mut spans = trace.spans.iter().peekable();
     while world.now < trace.length {
         while let Some((_, load)) = spans.next_if(|(begin, _)| *begin <= world.now) {
@@ -233,8 +234,14 @@ impl World<'_> {
         if self.machines.len() > 1 { self.spread } else { 0.0 }
     }
 
-    /// A machine serves, and its daemon has found the master.
+    /// A machine comes to serve.
     fn join(&mut self, peer: PeerId, launched_at: u64) {
+        self.begin(peer, launched_at);
+        self.count();
+    }
+
+    /// The daemon of a machine that serves begins, and finds the master.
+    fn begin(&mut self, peer: PeerId, launched_at: u64) {
         let now = self.instant();
         let mut node = Node::new(self.policy.node.clone(), Some(machine(peer)), now);
         self.master.opened(peer, now);
@@ -251,7 +258,6 @@ impl World<'_> {
         let at = self.machines.partition_point(|before| before.peer < peer);
         self.machines.insert(at, server);
         self.deliver(out);
-        self.count();
     }
 
     /// Takes down how many serve now.
