@@ -54,8 +54,7 @@ the ssh host key that the master kept for it is forgotten.
 
       --name NAME  the server's name in HAProxy, instead of the next app<n>
       --id ID      the EC2 instance that it is (i-…); also its name
-      --unless-removed
-                   not if it was removed within [machine] boot_timeout (75)
+      --unless-removed  not if it was removed within [machine] boot_timeout (75)
       --apply      then do what `generate` does
 ",
     },
@@ -125,9 +124,9 @@ granted now, the last ten decisions, the tunnels, and the servers of its HAProxy
 Prints one line per finding: `ok`, `FAIL`, `warn`, `info`, or `skip` for what does not
 apply here. On a HAProxy host: the INI, the template, hosts.d, check_command, the admin
 socket, the servers of the running HAProxy against its file and hosts.d, hosts.d against
-EC2's instances, and the master. On an app server: credentials, a dry run of the launch,
-ssh to each HAProxy host and its entries against EC2's instances, the tunnels, and the
-CPU's counters. Changes nothing. Exits with 0 if nothing failed, else with the exit code
+EC2's instances, and the master. On an app server: credentials, dry runs of the launch and
+of a termination, ssh to each HAProxy host and its entries against EC2's instances, the
+tunnels, and the CPU's counters. Changes nothing. Exits with 0 if nothing failed, else with the exit code
 of the first failure.
 
       --host HOST  have HOST check itself, over ssh as [haproxy] says
@@ -190,21 +189,26 @@ default. With - the value is read from the standard input, and a secret only so:
         details: "\
 Replays a trace through the code that decides, with the settings of the INI, and prints
 when it would have scaled, and a table to compare by: machine-hours, time over the first
-threshold, with and without scaling. A trace is CSV (time,percent; the same and machines;
-or time and a column per machine), or what `sar -u`, `sadf` or `sadf -d` print; - is the
-standard input. It needs no master, no EC2 and no network.
+threshold, unmet work, with and without scaling. A trace is CSV (time,percent; the same
+and machines; or time and a column per machine), or what `sar -u`, `sadf`, `sadf -d` or
+`aws cloudwatch get-metric-statistics` print; - is the standard input. It needs no
+master, no EC2 and no network.
 
       --hosts N      the trace is the mean of N machines (what it says, or 1)
       --start N      machines at the beginning (as many as the trace is of)
-      --boot-time T  from the launch until a machine serves (1m)
+      --boot-time T  from the launch until a machine serves (1m), or from and to (45s-90s)
+      --seed N       another draw of those boots (1)
       --spread P     the busiest machine is P percent over the mean (0)
+      --loads-alone  without what the requests show of the load beyond 100%
       --svg FILE     draw it as well
+      --json         the report for programs
 
 In the place of the INI's [scaling], one value or, to compare, several (40,50,60):
 
       --threshold P
       --window T
       --cooldown T
+      --max-step N
       --min-hosts N
       --max-hosts N
       --scale-down-threshold P

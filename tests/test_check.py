@@ -286,6 +286,13 @@ def test_a_site(tmp_path, binary):
         assert ec2.secret_key not in report.done.stdout
         assert [call.params["DryRun"] for call in ec2.calls("RunInstances")] == ["true"] and ec2.launched == []
 
+        # What Debian's package brings makes no HAProxy host of an image.
+        app.path("/etc/haproxy").mkdir(exist_ok=True)
+        app.path("/etc/haproxy/haproxy.cfg").write_text("global\n")
+        report = on(app).none("FAIL").none("warn")
+        report.has("skip", "HAProxy host: this is none, [haproxy] servers does not name it and hosts.d has no entry")
+        report.has("ok", "masters: 2 for 2 HAProxy hosts: ")
+
         report = on(lb1).none("FAIL").none("warn")
         report.has("skip", "app server: this is a HAProxy host")
         report.has("ok", "master lb1: ", "(app1)")

@@ -290,3 +290,33 @@ def test_a_daemon_among_impostors_believes_none_and_finds_the_master(binary, tmp
         master.port = first
         stack.enter_context(master)
         wait_until(launched.exists, 60, lambda: log.read_text())
+
+
+def test_made_up_loads_and_failures_go_no_further_than_the_limits(binary, tmp_path):
+    with Master(binary, tmp_path / "m", cooldown="1s", max_hosts=5, lease="30s") as master:
+        for number in range(3):
+            (master.hosts / f"app{number}").write_text(f"127.0.0.1 {8000 + number} i-{number}\n")
+        thief, honest = master.node("evil/i-0"), master.node("good/i-1")
+        thief.hear("FLEET 3 3")
+        for number in range(40):  # as many nodes as it likes
+            master.node(f"evil/i-9{number}").send("LOAD 100")
+        honest.send("LOAD 5")
+        honest.expect_nothing()
+        thief.send("LOAD 100")
+        thief.expect_nothing()
+        verb, lease, _, _, machines = wait_until(lambda: granted(thief, "SCALE 100000"), 5, "the cooldown is over")
+        assert (verb, machines) == ("GRANT", "2")  # three are entered, and five may be
+        thief.send(f"FINISH {lease} ok 4000000000")
+        assert honest.lines_until("FINISH evil/i-0") == ["SCALE evil/i-0"]
+        thief.send(*["FAILED 4000000000 never came"] * 300)
+        thief.expect_nothing()
+        assert honest.ask("SCALE").startswith("WAIT failing ") and master.memory() < 20 * 1024
+        said = int(honest.ask("SCALE").split()[2])
+        assert 3000 < said <= 3600  # an hour at most, however often it is said
+        assert honest.ask("SCALE 0").startswith("GRANT ")  # and others may put things right
+        assert (master.dir / "state/master").stat().st_size < 64 * 1024
+
+
+def granted(peer, line):
+    words = peer.ask(line).split()
+    return words if words[0] == "GRANT" else None

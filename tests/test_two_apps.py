@@ -136,7 +136,7 @@ class Balancer:
     def nodes(self, app):
         """The nodes of each master that answers for the app."""
         told = json.loads(self.autoscaler(app, "status", "--json").stdout)
-        return [{node["name"] for node in master["nodes"]} for master in told["masters"]]
+        return [{node["name"].partition("/")[0] for node in master["nodes"]} for master in told["masters"]]
 
     def get(self, site):
         """Who answers."""

@@ -31,6 +31,8 @@ pub struct Simulate {
     /// Machines at the beginning; `None`: as many as were recorded.
     pub start: Option<usize>,
     pub boots: Boots,
+    /// Without what the requests show of the load beyond 100%.
+    pub loads_alone: bool,
     /// Percent.
     pub spread: f64,
     pub svg: Option<PathBuf>,
@@ -44,14 +46,14 @@ impl Reader {
         let mut options = ["hosts", "start", "boot-time", "seed", "spread", "svg"]
             .map(Opt::value)
             .to_vec();
-        options.push(Opt::flag("json"));
+        options.extend([Opt::flag("json"), Opt::flag("loads-alone")]);
         options.extend(KEYS.map(Opt::value));
         let words = self.words(&["trace"], &mut options)?;
         if self.help {
             return Ok(Command::Init);
         }
         let [hosts, start, boot, seed, spread, svg] = [0, 1, 2, 3, 4, 5].map(|i| options[i].value.take());
-        let json = options[6].given;
+        let (json, loads_alone) = (options[6].given, options[7].given);
         let count = |name: &str, value: Option<String>| {
             let parse = |text: String| {
                 let number = text.parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));
@@ -73,6 +75,7 @@ impl Reader {
             hosts: count("--hosts", hosts)?,
             start: count("--start", start)?,
             boots,
+            loads_alone,
             spread: percent.filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| {
                 Error::usage(
                     "--spread",

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::daemon::Body;
 use super::ini::{self, load};
-use super::print;
+use super::{print, status};
 use crate::cli::Scale;
 use crate::config::Config;
 use crate::core::node::{Action, Machine, Wanted};
 use crate::core::plan::Whom;
+use crate::core::report::Fact;
 use crate::error::{Error, Kind};
+use crate::system::links::LOOPBACK;
 use crate::system::log::Log;
 use crate::worker::{Worker, leave};
 
@@ -24,7 +26,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
     if asked.dry_run {
-        return describe(Arc::new(load(path)?), asked.up, log);
+        return describe(Arc::new(load(path)?), asked, log);
     }
     let force = asked.force;
     let wanted = match asked.up {
@@ -39,18 +41,48 @@ pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
     hand.all_told()
 }
 
-/// What it would do, and whether it would.
+/// What it would do, and whether it would, as far as masters in reach, EC2 and the HAProxy hosts say.
+/// Without a master it is the request alone.
 ///
 /// # Errors
 /// Busy: it would not.
-fn describe(config: Arc<Config>, up: bool, log: Log) -> Result<(), Error> {
-    let worker = Worker::new(config, log)?;
+fn describe(config: Arc<Config>, asked: Scale, log: Log) -> Result<(), Error> {
+    let up = asked.up;
+    let worker = Worker::new(Arc::clone(&config), log)?;
     print(&match up {
         true => worker.describe_up()?,
         false => worker.describe_down()?,
     })?;
-    let would = worker.check_ready().and_then(|()| worker.would_act(up));
+    if let Err(error) = worker.check_ready() {
+        log.warning(&format!("it would be refused: {error}"));
+        return Ok(());
+    }
+    let would = match status::ask(&config, LOOPBACK, config.master.tunnel_ports.clone()) {
+        Err(_) => Ok(()),
+        Ok(masters) => would_grant(&masters, asked).and_then(|()| worker.would_act(up)),
+    };
     would.map_err(|error| Error::busy("it would not be done", error))
+}
+
+/// Would every one of these masters grant it?
+fn would_grant(masters: &[status::Answer], asked: Scale) -> Result<(), Error> {
+    let request = if asked.up { "SCALE" } else { "RETIRE" };
+    for master in masters {
+        let facts = master.lines.iter().filter_map(|line| Fact::parse(&line.to_string()));
+        let is_it = |fact: &Fact| fact.get("request") == request && !fact.get("answer").is_empty();
+        let answer = facts.into_iter().find(is_it).map_or(String::new(), |f| f.get("answer").to_string());
+        let granted = match answer.as_str() {
+            "yes" | "" => true,
+            // By hand no need is asked for.
+            "booting" => asked.up,
+            "cooldown" => asked.force,
+            _ => false,
+        };
+        if !granted {
+            return Err(Error::busy(format!("master {}", master.master), answer));
+        }
+    }
+    Ok(())
 }
 
 /// One old machine after the other; the first that gets no successor ends it.

@@ -34,6 +34,7 @@ pub fn run(ini: &Path, asked: &Simulate) -> Result<(), Error> {
     let model = Model {
         machines: asked.start.unwrap_or(trace.machines),
         boots: asked.boots,
+        requests: !asked.loads_alone,
         spread: asked.spread,
         yardstick: policies[0].node.threshold,
     };

@@ -2,8 +2,6 @@
 //! the manual page and their tests all go by this one list.
 
 /// `(section, key, default)`; an empty default means that the key is unset.
-// One a line, which tests read.
-#[rustfmt::skip]
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("aws", "aws_access_key", ""),
     ("aws", "aws_secret_key", ""),

@@ -421,11 +421,9 @@ fn backend(text: &str) -> Result<String, String> {
 fn socket(text: &str) -> Result<Socket, String> {
     match text.parse() {
         Ok(address) => Ok(Socket::Address(address)),
-        Err(_) if text.contains(':') && !text.contains('/') => {
-            Err(format!(
-                "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
-            ))
-        }
+        Err(_) if text.contains(':') && !text.contains('/') => Err(format!(
+            "`{text}` is neither a path nor <address>:<port>, as in 127.0.0.1:9999"
+        )),
         Err(_) => Ok(Socket::Path(text.into())),
     }
 }

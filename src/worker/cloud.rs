@@ -94,7 +94,7 @@ pub fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<
         ])
         .is_some();
     let unless_own = |key: &String| if own_keys { String::new() } else { key.clone() };
-    let url_for = |service, name| {
+    let url_for = |name, service| {
         let option = || request.filter(|r| r.service == service)?.endpoint_url.clone();
         option().or_else(|| variable(&[name, "AWS_ENDPOINT_URL"]))
     };
@@ -105,9 +105,9 @@ pub fn client(aws: &config::Aws, request: Option<&Request>, log: Log) -> Result<
         region: option(|r| &r.region)
             .or_else(|| variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
             .unwrap_or_else(|| aws.region.clone()),
-        endpoint_url: url_for(Service::Ec2, "AWS_ENDPOINT_URL_EC2")
+        endpoint_url: url_for("AWS_ENDPOINT_URL_EC2", Service::Ec2)
             .unwrap_or_else(|| aws.endpoint_url.clone()),
-        autoscaling_url: url_for(Service::Autoscaling, "AWS_ENDPOINT_URL_AUTO_SCALING").unwrap_or_default(),
+        autoscaling_url: url_for("AWS_ENDPOINT_URL_AUTO_SCALING", Service::Autoscaling).unwrap_or_default(),
         ca_bundle: option(|r| &r.ca_bundle)
             .or_else(|| variable(&["AWS_CA_BUNDLE"]))
             .unwrap_or_else(|| aws.ca_bundle.clone()),

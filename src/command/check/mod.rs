@@ -5,7 +5,7 @@ mod cloud;
 mod haproxy_host;
 mod remote;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -99,8 +99,9 @@ impl Sides {
         let names = hosts.names().unwrap_or_default();
         let scales = scales(config);
         let haproxy_host = config.haproxy.config.as_ref().is_some_and(|file| {
-            // `init` on an app server leaves a template there, too.
-            file.exists() || !names.is_empty() || template_path(config).exists() && !scales
+            // An app server's image may hold HAProxy's file as well, and `init` leaves a template there.
+            let looks = !scales && (file.exists() || template_path(config).exists());
+            looks || !names.is_empty() || is_haproxy_host(config)
         });
         let is_entered = || {
             let entries = names.iter().filter_map(|name| hosts.entry(name).ok());
@@ -119,7 +120,13 @@ impl Sides {
         if !self.haproxy_host {
             said.push(Finding::Skip(match &config.haproxy.config {
                 None => "HAProxy host: [haproxy] config is not set".into(),
-                Some(file) => format!("HAProxy host: this is none, {} is not here", file.display()),
+                Some(file) if !file.exists() => {
+                    format!("HAProxy host: this is none, {} is not here", file.display())
+                }
+                Some(_) => {
+                    "HAProxy host: this is none, [haproxy] servers does not name it and hosts.d has no entry"
+                        .into()
+                }
             }));
         }
         if !self.app_server {
@@ -147,6 +154,15 @@ impl Sides {
         }
         parts
     }
+}
+
+/// Do the other nodes know this machine as a HAProxy host?
+fn is_haproxy_host(config: &Config) -> bool {
+    let name = machine::host_name().unwrap_or_default();
+    config.haproxy.servers.iter().any(|server| {
+        let addresses = || (server.as_str(), 22).to_socket_addrs().into_iter().flatten();
+        *server == name || addresses().any(|address| machine::is_own(address.ip()))
+    })
 }
 
 /// Is the INI one of a node that launches machines?

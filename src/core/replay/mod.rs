@@ -30,6 +30,8 @@ use worker::{Booting, Left, machine};
 const MASTER: &str = "lb1";
 /// Between the launch of the first machines and the beginning, in seconds.
 const LONG_AGO: u64 = 365 * 24 * 3600;
+/// Between two times that a master asks its HAProxy how many requests there have been.
+const LISTEN: Duration = Duration::from_secs(1);
 const NONCE: &str = "00000000000000000000000000000000";
 
 /// What the trace does not say.
@@ -38,6 +40,8 @@ pub struct Model {
     /// At the beginning.
     pub machines: usize,
     pub boots: Boots,
+    /// The master sees requests arrive, in proportion to the load, beyond 100% too.
+    pub requests: bool,
     /// Percent by which the busiest machine is over the mean, and the idlest under it.
     pub spread: f64,
     /// Percent: how long the busiest machine was at it or over it is counted for all runs alike.
@@ -143,6 +147,8 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
         booting: Vec::new(),
         held: false,
         load: 0.0,
+        requests: model.requests.then_some(0.0),
+        next_count: Duration::ZERO,
         run: Run {
             title: policy.title.clone(),
             details: policy.details.clone(),
@@ -163,8 +169,9 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
     };
     for _ in 0..model.machines {
         world.launched += 1;
-        world.join(world.launched, 0);
+        world.begin(world.launched, 0);
     }
+    world.count();
     let mut spans = trace.spans.iter().peekable();
     while world.now < trace.length {
         while let Some((_, load)) = spans.next_if(|(begin, _)| *begin <= world.now) {
@@ -206,6 +213,10 @@ struct World<'a> {
     held: bool,
     /// Percent of one machine, summed over all.
     load: f64,
+    /// How many have arrived so far, one for each second of a hundredth of a machine; `None`: it is not
+    /// known.
+    requests: Option<f64>,
+    next_count: Duration,
     run: Run,
 }
 
@@ -223,8 +234,14 @@ impl World<'_> {
         if self.machines.len() > 1 { self.spread } else { 0.0 }
     }
 
-    /// A machine serves, and its daemon has found the master.
+    /// A machine comes to serve.
     fn join(&mut self, peer: PeerId, launched_at: u64) {
+        self.begin(peer, launched_at);
+        self.count();
+    }
+
+    /// The daemon of a machine that serves begins, and finds the master.
+    fn begin(&mut self, peer: PeerId, launched_at: u64) {
         let now = self.instant();
         let mut node = Node::new(self.policy.node.clone(), Some(machine(peer)), now);
         self.master.opened(peer, now);
@@ -241,7 +258,6 @@ impl World<'_> {
         let at = self.machines.partition_point(|before| before.peer < peer);
         self.machines.insert(at, server);
         self.deliver(out);
-        self.count();
     }
 
     /// Takes down how many serve now.
@@ -256,7 +272,7 @@ impl World<'_> {
 
     /// Time goes on to whatever is next, `limit` at the latest.
     fn pass(&mut self, limit: Duration) {
-        let mut next = limit;
+        let mut next = limit.min(self.next_count);
         for server in &self.machines {
             let deadline = server.node.deadline().saturating_duration_since(self.start);
             next = next.min(server.next_sample).min(deadline);
@@ -290,6 +306,9 @@ impl World<'_> {
             done += busy;
             server.busy += busy * milliseconds;
         }
+        if let Some(requests) = &mut self.requests {
+            *requests += self.load * passed.as_secs_f64();
+        }
         self.run.work += self.load * passed.as_secs_f64();
         self.run.unmet += (self.load - done).max(0.0) * passed.as_secs_f64();
         let busiest = mean * (1.0 + uneven);
@@ -312,6 +331,11 @@ impl World<'_> {
     /// Does what is due now.
     fn act(&mut self) {
         let now = self.instant();
+        if self.next_count <= self.now {
+            self.next_count = self.now + LISTEN;
+            self.master
+                .requests(self.requests.map(|requests| requests as u64), now);
+        }
         self.boot();
         let out = self.master.tick(now);
         self.deliver(out);

@@ -81,7 +81,7 @@ pub fn text(name: &str, trace: &Trace, model: &Model, without: &Run, runs: &[Run
 
 /// How often, at most, a change within one hour went the other way than the change before it,
 /// and from when on.
-fn turns(run: &Run) -> (usize, Duration) {
+pub(super) fn turns(run: &Run) -> (usize, Duration) {
     let changes: Vec<_> = run
         .events
         .iter()

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,6 +48,7 @@ fn model(machines: usize) -> Model {
     Model {
         machines,
         boots: Boots::parse("60s").unwrap(),
+        requests: false,
         spread: 0.0,
         yardstick: 50.0,
     }
@@ -112,13 +114,68 @@ fn the_time_over_one_yardstick_is_the_same_measure_for_all() {
 }
 
 #[test]
-fn each_launch_waits_for_the_cooldown_of_the_one_before() {
-    let run = replay("0,100\n600,100\n", 1, &policy());
-    let at: Vec<u64> = run.events.iter().map(|e| e.at.as_secs()).collect();
-    // Launch, boot of 60 s, cooldown of 120 s; at two machines 100 of one is 50 each, the threshold.
-    assert_eq!(at, [10, 190]);
-    assert_eq!(run.serving.last(), Some(&(250 * SECOND, 3)));
+fn as_many_are_launched_as_are_missing() {
+    let run = replay("0,100\n600,100\n", 4, &policy());
+    // 400 of one machine: nine are the fewest under 50 each.
+    assert_eq!(changes(&run), [(10, 4, 9)]);
+    assert_eq!(run.serving, [(Duration::ZERO, 4), (70 * SECOND, 9)]);
+    let levels: Vec<usize> = run.boots.iter().map(|boot| boot.level).collect();
+    assert_eq!(levels, [4, 5, 6, 7, 8]);
     assert_eq!(run.full, [(Duration::ZERO, 70 * SECOND)]);
+    let mut one_by_one = policy();
+    one_by_one.master.max_step = 1;
+    let run = replay("0,100\n600,100\n", 4, &one_by_one);
+    assert!(run.events.iter().all(|event| event.to <= event.from + 1));
+}
+
+#[test]
+fn each_machine_of_a_launch_takes_its_own_time() {
+    let trace = parse("0,100\n600,100\n", Some(4)).unwrap();
+    let boots = Boots::parse("45s-90s").unwrap();
+    let model = Model { boots, ..model(4) };
+    let run = run(&trace, &model, &policy(), Instant::now());
+    let times: Vec<Duration> = run
+        .boots
+        .iter()
+        .take(5)
+        .map(|boot| boot.end - boot.begin)
+        .collect();
+    assert!(times.is_sorted() && times[0] < times[4], "{times:?}");
+    let mut expected: Vec<Duration> = (5..=9).map(|number| boots.time(number)).collect();
+    expected.sort();
+    assert_eq!(times, expected);
+    let came: Vec<Duration> = run.serving[1..6].iter().map(|(at, _)| *at).collect();
+    let ends: Vec<Duration> = run.boots[..5].iter().map(|boot| boot.end).collect();
+    assert_eq!(came, ends);
+}
+
+#[test]
+fn each_launch_waits_for_the_cooldown_of_the_one_before() {
+    let run = replay("0,100\n60,100\n2000,100\n", 1, &policy());
+    // Two machines more, and no more: 100 of one is 33 each.
+    assert_eq!(changes(&run), [(10, 1, 3)]);
+    // Four machines' work on one shows 100% only: two more, a boot of 60 s, a cooldown of 120 s, four more.
+    let trace = parse("0,98\n600,98\n", Some(4)).unwrap();
+    let run = super::run(&trace, &model(1), &policy(), Instant::now());
+    assert_eq!(changes(&run), [(10, 1, 3), (190, 3, 7), (370, 7, 8)]);
+    assert_eq!(run.full, [(Duration::ZERO, 250 * SECOND)]);
+    // Of 392 to do, 100 was done for 70 s and 300 for 180 s.
+    assert_eq!(run.unmet.round(), 292.0 * 70.0 + 92.0 * 180.0);
+    assert!((run.unmet_percent() - 100.0 * run.unmet / (392.0 * 1200.0)).abs() < 1e-9);
+}
+
+#[test]
+fn requests_show_the_load_beyond_a_hundred_percent() {
+    let trace = parse("0,10\n600,95\n2000,95\n", Some(4)).unwrap();
+    let seeing = |requests| Model { requests, ..model(1) };
+    let deaf = run(&trace, &seeing(false), &policy(), Instant::now());
+    let seen = run(&trace, &seeing(true), &policy(), Instant::now());
+    assert!(
+        seen.over_yardstick < deaf.over_yardstick,
+        "{:?} {:?}",
+        seen.events,
+        deaf.events
+    );
 }
 
 #[test]
@@ -181,4 +238,62 @@ fn the_picture_escapes_what_a_name_may_hold() {
     let picture = svg("a<b>&\u{1b}\"c", &trace, &model, &runs);
     assert!(picture.contains("a&lt;b&gt;&amp; \"c"));
     assert_eq!(picture, svg("a<b>&\u{1b}\"c", &trace, &model, &runs));
+}
+
+/// An hour and a half with a row every `step` s: as much as `work` percent of one machine asks for, up
+/// to `noise` more or less, as a share.
+fn noisy(work: f64, noise: f64, step: u64, seed: u64) -> Trace {
+    let rows = (0..5400 / step).map(|row| {
+        let chance = Boots {
+            least: Duration::ZERO,
+            most: 2000 * SECOND,
+            seed,
+        };
+        let share = 1.0 + noise * (chance.time(row).as_secs_f64() / 1000.0 - 1.0);
+        format!("{},{}\n", row * step, work * share / 40.0)
+    });
+    parse(&rows.collect::<String>(), Some(40)).unwrap()
+}
+
+/// The settings that are sensitive: leaving soon, and as many as may be.
+fn lively() -> Policy {
+    let mut policy = policy();
+    policy.node.scale_down_threshold = 45.0;
+    policy.node.plan.cooldown = 10 * SECOND;
+    policy.node.plan.max_hosts = 40;
+    policy.node.scale_down_window = 180 * SECOND;
+    policy.master = lease::Rules {
+        cooldown: 10 * SECOND,
+        scale_down_cooldown: 10 * SECOND,
+        scale_down_window: 180 * SECOND,
+        max_hosts: 40,
+        ..policy.master
+    };
+    policy
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 200 }))]
+
+    #[test]
+    fn a_constant_load_never_flaps(machines in 1usize..12, work in 1.0f64..900.0, requests: bool) {
+        let trace = noisy(work, 0.0, 60, 0);
+        let run = run(&trace, &Model { requests, ..model(machines) }, &lively(), Instant::now());
+        prop_assert_eq!(report::turns(&run).0, 0, "{:?}", run.events);
+        let late = |event: &&Event| event.at > 2700 * SECOND;
+        prop_assert!(run.events.iter().find(late).is_none(), "{:?}", run.events);
+    }
+
+    #[test]
+    fn nor_does_one_with_noise(
+        machines in 1usize..12,
+        work in 1.0f64..900.0,
+        step in prop::sample::select(vec![1u64, 5, 20, 60]),
+        seed: u64,
+        requests: bool,
+    ) {
+        let trace = noisy(work, 0.1, step, seed);
+        let run = run(&trace, &Model { requests, ..model(machines) }, &lively(), Instant::now());
+        prop_assert!(report::turns(&run).0 <= 1, "{:?}", run.events);
+    }
 }
