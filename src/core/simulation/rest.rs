@@ -1,5 +1,7 @@
 //! After the last fault: the site comes to rest, at the size that the load asks for, and stays so.
 
+use std::collections::BTreeSet;
+
 use super::Ms;
 use super::balancer::Balancer;
 use super::cloud::Vm;
@@ -98,19 +100,19 @@ impl World {
                 return Some(format!("{} {why}", vm.id));
             }
         }
+        // Where half of them are none that EC2 knows, it is taken to be EC2's fault.
+        let unknown = |e: &&Entry| e.instance.as_ref().is_some_and(|id| self.cloud.by_id(id).is_none());
+        let all = || self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+        let places: BTreeSet<&str> = all().map(|e| e.address.as_str()).collect();
+        let strange: BTreeSet<&str> = all().filter(unknown).map(|e| e.address.as_str()).collect();
+        let many = 2 * strange.len() >= places.len();
         for (number, host) in self.balancers.iter().enumerate() {
             let gone = |id: &String| self.cloud.by_id(id).is_none_or(|(_, vm)| !vm.is_live());
             let entries = &host.haproxy.entries;
-            // Where half of them are none that EC2 knows, it is taken to be EC2's fault.
-            let unknown = |e: &&Entry| e.instance.as_ref().is_some_and(|id| self.cloud.by_id(id).is_none());
-            let many = 2 * entries.iter().filter(unknown).count() >= entries.len();
             let mut stale = entries.iter().filter(|e| e.instance.as_ref().is_some_and(gone));
             let stale = stale.find(|e| !(many && unknown(e)));
             if let Some(entry) = stale.filter(|_| entries.len() > 1 && self.takes(number)) {
                 return Some(format!("lb{number} lists {}, which is gone", entry.name));
-            }
-            if host.is_leased() && lasting.is_none() {
-                return Some(format!("lb{number}: a lease is held"));
             }
         }
         match lasting {
