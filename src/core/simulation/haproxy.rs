@@ -191,8 +191,9 @@ impl World {
         self.entries_changed(host);
     }
 
-    /// `add-host`. `by_plan`: not what was removed a little while ago; `None`: by hand.
-    pub fn add_host(&mut self, host: usize, machine: &Machine, by_plan: Option<bool>) -> Reply {
+    /// `add-host`. `by`: by a plan, and thus not what was removed a little while ago, and whose
+    /// daemon; `None`: by hand.
+    pub fn add_host(&mut self, host: usize, machine: &Machine, by: Option<(bool, usize)>) -> Reply {
         let (now, most) = (self.now, self.site.max_hosts + 1);
         if self.is_refusing(host) {
             return Reply::Refused;
@@ -200,7 +201,7 @@ impl World {
         let boot_timeout = self.site.boot_timeout;
         let haproxy = &mut self.balancers[host].haproxy;
         let removed = haproxy.removed.get(&key(machine));
-        if by_plan == Some(true) && removed.is_some_and(|at| now - at < boot_timeout) {
+        if by.is_some_and(|(by_plan, _)| by_plan) && removed.is_some_and(|at| now - at < boot_timeout) {
             return Reply::Done;
         }
         let known = |e: &Entry| match (&e.instance, &machine.instance) {
@@ -227,8 +228,8 @@ impl World {
         let name = machine.instance.clone().unwrap_or_else(|| format!("app-{serial}"));
         haproxy.enter(name, &machine.host, machine.instance.clone(), now);
         note!(self, "lb{host}: {} at {} is entered", machine.title(), machine.host);
-        if by_plan.is_some() {
-            self.judge_entry(host, machine);
+        if let Some((_, by)) = by {
+            self.judge_entry(host, machine, by);
         }
         self.check_soon(host, serial);
         self.after_change(host);

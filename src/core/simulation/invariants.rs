@@ -255,7 +255,9 @@ impl World {
         let served = ups.filter(|e| e.instance.as_ref() == Some(&vm.id) && e.up);
         let served = served.map(|e| now - e.flipped).max().filter(|time| *time > KNOWN);
         let healthy = self.serves(machine) && vm.healthy.is_some_and(|at| at.max(vm.sick_until) + KNOWN < now);
-        let deaf = now < self.servers[by].deaf_until + self.site.boot_timeout;
+        // Rule 6 goes by what its launcher sees, for so long.
+        let own = self.servers[by].known.own.contains(&vm.id);
+        let deaf = own || now < self.servers[by].deaf_until + self.site.boot_timeout;
         let mut powered = self.balancers.iter().filter(|host| host.powered);
         let somebody = powered.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
         let why = if !vm.tagged {
@@ -279,12 +281,14 @@ impl World {
     }
 
     /// Only what serves is entered, and nothing that a person has taken out.
-    pub fn judge_entry(&mut self, host: usize, machine: &Machine) {
+    pub fn judge_entry(&mut self, host: usize, machine: &Machine, by: usize) {
         let Some((number, vm)) = machine.instance.as_ref().and_then(|id| self.cloud.by_id(id)) else {
             return;
         };
         let now = self.now;
-        let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag {
+        // Whoever launched it goes on with that without looking at EC2 again.
+        let own = self.servers[by].known.own.contains(&vm.id);
+        let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
             "and a person keeps it out"
         } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) {
             "and is gone"

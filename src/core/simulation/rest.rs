@@ -129,6 +129,11 @@ impl World {
         };
         let hosts = (0..self.site.balancers).filter(|host| self.takes(*host));
         if self.serves(machine) {
+            // Where it is listed, a person has taken it out of service.
+            let mut lines = (0..self.site.balancers).filter_map(its).peekable();
+            if lines.peek().is_some() && lines.all(|e| e.admin != Admin::Ready) {
+                return None;
+            }
             let mut lacking = hosts.filter(|host| its(*host).is_none());
             return lacking.next().map(|host| format!("serves, and lb{host} lacks it"));
         }
@@ -148,13 +153,14 @@ impl World {
     /// Are there too few machines for the load, or for `min_hosts`, or too many?
     fn wrong_size(&self) -> Option<String> {
         let up: Vec<usize> = (0..self.servers.len()).filter(|n| self.is_up_somewhere(*n)).collect();
-        let on = |host: &Balancer| host.haproxy.entries.iter().filter(|e| e.serves()).count();
+        let kept = |e: &Entry| self.addresses.get(&e.address).is_some_and(|n| self.cloud.vms[n].keep);
+        let counts = |e: &&Entry| e.serves() && !kept(e);
+        let on = |host: &Balancer| host.haproxy.entries.iter().filter(counts).count();
         let least = self.balancers.iter().map(on).min().unwrap_or(0);
         let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
         let entries = self.balancers.iter().map(|host| host.haproxy.entries.len()).max().unwrap_or(0);
-        let live = self.cloud.vms.values().filter(|vm| vm.tagged).count();
-        let capped = self.site.max_launches > 0 && live >= self.site.max_launches;
-        let full = entries.max(ours) >= self.site.max_hosts || capped;
+        // Leases that ran out count for the day too.
+        let full = entries.max(ours) >= self.site.max_hosts || self.site.max_launches > 0;
         if up.len() < self.site.min_hosts && !full {
             return Some(format!("{} machines serve, and min_hosts is {}", up.len(), self.site.min_hosts));
         }
