@@ -290,7 +290,7 @@ impl World {
         let own = self.servers[by].known.own.contains(&vm.id);
         let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
             "and a person keeps it out"
-        } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) {
+        } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) && !own {
             "and is gone"
         } else if vm.healthy.is_none_or(|at| at > now) {
             "and has never served"

@@ -84,6 +84,12 @@ impl World {
         }
     }
 
+    /// The addresses of these entries, on whatever host.
+    fn places(&self, which: impl Fn(&Entry) -> bool) -> BTreeSet<&str> {
+        let all = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+        all.filter(|e| which(e)).map(|e| e.address.as_str()).collect()
+    }
+
     /// Could this HAProxy host be told of machines?
     fn takes(&self, host: usize) -> bool {
         !self.site.has(Lasting::Unreachable(host))
@@ -102,10 +108,7 @@ impl World {
         }
         // Where half of them are none that EC2 knows, it is taken to be EC2's fault.
         let unknown = |e: &&Entry| e.instance.as_ref().is_some_and(|id| self.cloud.by_id(id).is_none());
-        let all = || self.balancers.iter().flat_map(|host| &host.haproxy.entries);
-        let places: BTreeSet<&str> = all().map(|e| e.address.as_str()).collect();
-        let strange: BTreeSet<&str> = all().filter(unknown).map(|e| e.address.as_str()).collect();
-        let many = 2 * strange.len() >= places.len();
+        let many = 2 * self.places(|e| unknown(&e)).len() >= self.places(|_| true).len();
         for (number, host) in self.balancers.iter().enumerate() {
             let gone = |id: &String| self.cloud.by_id(id).is_none_or(|(_, vm)| !vm.is_live());
             let entries = &host.haproxy.entries;
@@ -138,10 +141,10 @@ impl World {
             return lacking.next().map(|host| format!("serves, and lb{host} lacks it"));
         }
         // As many as these are DOWN for another reason.
-        let down = |n: &usize| self.cloud.vms[n].is_live() && !self.serves(*n);
-        let listed = self.balancers.iter().map(|host| host.haproxy.entries.len()).min().unwrap_or(0);
-        let many = (0..self.servers.len()).filter(down).count();
-        let elsewhere = many >= 2 && 2 * many >= listed;
+        let places = self.places(|_| true);
+        let up = self.places(|e| e.up || e.admin != Admin::Ready);
+        let down = places.len() - up.len();
+        let elsewhere = down >= 2 && 2 * down >= places.len();
         let out = (0..self.site.balancers).filter_map(its).any(|e| e.admin != Admin::Ready);
         let listed = (0..self.site.balancers).any(|host| its(host).is_some());
         let never = listed && (self.site.replace_after == 0 || elsewhere || out);
@@ -158,7 +161,7 @@ impl World {
         let on = |host: &Balancer| host.haproxy.entries.iter().filter(counts).count();
         let least = self.balancers.iter().map(on).min().unwrap_or(0);
         let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
-        let entries = self.balancers.iter().map(|host| host.haproxy.entries.len()).max().unwrap_or(0);
+        let entries = self.places(|_| true).len();
         // Leases that ran out count for the day too.
         let full = entries.max(ours) >= self.site.max_hosts || self.site.max_launches > 0;
         if up.len() < self.site.min_hosts && !full {

@@ -265,7 +265,8 @@ impl World {
     /// Does that machine pass its health check from this one?
     fn sees(&self, by: usize, machine: &Machine) -> bool {
         let there = self.addresses.get(&machine.host);
-        there.is_some_and(|n| *n == by || (self.now >= self.servers[by].deaf_until && self.is_healthy(*n)))
+        let reached = |n: &usize| *n == by || self.now >= self.servers[by].deaf_until;
+        there.is_some_and(|n| reached(n) && self.is_healthy(*n))
     }
 
     fn launch_next(&mut self, id: usize) {
