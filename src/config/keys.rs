@@ -43,7 +43,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("haproxy", "ssh_params", ""),
     ("haproxy", "ssh_command", "ssh"),
     ("haproxy", "remote_command", "autoscaler"),
-    ("haproxy", "server_line", "server $NAME $IP:$PORT check fastinter 200ms downinter 200ms"),
+    (
+        "haproxy",
+        "server_line",
+        "server $NAME $IP:$PORT check fastinter 200ms downinter 200ms",
+    ),
     ("haproxy", "config", ""),
     ("haproxy", "check_command", "haproxy -c -f $FILE"),
     ("haproxy", "socket", "/run/haproxy/admin.sock"),

@@ -90,4 +90,3 @@ fn whatever_fails() {
     }
     assert!(failed.is_empty(), "{} failed", failed.len());
 }
-
