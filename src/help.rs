@@ -54,8 +54,7 @@ the ssh host key that the master kept for it is forgotten.
 
       --name NAME  the server's name in HAProxy, instead of the next app<n>
       --id ID      the EC2 instance that it is (i-…); also its name
-      --unless-removed
-                   not if it was removed within [machine] boot_timeout (75)
+      --unless-removed  not if it was removed within [machine] boot_timeout (75)
       --apply      then do what `generate` does
 ",
     },

@@ -36,8 +36,10 @@ def ours(command, tmp_path, endpoint=""):
     config.chmod(0o600)
     done = subprocess.run([BINARY, "-c", config, direction, "--dry-run"], cwd=tmp_path, timeout=20,
                           env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True)
-    if done.returncode != 0:
+    # What it would send is told whether or not it would be done: this INI names no HAProxy host.
+    if not done.stdout:
         raise Refused(done.stderr)
+    assert done.returncode in (0, 75), done
     first, *lines = done.stdout.splitlines()
     pairs = [line.split("=", 1) for line in lines]
     assert lines == sorted(lines) and len(dict(pairs)) == len(lines)

@@ -1,6 +1,7 @@
 """generate: template and hosts.d to a configuration that a real `haproxy -c` takes, installed in one step."""
 
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -116,6 +117,56 @@ def test_what_haproxy_refuses_is_not_installed(site, broken, named):
     # Neither by --apply, which keeps the entry all the same.
     refusal(site.call("add-host", "10.0.0.3", 80, "--apply"), 78)
     assert "app3" in site.names() and "app3" not in site.installed.read_text() and site.reload_count() == 1
+
+
+def test_its_alerts_alone_are_told_and_its_warnings_on_a_line_of_their_own(site):
+    late = "frontend web\n    use_backend servers if TRUE\n    http-request set-header a b\n"
+    site.template.write_text(TEMPLATE.replace("frontend web\n", late).replace("# the end", "    frobnicate"))
+    done = site.call("generate")
+    warning, error = done.stderr[:-1].split("\n")
+    assert done.returncode == 78 and "warns: " in warning and "[WARNING]" not in warning
+    assert "unknown keyword 'frobnicate'" in error and "use_backend" not in error
+    assert not any(word in error for word in ("[ALERT]", "config : ", "Error(s) found", "Fatal errors"))
+
+
+def test_two_servers_of_one_name_are_refused_whatever_haproxy_says(site):
+    """HAProxy 3.4 takes them."""
+    site.settings(check_command="true")
+    site.template.write_text(TEMPLATE.replace("$SERVERS", "$SERVERS\n    server app2 10.0.0.9:80"))
+    assert "two servers of `servers` are called `app2`" in site.refused(78, "generate")
+
+
+def test_a_template_in_any_encoding_is_taken_byte_by_byte(site):
+    comment = b"# f\xfcr \xe2\x82\xac \x80\xff\n"
+    site.template.write_bytes(comment + TEMPLATE.encode())
+    site("generate")
+    assert site.installed.read_bytes() == comment + rendered("app1 10.0.0.1:80", "app2 10.0.0.2:80").encode()
+    site("add-host", "10.0.0.3", 80, "--apply")
+    assert site.installed.read_bytes().startswith(comment) and b"server app3" in site.installed.read_bytes()
+    # What is not ASCII in an entry of 0.0.3 and in server_line, too.
+    (site.hosts / "app4").write_text("server app4 10.0.0.4:80 # für\n")
+    site("generate")
+    assert "server app4 10.0.0.4:80 # für\n".encode() in site.installed.read_bytes()
+
+
+def test_a_number_stays_with_its_entry_for_life(site):
+    site.settings(server_line="server $NAME $IP:$PORT id $ID")
+
+    def numbers():
+        site("generate")
+        found = dict(re.findall(r"server (\S+) \S+ id (\d+)$", site.installed.read_text(), re.M))
+        assert len(set(found.values())) == len(found) and all(0 < int(n) < 1 << 20 for n in found.values())
+        return found
+
+    before = numbers()
+    for number in range(3, 12):
+        site("add-host", f"10.0.0.{number}", 80)
+    site.remove("app1")
+    assert numbers()["app2"] == before["app2"] and "app1" not in numbers()
+    (site.hosts / "app2").write_text("10.9.9.9 81 -\n")
+    assert numbers()["app2"] == before["app2"]
+    before, shown = site.snapshot(), site("generate", "--stdout")
+    assert shown == site.installed.read_text() and site.snapshot() == before
 
 
 def test_a_check_command_that_cannot_run_is_no_consent(site):

@@ -1,5 +1,6 @@
 """Pages of docs/ for those who run it for months, followed by their own words."""
 
+import json
 import os
 import re
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from lab import Network, missing
+from lab import Network, missing, wait_until
 from test_packaging import pack
 
 pytestmark = pytest.mark.native
@@ -49,6 +50,46 @@ def test_rotate_the_secret(host):
     assert value(host, "secret") == f"{new} {old}"
     host.run(["sh", "-ec", alone])
     assert value(host, "secret") == new and host.path(INI).stat().st_mode & 0o777 == 0o600
+
+
+def test_no_node_is_locked_out_while_the_secret_is_rotated(host):
+    """The page with a running master, and a node that connects anew with what it has at each step."""
+    make, both, alone = blocks("rotate-the-secret.md")
+    ini, node_ini = host.path(INI), host.path("/root/node/autoscaler.ini")
+    for key, wanted in (("machine.scale_up_command", "echo 127.0.0.1"), ("haproxy.servers", "lb1")):
+        host.run(["autoscaler", "set", key, wanted])
+    node_ini.parent.mkdir()
+    shutil.copy2(ini, node_ini)
+    master = host.popen(["autoscaler", "master"], log="master.log")
+    master.wait_line("serving on")
+
+    def connects(number):
+        node = host.popen(["autoscaler", "-c", "/root/node/autoscaler.ini", "daemon"], log=f"daemon{number}.log")
+        try:
+            node.wait_line("master lb1: connected")
+        finally:
+            node.kill()
+
+    def taken(times):
+        log = host.dir / "master.log"
+        wait_until(lambda: len(re.findall("has changed: secret$", log.read_text(), re.M)) == times, 10, "the master takes it")
+
+    connects(1)
+    host.run(["sh", "-ec", make])
+    host.run(["sh", "-ec", both])
+    taken(1)
+    connects(2)
+    host.run(["sh", "-ec", alone.replace("autoscaler set", "autoscaler -c /root/node/autoscaler.ini set")])
+    connects(3)
+    host.run(["sh", "-ec", alone])
+    taken(2)
+    connects(4)
+    # One that was forgotten.
+    node_ini.write_text(node_ini.read_text().replace(value(host, "secret"), "0123456789abcdef"))
+    node = host.popen(["autoscaler", "-c", "/root/node/autoscaler.ini", "daemon"], log="forgotten.log")
+    node.wait_line("not a master to go by")
+    wait_until(lambda: "lb1" in str(json.loads(host.run(["autoscaler", "status", "--json"]).stdout)["masters"][0]["refused"]),
+               20, "status names it")
 
 
 def test_cap_the_cost(host):

@@ -144,6 +144,34 @@ def test_a_service_lives_through_sighup(cli, command):
             service.kill()
 
 
+@pytest.mark.parametrize("command", ["master", "daemon"])
+def test_a_service_takes_a_changed_file_and_keeps_its_settings_where_it_is_wrong(cli, command):
+    cli.write(f"[master]\nlisten = 127.0.0.1:0\nstate = {cli.dir}/state\ntunnel_ports = 1\n"
+              "[machine]\nscale_up_command = echo 127.0.0.1\n[haproxy]\nservers = lb1\n")
+    with cli.start(command) as service:
+        try:
+            assert re.search("serving on|watching the CPU", service.stderr.readline())
+            said = iter(lambda: service.stderr.readline().rstrip("\n"), "")
+            cli("set", "threshold", 61)
+            assert f"{cli.ini} has changed: threshold = 61" in next(line for line in said if "has changed" in line)
+            right = cli.ini.read_text()
+            cli.ini.write_text(right.replace("61", "6100"))
+            service.send_signal(signal.SIGHUP)
+            wrong = next(line for line in said if str(cli.ini) in line)
+            assert re.search(r"autoscaler\.ini:\d+: threshold: `6100` is not .*; the settings stay as they were$", wrong)
+            # Back to what is in force, and on to what waits.
+            cli.ini.write_text(right)
+            cli("set", "master.state", "/var/lib/other")
+            cli("set", "max_hosts", 12)
+            lines = [next(line for line in said if "has changed" in line)]
+            while "max_hosts = 12" not in lines[-1]:
+                lines.append(next(said))
+            assert "state waits for the next start" in " ".join(lines) and "threshold" not in " ".join(lines)
+            assert service.poll() is None
+        finally:
+            service.kill()
+
+
 def test_the_page_has_what_packaging_has():
     page, cron = ((ROOT / path).read_text() for path in ("docs/change-a-setting.md", "packaging/cron/autoscaler"))
     lines = re.findall(r"^0 .*min_hosts.*$", page, re.M)

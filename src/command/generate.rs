@@ -226,7 +226,7 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
 /// without reloads.
 fn refuse_master(config: &Config) -> Result<(), Error> {
     let socket = HaproxySocket::new(&config.haproxy.socket);
-    if socket.process().is_ok() || !socket.is_of_master() {
+    if !socket.is_of_master() {
         return Ok(());
     }
     Err(Error::config(

@@ -2,29 +2,28 @@
 //!
 //! All times are the caller's; nothing here reads a clock.
 
+mod booting;
 mod failing;
+mod launches;
 mod saved;
 
 use std::time::{Duration, Instant};
 
 use super::protocol::{NOT_NOW, Reason};
+use booting::Booting;
 use failing::Failing;
+use launches::Launches;
 pub use saved::{Held, Saved};
 
 /// How many grants may have gone unsaved before a restart: the last one, which is told before it
 /// is on the disk, and more where the disk was full. The next grant's epoch leaves room for them. Without a
 /// limit, a made-up lease could push the epoch to the end of its range.
 const MOST_UNSAVED: u64 = 1000;
-/// How long a launch counts for `max_launches_per_day`.
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Nobody renews a lease for longer: each of its steps has an end.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// More machines than anybody launches at once, or in a day: a number of the other side must not
 /// fill memory or disk.
 const MOST_MACHINES: usize = 1000;
-/// Launches that are remembered where `max_launches_per_day` is smaller, or not set: it may be
-/// by and by.
-const REMEMBERED: usize = 100;
 
 /// What the name of a lease begins with; 0 where that is no epoch.
 fn epoch_of(id: &str) -> u64 {
@@ -123,14 +122,6 @@ pub struct Refusal {
     pub wait: Duration,
 }
 
-/// One machine that was launched, and is not entered yet.
-#[derive(Debug, Clone, Copy)]
-struct Boot {
-    until: Instant,
-    /// Of the lease that it was launched under.
-    epoch: u64,
-}
-
 /// Decides who may scale.
 #[derive(Debug)]
 pub struct Arbiter {
@@ -143,10 +134,8 @@ pub struct Arbiter {
     shrink_after: Instant,
     /// When the next single hot machine may get another one beside it.
     hot_after: Instant,
-    /// Until when each launch counts, the oldest first; no more of them than can matter.
-    launches: Vec<Instant>,
-    /// The oldest first.
-    booting: Vec<Boot>,
+    launches: Launches,
+    booting: Booting,
     launching: Failing,
     leaving: Failing,
     /// The newest lease whose machines were said to have failed: those of one launch are one failure.
@@ -161,10 +150,6 @@ impl Arbiter {
         let starting_until = if saved.is_some() { now + rules.lease } else { now };
         let gap = if saved.is_some() { MOST_UNSAVED } else { 0 };
         let saved = saved.unwrap_or_default();
-        let boot = |(left, epoch): &(Duration, u64)| Boot {
-            until: now + rules.boot_timeout.min(*left),
-            epoch: *epoch,
-        };
         Arbiter {
             // There is always a next one.
             epoch: saved.epoch.min(u64::MAX / 2),
@@ -189,8 +174,8 @@ impl Arbiter {
                     .shrink_cooldown
                     .min(rules.cooldown.max(rules.scale_down_cooldown)),
             hot_after: now + saved.hot_cooldown.min(rules.scale_down_window),
-            launches: saved.launches.iter().map(|left| now + DAY.min(*left)).collect(),
-            booting: saved.booting.iter().map(boot).collect(),
+            launches: Launches::restore(&saved.launches, now),
+            booting: Booting::restore(&saved.booting, rules.boot_timeout, now),
             launching: Failing::restore(saved.launching, rules.cooldown, now),
             leaving: Failing::restore(saved.leaving, rules.cooldown, now),
             failed_epoch: 0,
@@ -207,8 +192,8 @@ impl Arbiter {
             grow_cooldown: left(self.grow_after),
             shrink_cooldown: left(self.shrink_after),
             hot_cooldown: left(self.hot_after),
-            launches: self.launches.iter().map(|until| left(*until)).collect(),
-            booting: self.booting.iter().map(|b| (left(b.until), b.epoch)).collect(),
+            launches: self.launches.save(now),
+            booting: self.booting.save(now),
             launching: self.launching.save(now),
             leaving: self.leaving.save(now),
             held: self.lease.as_ref().map(|l| Held {
@@ -235,9 +220,7 @@ impl Arbiter {
         self.grow_after = self.grow_after.min(now + rules.cooldown);
         self.shrink_after = self.shrink_after.min(now + after);
         self.hot_after = self.hot_after.min(now + rules.scale_down_window);
-        for boot in &mut self.booting {
-            boot.until = boot.until.min(now + rules.boot_timeout);
-        }
+        self.booting.limit(now + rules.boot_timeout);
         self.rules = rules;
     }
 
@@ -260,23 +243,17 @@ impl Arbiter {
 
     /// How many machines were launched, and are neither entered, failed nor `boot_timeout` old.
     pub fn booting(&self, now: Instant) -> usize {
-        self.booting.iter().filter(|b| b.until > now).count()
+        self.booting.count(now)
     }
 
     /// So many of them are entered now; the oldest are taken for it. False: there were none.
     pub fn entered(&mut self, machines: usize, now: Instant) -> bool {
-        !self.take_booted(machines, now).is_empty()
-    }
-
-    fn take_booted(&mut self, machines: usize, now: Instant) -> Vec<Boot> {
-        self.booting.retain(|b| b.until > now);
-        self.booting.drain(..machines.min(self.booting.len())).collect()
+        self.booting.take(machines, now).is_some()
     }
 
     /// `FAILED`: so many machines never came to serve.
     pub fn failed(&mut self, machines: usize, now: Instant) {
-        let gone = self.take_booted(machines, now);
-        let newest = gone.iter().map(|b| b.epoch).max();
+        let newest = self.booting.take(machines, now);
         if newest.is_none_or(|epoch| epoch > self.failed_epoch) {
             self.launching.failed(self.rules.cooldown, now);
         }
@@ -295,25 +272,14 @@ impl Arbiter {
         self.shrink_after = self.shrink_after.max(now + stay);
     }
 
-    /// Machines were launched, or may have been.
-    fn launched(&mut self, machines: usize, now: Instant) {
-        self.launches.extend(std::iter::repeat_n(now + DAY, machines));
-        let most = self.rules.max_launches_per_day.max(REMEMBERED);
-        self.launches.drain(..self.launches.len().saturating_sub(most));
-    }
-
     /// How many more `max_launches_per_day` allows now; `None` where it is not set.
     pub fn left_today(&self, now: Instant) -> Option<usize> {
-        let most = self.rules.max_launches_per_day;
-        let counting = self.launches.iter().filter(|until| **until > now).count();
-        (most > 0).then(|| most.saturating_sub(counting))
+        self.launches.left(self.rules.max_launches_per_day, now)
     }
 
     /// Until when `max_launches_per_day` forbids another launch.
     pub fn capped_until(&self, now: Instant) -> Option<Instant> {
-        let most = self.rules.max_launches_per_day;
-        let over = self.launches.len().checked_sub(most).filter(|_| most > 0)?;
-        self.launches.get(over).filter(|until| **until > now).copied()
+        self.launches.full_until(self.rules.max_launches_per_day, now)
     }
 
     /// `SCALE` or `RETIRE` from `node` over `peer`. `share` is what it is to get where nothing here
@@ -461,9 +427,7 @@ impl Arbiter {
                 self.count(&lease, launched, now);
                 if ok {
                     let until = now + self.rules.boot_timeout;
-                    let epoch = lease.epoch;
-                    self.booting
-                        .extend(std::iter::repeat_n(Boot { until, epoch }, launched));
+                    self.booting.add(launched, lease.epoch, until);
                     let Rules {
                         cooldown,
                         scale_down_cooldown,
@@ -498,7 +462,7 @@ impl Arbiter {
     }
 
     fn count(&mut self, lease: &Lease, launched: usize, now: Instant) {
-        self.launched(launched, now);
+        self.launches.add(launched, self.rules.max_launches_per_day, now);
         if lease.share.hot {
             self.hot_after = now + self.rules.scale_down_window;
         }

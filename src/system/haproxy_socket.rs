@@ -1,7 +1,7 @@
 //! HAProxy's admin socket: a line of commands in, its answer out.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -35,9 +35,9 @@ impl HaproxySocket {
 
     /// Is it the one of HAProxy's master process (`-S`), which knows no servers?
     pub fn is_of_master(&self) -> bool {
-        let answered = |command| self.answer(command).unwrap_or_default();
-        answered("show proc").starts_with("#<PID>")
-            && replies::servers_state(&answered("show servers state")).is_err()
+        // That one waits for more until its peer is done.
+        let asked = self.ask_and_shut("show proc");
+        asked.is_ok_and(|answer| answer.starts_with("#<PID>"))
     }
 
     /// How much may be asked of it: `user`, `operator` or `admin`.
@@ -120,30 +120,45 @@ impl HaproxySocket {
     /// # Errors
     /// Nobody listens, may not be asked, or doesn't answer in time.
     fn ask(&self, line: &str) -> io::Result<String> {
+        // Both directions stay open: HAProxy gives up what it does for one who half closed.
+        self.talk(line, false)
+    }
+
+    fn ask_and_shut(&self, line: &str) -> io::Result<String> {
+        self.talk(line, true)
+    }
+
+    fn talk(&self, line: &str, shut: bool) -> io::Result<String> {
         debug_assert!(!line.contains('\n'));
+        let line = format!("{line}\n");
         match &self.place {
             Socket::Path(path) => {
                 let mut stream = UnixStream::connect(path)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                talk(&mut stream, line, UnixStream::set_read_timeout)
+                stream.write_all(line.as_bytes())?;
+                if shut {
+                    stream.shutdown(Shutdown::Write)?;
+                }
+                answer(&mut stream, UnixStream::set_read_timeout)
             }
             Socket::Address(address) => {
                 let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                talk(&mut stream, line, TcpStream::set_read_timeout)
+                stream.write_all(line.as_bytes())?;
+                if shut {
+                    stream.shutdown(Shutdown::Write)?;
+                }
+                answer(&mut stream, TcpStream::set_read_timeout)
             }
         }
     }
 }
 
-fn talk<S: Read + Write>(
+fn answer<S: Read>(
     stream: &mut S,
-    line: &str,
     set_read_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
 ) -> io::Result<String> {
     let deadline = Instant::now() + PATIENCE;
-    // Both directions stay open: HAProxy gives up what it does for one who half closed.
-    stream.write_all(format!("{line}\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut chunk = [0; 16 * 1024];
     loop {

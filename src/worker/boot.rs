@@ -79,6 +79,10 @@ impl Worker {
         match instance.state {
             State::Pending => Ok(None),
             State::Running => Ok(instance.private_ip.map(|ip| ip.to_string())),
+            State::Stopping | State::Stopped => Err(Error::busy(
+                id,
+                format!("is {}, which autoscaler did not do; it is left alone", instance.state),
+            )),
             _ => {
                 let reason = instance
                     .state_reason

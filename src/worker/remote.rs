@@ -155,7 +155,7 @@ impl Remote {
     /// Waits until one of `servers` has `machine` UP, or until none of those that list it can say.
     ///
     /// # Errors
-    /// None has within `time`.
+    /// None has within `time`; busy where none has it DOWN either.
     pub fn confirm(&self, machine: &Machine, servers: &[String], time: Duration) -> Result<(), Error> {
         let until = Instant::now() + time;
         let mut pause = FIRST_LOOK;
@@ -174,6 +174,10 @@ impl Remote {
                 return Ok(());
             }
             let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() && !lines.iter().any(|l| l.state == State::Down) {
+                let cause = "no HAProxy could be asked about it, or a person has taken it out there";
+                return Err(Error::busy(machine.title(), cause));
+            }
             if left.is_zero() {
                 let cause = "passes its health check from here, and no HAProxy has taken it up";
                 return Err(Error::unavailable(machine.title(), cause));

@@ -1,3 +1,4 @@
+use super::launches::{DAY, REMEMBERED};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

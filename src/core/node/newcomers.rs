@@ -7,7 +7,7 @@ use super::{Action, FIRST_RETRY, LONGEST_RETRY, Machine, Node, Outcome, Step, To
 use crate::core::backoff::Backoff;
 use crate::core::plan::is_machine;
 use crate::core::protocol::FromNode;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// For a HAProxy's checks to take it up, however late it was entered.
 const CONFIRM: Duration = Duration::from_secs(60);
@@ -148,6 +148,13 @@ impl Node {
                 self.newcomers.all[at?].stage = Stage::Serving;
                 self.serves(at?);
             }
+            // Nobody has it DOWN: it may well serve.
+            Outcome::Confirmed(_, Err(error)) if error.kind() == Kind::Busy => {
+                self.say(error.to_string());
+                self.newcomers.all.remove(at?);
+                self.newcomers.trouble.get_or_insert(error);
+                self.end_if_all_came();
+            }
             Outcome::Confirmed(machine, Err(error)) => {
                 self.say(error.to_string());
                 let servers = self.settings.servers.clone();
@@ -205,11 +212,13 @@ impl Node {
         if !matches!(newcomer.stage, Stage::Ending(_)) {
             self.out.push(Action::Say(error.to_string()));
         }
+        // One that a person has stopped is nobody's to terminate.
+        let stopped = error.kind() == Kind::Busy;
         match newcomer
             .machine
             .instance
             .clone()
-            .filter(|_| self.settings.plan.ec2)
+            .filter(|_| self.settings.plan.ec2 && !stopped)
         {
             Some(id) => {
                 newcomer.stage = Stage::Ending(Box::new(error));
@@ -266,7 +275,6 @@ impl Node {
                 self.say(what.clone());
                 self.came_to_nothing(1, Error::unavailable("scale-up", what));
             }
-            Stage::Serving if late => _ = self.newcomers.all.remove(at),
             Stage::Serving => self.serves(at),
             _ => {}
         }

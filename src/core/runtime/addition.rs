@@ -112,17 +112,19 @@ pub fn addition(
     }
     // `health down` counts only once it is ready, and in between, requests on other threads would
     // find it: that is what the weight is for.
-    let mut start = if server.is_checked() {
+    // An agent that does not answer keeps a server of the file from nothing.
+    let agent = match arguments.contains(&"agent-check") {
+        true => format!("enable agent {id}; set server {id} agent up; "),
+        false => String::new(),
+    };
+    let start = if server.is_checked() {
         format!(
             "enable health {id}; set server {id} weight 0; set server {id} state ready; \
-             set server {id} health down; set server {id} weight 100%"
+             {agent}set server {id} health down; set server {id} weight 100%"
         )
     } else {
-        format!("set server {id} state ready")
+        format!("{agent}set server {id} state ready")
     };
-    if arguments.contains(&"agent-check") {
-        start += &format!("; enable agent {id}");
-    }
     Ok(Addition {
         name: name.into(),
         add,

@@ -223,9 +223,9 @@ fn one_comes_and_one_goes() {
         start("server $NAME $IP:$PORT"),
         "set server servers/b state ready"
     );
-    assert!(
-        start("server $NAME $IP:$PORT check agent-check agent-port 9").ends_with("; enable agent servers/b")
-    );
+    let agent = "enable agent servers/b; set server servers/b agent up; ";
+    let checked = start("server $NAME $IP:$PORT check agent-check agent-port 9");
+    assert!(checked.contains(&format!("state ready; {agent}set server servers/b health down")));
     let two = TEMPLATE.replace("frontend web", "listen l\n    $SERVERS\nfrontend web");
     let [added, _] = both_ways(&two, PATTERN, (2, 6)).unwrap();
     let sections: Vec<&str> = added.iter().map(|c| c.section.as_str()).collect();

@@ -213,7 +213,8 @@ impl World {
     pub fn judge_launch(&mut self, by: usize, zone: usize, count: usize) {
         let (now, cooldown) = (self.now, self.site.cooldown);
         let granted = self.servers[by].granted;
-        self.launches.push(Launched { at: now, by, zone, count, granted });
+        let first = self.servers.len();
+        self.launches.push(Launched { at: now, by, zone, first, count, granted });
         if self.site.has(Lasting::Refusing(None)) {
             return self.violate(format!("app{by} launches, and no HAProxy host would take it"));
         }
@@ -223,7 +224,10 @@ impl World {
             return;
         }
         let recent = |l: &&Launched| now - l.at + EC2_CLOCK < cooldown;
-        let sum: usize = self.launches.iter().filter(recent).map(|l| l.count).sum();
+        // What EC2 ended at once is made good by the next token.
+        let live = |n: &usize| self.cloud.vms.get(n).is_none_or(|vm| vm.is_live());
+        let count_live = |l: &Launched| (l.first..l.first + l.count).filter(live).count();
+        let sum: usize = self.launches.iter().filter(recent).map(count_live).sum();
         let most = self.launches.iter().filter(recent).map(|l| l.granted).max().unwrap_or(0);
         if sum > most {
             let all: Vec<&Launched> = self.launches.iter().filter(recent).collect();

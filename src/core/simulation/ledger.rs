@@ -44,6 +44,13 @@ struct Failing {
     in_a_row: u32,
 }
 
+/// An entry as it is told from others.
+type Key = (String, Option<String>);
+
+fn key(entry: &Listed) -> Key {
+    (entry.name.clone(), entry.instance.clone())
+}
+
 #[derive(Debug)]
 pub struct Ledger {
     rules: Rules,
@@ -64,6 +71,8 @@ pub struct Ledger {
     launches: Vec<Instant>,
     /// The entries as the master saw them last.
     entries: Vec<Listed>,
+    /// Those that came after others and have not served yet.
+    pending: BTreeSet<Key>,
     looked: bool,
     /// All of the above is on disk; or all but a new lease is not.
     saved: bool,
@@ -92,6 +101,7 @@ impl Ledger {
             failed_epoch: 0,
             launches: Vec::new(),
             entries: Vec::new(),
+            pending: BTreeSet::new(),
             looked: false,
             saved: true,
             behind: false,
@@ -147,6 +157,7 @@ impl Ledger {
             self.launches.clear();
         }
         self.looked = false;
+        self.pending.clear();
         self.failed_epoch = 0;
         if !self.saved {
             self.forgot = true;
@@ -256,7 +267,7 @@ impl Ledger {
                 if ok {
                     let until = now + self.rules.boot_timeout;
                     self.booting.extend(std::iter::repeat_n((until, held.epoch), launched));
-                    self.cool_down(now);
+                    self.cool_down(self.rules.cooldown.max(self.rules.scale_down_cooldown), now);
                 } else {
                     self.launching.failed(self.rules.cooldown, now);
                 }
@@ -276,10 +287,9 @@ impl Ledger {
         self.booting.drain(..machines.min(self.booting.len())).collect()
     }
 
-    fn cool_down(&mut self, now: Instant) {
-        let longer = self.rules.cooldown.max(self.rules.scale_down_cooldown);
+    fn cool_down(&mut self, stay: Duration, now: Instant) {
         self.grow_after = self.grow_after.max(now + self.rules.cooldown);
-        self.shrink_after = self.shrink_after.max(now + longer);
+        self.shrink_after = self.shrink_after.max(now + stay);
     }
 
     fn up(entries: &[Listed]) -> usize {
@@ -294,19 +304,22 @@ impl Ledger {
         if !std::mem::replace(&mut self.looked, true) {
             return;
         }
-        let key = |l: &Listed| (l.name.clone(), l.instance.clone());
         let known: BTreeSet<_> = before.iter().map(key).collect();
-        let came: Vec<&Listed> = entries.iter().filter(|l| !known.contains(&key(l))).collect();
         let serves = |l: &Listed| matches!(l.state, State::Up | State::Unknown);
         let was_out = |l: &&Listed| before.iter().any(|b| key(b) == key(l) && !serves(b));
-        let came_up = came.iter().any(|l| serves(l))
+        let is_new = |l: &&Listed| !known.contains(&key(l)) || self.pending.contains(&key(l));
+        let (serving, pending): (Vec<_>, Vec<_>) = entries.iter().filter(is_new).partition(|l| serves(l));
+        let came = |l: &&Listed| !known.contains(&key(l)) && serves(l);
+        let came_up = entries.iter().any(|l| came(&l))
             || entries.iter().filter(|l| l.state == State::Up).any(|l| was_out(&l));
-        if !came.is_empty() && !self.take_booted(came.len(), now).is_empty() {
+        self.pending = pending.into_iter().map(key).collect();
+        let served = serving.len();
+        if served > 0 && !self.take_booted(served, now).is_empty() {
             self.lags();
         }
         if came_up && Ledger::up(entries) > Ledger::up(&before) {
             self.launching = Failing { until: now, in_a_row: 0 };
-            self.cool_down(now);
+            self.cool_down(self.rules.cooldown, now);
             self.lags();
         }
     }

@@ -1,9 +1,10 @@
 //! After the last fault: the site comes to rest, at the size that the load asks for, and stays so.
 
 use super::Ms;
+use super::balancer::Balancer;
 use super::cloud::Vm;
 use super::events::Event;
-use super::haproxy::Admin;
+use super::haproxy::{Admin, Entry};
 use super::site::Lasting;
 use super::world::{World, note};
 use crate::core::need::ROOM;
@@ -40,7 +41,11 @@ impl World {
         let late = self.settled.changes.iter().filter(|(at, _)| *at > settling);
         let sum: i32 = late.clone().map(|(_, change)| change).sum();
         let bad = matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. }));
-        if late.count() as i32 != sum.abs() && !bad {
+        // Those that EC2 has recommended to replace leave once others serve for them.
+        let until = self.site.faults.until;
+        let noticed = |vm: &Vm| vm.notice.is_some() && vm.ended.is_none_or(|at| at > until);
+        let noticed = self.cloud.vms.values().any(noticed);
+        if late.count() as i32 != sum.abs() && !bad && !noticed {
             self.violate(format!(
                 "it grows and shrinks with one load: {:?}",
                 self.settled.changes
@@ -96,7 +101,11 @@ impl World {
         for (number, host) in self.balancers.iter().enumerate() {
             let gone = |id: &String| self.cloud.by_id(id).is_none_or(|(_, vm)| !vm.is_live());
             let entries = &host.haproxy.entries;
-            let stale = entries.iter().find(|e| e.instance.as_ref().is_some_and(gone));
+            // Where half of them are none that EC2 knows, it is taken to be EC2's fault.
+            let unknown = |e: &&Entry| e.instance.as_ref().is_some_and(|id| self.cloud.by_id(id).is_none());
+            let many = 2 * entries.iter().filter(unknown).count() >= entries.len();
+            let mut stale = entries.iter().filter(|e| e.instance.as_ref().is_some_and(gone));
+            let stale = stale.find(|e| !(many && unknown(e)));
             if let Some(entry) = stale.filter(|_| entries.len() > 1 && self.takes(number)) {
                 return Some(format!("lb{number} lists {}, which is gone", entry.name));
             }
@@ -137,6 +146,8 @@ impl World {
     /// Are there too few machines for the load, or for `min_hosts`, or too many?
     fn wrong_size(&self) -> Option<String> {
         let up: Vec<usize> = (0..self.servers.len()).filter(|n| self.is_up_somewhere(*n)).collect();
+        let on = |host: &Balancer| host.haproxy.entries.iter().filter(|e| e.serves()).count();
+        let least = self.balancers.iter().map(on).min().unwrap_or(0);
         let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
         let entries = self.balancers.iter().map(|host| host.haproxy.entries.len()).max().unwrap_or(0);
         let live = self.cloud.vms.values().filter(|vm| vm.tagged).count();
@@ -154,7 +165,7 @@ impl World {
         let others = told + told / (up.len() as f64 - 1.0);
         let shrinks = self.site.scale_down_threshold > 0.0 && share <= self.site.scale_down_threshold;
         let mut may = up.iter().filter(|n| self.cloud.vms[n].is_ours());
-        let can = may.next().is_some() && up.len() > self.site.min_hosts && others <= ROOM * self.site.threshold;
+        let can = may.next().is_some() && least > self.site.min_hosts && others <= ROOM * self.site.threshold;
         (shrinks && can).then(|| format!("{} machines at {share:.1}% are too many", up.len()))
     }
 }

@@ -282,7 +282,7 @@ impl World {
                     note!(self, "app{number}: {text}");
                     self.judge_words(number, &text);
                 }
-                Action::End(_) | Action::Notify(_) | Action::Adopt(_) => {}
+                Action::End(_) | Action::Notify(_) | Action::Adopt { .. } => {}
             }
         }
         if dies.is_some() {

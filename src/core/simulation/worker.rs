@@ -10,7 +10,7 @@ use super::site::balancer_name;
 use super::world::{World, note};
 use crate::core::listing::State;
 use crate::core::node::{Launched, Machine, Outcome, Step, Told};
-use crate::core::plan::{Instance, Listed, Survey, client_token};
+use crate::core::plan::{Instance, Life, Listed, Survey, client_token};
 use crate::core::shortage::{self, Place};
 use crate::error::{Error, Kind};
 
@@ -366,8 +366,13 @@ impl World {
         let down = self.now < self.ec2_down_until;
         let view = self.lagging_view();
         let instance = view.into_iter().find(|i| Some(&i.id) == machine.instance.as_ref() && !down);
-        if instance.as_ref().is_some_and(|i| i.life != crate::core::plan::Life::Live) {
-            return self.finish(id, Outcome::Booted(machine, Err(failed("it is terminated"))));
+        let why = match instance.as_ref().map(|i| i.life) {
+            Some(Life::Gone) => Some(failed("it is terminated")),
+            Some(Life::Stopped) => Some(Error::busy("it", "is stopped")),
+            Some(Life::Live) | None => None,
+        };
+        if let Some(why) = why {
+            return self.finish(id, Outcome::Booted(machine, Err(why)));
         }
         if machine.host.is_empty()
             && let Some(address) = instance.and_then(|i| i.address)
@@ -400,10 +405,12 @@ impl World {
             })
             .collect();
         let unknown = !lines.is_empty() && lines.iter().all(|state| *state == State::Unknown);
+        let down = lines.contains(&State::Down);
         if unknown || lines.contains(&State::Up) {
             self.finish(id, Outcome::Confirmed(machine, Ok(())));
         } else if now >= deadline {
-            self.finish(id, Outcome::Confirmed(machine, Err(failed("not UP"))));
+            let why = if down { failed("DOWN") } else { Error::busy("nobody", "can say") };
+            self.finish(id, Outcome::Confirmed(machine, Err(why)));
         } else {
             self.after(2000, Event::Poll(id));
         }

@@ -70,6 +70,8 @@ pub struct Launched {
     pub at: Ms,
     pub by: usize,
     pub zone: usize,
+    /// The number of the first machine, and how many there are.
+    pub first: usize,
     pub count: usize,
     /// How many its node was granted.
     pub granted: usize,

@@ -27,6 +27,17 @@ fn one_that_haproxy_does_not_take_up_goes_too() {
 }
 
 #[test]
+fn what_nobody_has_down_is_left_alone() {
+    let mut b = Bench::confirming();
+    let busy = Error::busy("i-2", "no HAProxy could be asked");
+    assert_eq!(b.finish(Outcome::Confirmed(machine(2), Err(busy))), NOTHING);
+    let mut b = Bench::booting();
+    let stopped = Error::busy("i-2", "is stopped");
+    let end = b.finish(Outcome::Booted(machine(2), Err(stopped)));
+    assert_eq!(end, ["1 FAILED 1 i-2: is stopped"]);
+}
+
+#[test]
 fn one_of_several_fails_and_the_others_count() {
     let mut b = Bench::launching();
     b.finish(launched(&[2, 3]));
