@@ -286,7 +286,7 @@ def test_the_picture(cli):
     space = "{http://www.w3.org/2000/svg}"
     words = [each.text for each in tree.iter(f"{space}text")]
     for wanted in ("flash-crowd.csv: load and machines", "threshold 40%", "threshold 60%", "machines", "time, h:min",
-                   "window 10 s, cooldown 30 s, 1 to 10 machines, no scale-down", "machines serving", "booting", "time over the threshold (paler: less of it)", "01:30"):
+                   "window 10 s, cooldown 10 s, 1 to 10 machines, no scale-down", "machines serving", "booting", "time over the threshold (paler: less of it)", "01:30"):
         assert wanted in words, wanted
     # As many boots as the report has changes upwards, and the numbers of its table.
     boots = [each for each in tree.iter(f"{space}rect") if each.get("class") == "boot"]
@@ -324,7 +324,7 @@ def test_long_settings_do_not_run_into_each_other(cli):
 def test_a_setting_that_is_compared_stands_in_the_title_alone(cli):
     cli("simulate", SHIPPED / "day.csv", "--window", "10s,1m", "--svg", cli.dir / "x.svg")
     text = (cli.dir / "x.svg").read_text()
-    assert ">threshold 50%, window 1m<" in text and text.count(">cooldown 30 s, 1 to 10 machines, no scale-down<") == 2
+    assert ">threshold 50%, window 1m<" in text and text.count(">cooldown 10 s, 1 to 10 machines, no scale-down<") == 2
 
 
 def test_a_name_cannot_leave_its_place_in_the_picture(cli):
