@@ -49,7 +49,6 @@ fn model(machines: usize) -> Model {
         requests: false,
         machines,
         boots: Boots::parse("60s").unwrap(),
-        requests: false,
         spread: 0.0,
         yardstick: 50.0,
     }
