@@ -264,7 +264,7 @@ def test_a_disk_that_takes_nothing_changes_nothing(disk, arguments, trouble):
 @needs_lab
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing_by_halves(disk):
     outcomes = set()
-    for pages in range(6):
+    for pages in range(10):
         disk.run(["sh", "-c", "cd /etc/autoscaler; autoscaler remove-host 10.0.0.3 2>/dev/null; "
                   f"cat /dev/zero 2>/dev/null >fill; truncate -s -{4096 * pages} fill"], check=False)
         done = disk.run(["autoscaler", "add-host", "10.0.0.3", "80", "--apply"], check=False)

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::haproxy::{self, Installed};
-use super::{drain, entries, print, template, template_path};
+use super::{drain, entries, print_bytes, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
 use crate::core::entry::Entry;
@@ -31,7 +31,7 @@ pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
             let installed = installed(target)?.map(|(text, _)| text).unwrap_or_default();
             let new = render(config, &entries(&hosts, log)?)?.text;
             let name = octets::widen(target_name.as_bytes());
-            print(octets::narrow(&diff::unified(&name, &installed, &name, &new)))
+            print_bytes(&octets::narrow(&diff::unified(&name, &installed, &name, &new)))
         }
         (Generate::Diff, None) => Err(no_config(config)),
         (Generate::Check, _) => {
@@ -40,7 +40,7 @@ pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
             rehearse(config, &entries, log).map(drop)
         }
         (Generate::Stdout, _) | (Generate::Install, None) => {
-            print(octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
+            print_bytes(&octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
         }
     }
 }

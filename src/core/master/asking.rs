@@ -31,7 +31,7 @@ impl Master {
             serving: self.fleet.as_ref().map_or(0, |fleet| fleet.up),
             mean,
             booting: self.arbiter.booting(now),
-            restarting: self.fleet.as_ref().map_or(0, |fleet| fleet.restarting),
+            restarting: fleet.map_or(0, |fleet| fleet.restarting(now)),
             demand: self.demands.now(mean, now),
             threshold: rules.threshold,
             min_hosts: rules.min_hosts,

@@ -25,8 +25,6 @@ pub struct Fleet {
     /// How many of them HAProxy has UP.
     known_up: usize,
     pub down: usize,
-    /// Of those, for less than a minute: they may just be starting again.
-    pub restarting: usize,
     /// Entries that came after others and have not served yet: they are on their way still.
     pending: BTreeSet<(String, Option<String>)>,
     /// HAProxy has an opinion of one of them at least.
@@ -35,12 +33,6 @@ pub struct Fleet {
 
 fn serves(state: State) -> bool {
     matches!(state, State::Up | State::Unknown)
-}
-
-/// Is it DOWN for less than a minute?
-fn is_restarting(entry: &Listed) -> bool {
-    let counts = |since: u64| Duration::from_secs(since) >= DOWN_COUNTS;
-    entry.state == State::Down && !entry.since.is_some_and(counts)
 }
 
 /// The instance in the name `<host>/<instance id>`.
@@ -57,7 +49,6 @@ impl Fleet {
             up: count(serves),
             known_up: count(|state| state == State::Up),
             down: count(|state| state == State::Down),
-            restarting: listed.iter().filter(|e| is_restarting(e)).count(),
             pending: BTreeSet::new(),
             is_known: count(|state| state != State::Unknown) > 0,
             entries: listed.to_vec(),
@@ -68,6 +59,19 @@ impl Fleet {
     /// How many seconds ago it was seen to be so.
     pub fn age(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.seen_at).as_secs()
+    }
+
+    /// How many are DOWN for less than a minute, and served before: they may just be starting again.
+    pub fn restarting(&self, now: Instant) -> usize {
+        if self.down == 0 {
+            return 0;
+        }
+        let age = self.age(now);
+        let young = |since: u64| Duration::from_secs(since + age) < DOWN_COUNTS;
+        let pending = |e: &&Listed| self.pending.contains(&(e.name.clone(), e.instance.clone()));
+        let down = self.entries.iter().filter(|e| e.state == State::Down);
+        down.filter(|e| young(e.since.unwrap_or(0)) && !pending(e))
+            .count()
     }
 
     /// How HAProxy has the machine of `node`; `None` where no entry is known to be its.
@@ -146,9 +150,6 @@ impl Changes {
                 }
             }
         }
-        let pending = |e: &&Listed| after.pending.contains(&(e.name.clone(), e.instance.clone()));
-        let restarting = after.entries.iter().filter(|e| is_restarting(e) && !pending(e));
-        after.restarting = restarting.count();
         let kept = after.entries.len() - changes.came;
         changes.went = was.len().saturating_sub(kept);
         changes

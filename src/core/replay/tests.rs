@@ -46,7 +46,6 @@ fn policy() -> Policy {
 /// So many machines, with a boot of a minute.
 fn model(machines: usize) -> Model {
     Model {
-        requests: false,
         machines,
         boots: Boots::parse("60s").unwrap(),
         spread: 0.0,

@@ -49,7 +49,7 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// `SEED=n` replays one and prints what happens; `SEEDS=n` runs so many, of which up to
+/// `SEED=n` replays one and prints what happens; `SEEDS=n` runs so many, beginning with `FROM=n`, of which up to
 /// `FAILURES=n` are reported.
 #[test]
 fn whatever_fails() {
@@ -59,7 +59,9 @@ fn whatever_fails() {
         return;
     }
     let seeds = number("SEEDS").unwrap_or(300);
-    let (next, events) = (AtomicU64::new(0), AtomicU64::new(0));
+    let first = number("FROM").unwrap_or(0);
+    let seeds = first + seeds;
+    let (next, events) = (AtomicU64::new(first), AtomicU64::new(0));
     let failed: Mutex<Vec<(u64, String)>> = Mutex::default();
     let most = number("FAILURES").unwrap_or(1) as usize;
     thread::scope(|scope| {
@@ -82,7 +84,7 @@ fn whatever_fails() {
     let failed = failed.into_inner().unwrap();
     println!(
         "{} seeds, {} events",
-        next.into_inner().min(seeds),
+        next.into_inner().min(seeds) - first,
         events.into_inner()
     );
     for (seed, text) in &failed {
@@ -90,4 +92,3 @@ fn whatever_fails() {
     }
     assert!(failed.is_empty(), "{} failed", failed.len());
 }
-
