@@ -46,6 +46,7 @@ fn policy() -> Policy {
 /// So many machines, with a boot of a minute.
 fn model(machines: usize) -> Model {
     Model {
+        requests: false,
         machines,
         boots: Boots::parse("60s").unwrap(),
         spread: 0.0,
