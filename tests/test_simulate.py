@@ -383,7 +383,7 @@ def test_as_many_as_are_missing_at_once_and_the_work_that_nobody_did(cli):
     told = report(cli, path, "--hosts", 4)
     assert [(e["at"], e["from"], e["to"]) for e in told["runs"][0]["events"]] == [(10, 4, 8)]
     one_by_one = report(cli, path, "--hosts", 4, "--max-step", 1)["runs"][0]
-    assert all(e["to"] == e["from"] + 1 for e in one_by_one["events"]) and one_by_one["over_minutes"] > 2
+    assert all(e["to"] == e["from"] + 1 for e in one_by_one["events"]) and one_by_one["over_minutes"] > 1.5
     short = report(cli, path, "--hosts", 4, "--start", 2, "--boot-time", "2m", "--cooldown", "30s")["runs"][0]
     assert short["serving"][:2] == [[0, 2], [130, 5]]
     # Of 3.92 machines' work two do two for 130 s of the 1200.

@@ -29,7 +29,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("scaling", "max_launches_per_day", "0"),
     ("scaling", "scale_down_threshold", "0"),
     ("scaling", "scale_down_window", "3m"),
-    ("scaling", "scale_down_cooldown", "10s"),
+    ("scaling", "scale_down_cooldown", "20s"),
     ("scaling", "drain_timeout", "5m"),
     ("scaling", "procfs", "/proc"),
     ("master", "listen", "127.0.0.1:65432"),

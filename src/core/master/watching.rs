@@ -187,7 +187,7 @@ impl Master {
             out.push(Output::Save);
         }
         if changes.came + changes.went > 0 {
-            self.demands.disturb(now);
+            self.demands.resize(now);
         } else if fleet.up != before.up {
             self.demands.unsettle(now);
         }
