@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::core::node::{Outcome, Step};
-use crate::ec2::Client;
+use crate::ec2::{Client, State};
 use crate::error::Error;
 use crate::system::log::Log;
 use crate::system::ssh::Ssh;
@@ -156,6 +156,15 @@ impl Worker {
     }
 
     fn terminate(&self, id: &str) -> Result<(), Error> {
+        // A person may have stopped it, or taken it out, since it was looked at.
+        let known = self.client.instance(id, Instant::now() + EC2_TIME);
+        let known = known.map_err(|e| ec2_error("DescribeInstances", &e))?;
+        if let Some(instance) = known
+            && (instance.is_kept() || matches!(instance.state, State::Stopping | State::Stopped))
+        {
+            let cause = "is stopped, or tagged to be kept: it is left alone";
+            return Err(Error::busy(id, cause));
+        }
         if !self.terminate_in_group(id)? {
             self.client
                 .terminate(id, Instant::now() + EC2_TIME)

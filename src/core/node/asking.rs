@@ -65,10 +65,18 @@ impl Node {
         &mut self.pauses[aim as usize]
     }
 
-    /// Another's lease is over: what was refused for it may be granted now.
+    /// A master is back, which may decide otherwise now.
     pub(super) fn end_soft_pauses(&mut self) {
         for pause in &mut self.pauses {
             pause.until.take_if(|_| !pause.firm);
+        }
+    }
+
+    /// Another's lease is over: what was refused for it may be granted now, and nothing else.
+    pub(super) fn end_waits_for_a_lease(&mut self) {
+        for pause in &mut self.pauses {
+            let for_it = matches!(pause.refused, None | Some(Reason::Holder));
+            pause.until.take_if(|_| !pause.firm && for_it);
         }
     }
 

@@ -72,9 +72,10 @@ impl Node {
 
     pub(super) fn look_when_due(&mut self, now: Instant) {
         if self.looks.deadline().is_some_and(|at| now >= at) {
-            match self.masters.any_lease() {
-                true => self.looks.again = Some(now + AFTER_AN_END),
-                false => self.look(now),
+            // Where it is not the time for it, a little later.
+            self.looks.again = Some(now + AFTER_AN_END);
+            if !self.masters.any_lease() {
+                self.look(now);
             }
         }
     }

@@ -310,7 +310,7 @@ impl Node {
             FromMaster::Scale { node } => self.masters.other_began(&name, node),
             FromMaster::Finish { node } => {
                 self.masters.lease_ended(&name, &node);
-                self.end_soft_pauses();
+                self.end_waits_for_a_lease();
             }
             FromMaster::Set(pair) => {
                 if let Some((master, pairs)) = self.masters.set(&name, pair, now) {

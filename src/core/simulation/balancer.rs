@@ -82,9 +82,6 @@ impl Balancer {
         Some(self.master.as_ref()?.arbiter.lease()?.epoch)
     }
 
-    pub fn is_leased(&self) -> bool {
-        self.epoch_held().is_some()
-    }
 }
 
 impl World {

@@ -7,7 +7,7 @@ use super::events::Event;
 use super::site::Lasting;
 use super::world::World;
 use crate::core::node::Machine;
-use crate::core::plan::{Instance, Listed};
+use crate::core::plan::{Instance, Life, Listed};
 
 /// For one question to EC2, its retries included, and for one try.
 const EC2_TIME: Ms = 20_000;
@@ -239,9 +239,12 @@ impl World {
                 Reply::Machines(self.cloud.launched_with(token, *zone, seen))
             }
             Order::Terminate { id } => {
-                let known = self.lagging_view().iter().any(|i| i.id == *id);
+                let view = self.lagging_view();
+                let seen = view.iter().find(|i| i.id == *id);
+                let known = seen.is_some();
+                let left_alone = seen.is_some_and(|i| i.keep || i.life == Life::Stopped);
                 match self.cloud.by_id(id).map(|(machine, vm)| (machine, vm.tagged)) {
-                    Some((machine, _)) if self.is_protected(machine) => Reply::Refused,
+                    Some((machine, _)) if left_alone || self.is_protected(machine) => Reply::Refused,
                     Some((machine, tagged)) if known || !tagged => {
                         self.terminate(machine, call.by);
                         Reply::Done
@@ -255,7 +258,7 @@ impl World {
 
     fn carry_out_at_host(&mut self, host: usize, call: &Call) -> Option<Reply> {
         match &call.order {
-            Order::Add { machine, by_plan } => Some(self.add_host(host, machine, Some(*by_plan))),
+            Order::Add { machine, by_plan } => Some(self.add_host(host, machine, Some((*by_plan, call.by)))),
             Order::Drain { machine, force } => {
                 let there = |e: &super::haproxy::Entry| e.address == machine.host;
                 match self.remove_host(host, there, *force, call) {

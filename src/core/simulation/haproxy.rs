@@ -151,9 +151,9 @@ impl World {
 
     /// Does HAProxy's check of this address pass?
     fn passes(&self, host: usize, address: &str) -> bool {
-        self.addresses
-            .get(address)
-            .is_some_and(|machine| self.serves(*machine) && self.is_cut(*machine, host).is_none())
+        self.addresses.get(address).is_some_and(|machine| {
+            self.serves(*machine) && self.is_cut(*machine, host).is_none()
+        })
     }
 
     pub fn check(&mut self, host: usize, serial: u64) {
@@ -180,11 +180,7 @@ impl World {
         let now = self.now;
         let haproxy = &mut self.balancers[host].haproxy;
         if !haproxy.entries.iter().any(Entry::serves) && now >= haproxy.silent_until {
-            for entry in haproxy
-                .entries
-                .iter_mut()
-                .filter(|e| e.up && e.admin == Admin::Drain)
-            {
+            for entry in haproxy.entries.iter_mut().filter(|e| e.up && e.admin == Admin::Drain) {
                 (entry.admin, entry.since) = (Admin::Ready, now);
             }
         }
@@ -195,8 +191,9 @@ impl World {
         self.entries_changed(host);
     }
 
-    /// `add-host`. `by_plan`: not what was removed a little while ago; `None`: by hand.
-    pub fn add_host(&mut self, host: usize, machine: &Machine, by_plan: Option<bool>) -> Reply {
+    /// `add-host`. `by`: by a plan, and thus not what was removed a little while ago, and whose
+    /// daemon; `None`: by hand.
+    pub fn add_host(&mut self, host: usize, machine: &Machine, by: Option<(bool, usize)>) -> Reply {
         let (now, most) = (self.now, self.site.max_hosts + 1);
         if self.is_refusing(host) {
             return Reply::Refused;
@@ -204,7 +201,7 @@ impl World {
         let boot_timeout = self.site.boot_timeout;
         let haproxy = &mut self.balancers[host].haproxy;
         let removed = haproxy.removed.get(&key(machine));
-        if by_plan == Some(true) && removed.is_some_and(|at| now - at < boot_timeout) {
+        if by.is_some_and(|(by_plan, _)| by_plan) && removed.is_some_and(|at| now - at < boot_timeout) {
             return Reply::Done;
         }
         let known = |e: &Entry| match (&e.instance, &machine.instance) {
@@ -228,19 +225,11 @@ impl World {
             return Reply::Refused;
         }
         let serial = haproxy.last_serial + 1;
-        let name = machine
-            .instance
-            .clone()
-            .unwrap_or_else(|| format!("app-{serial}"));
+        let name = machine.instance.clone().unwrap_or_else(|| format!("app-{serial}"));
         haproxy.enter(name, &machine.host, machine.instance.clone(), now);
-        note!(
-            self,
-            "lb{host}: {} at {} is entered",
-            machine.title(),
-            machine.host
-        );
-        if by_plan.is_some() {
-            self.judge_entry(host, machine);
+        note!(self, "lb{host}: {} at {} is entered", machine.title(), machine.host);
+        if let Some((_, by)) = by {
+            self.judge_entry(host, machine, by);
         }
         self.check_soon(host, serial);
         self.after_change(host);
@@ -248,13 +237,7 @@ impl World {
     }
 
     /// `remove-host`: drains it first. `None`: the answer comes when that is over.
-    pub fn remove_host(
-        &mut self,
-        host: usize,
-        is: impl Fn(&Entry) -> bool,
-        force: bool,
-        call: &Call,
-    ) -> Option<Reply> {
+    pub fn remove_host(&mut self, host: usize, is: impl Fn(&Entry) -> bool, force: bool, call: &Call) -> Option<Reply> {
         let now = self.now;
         let haproxy = &mut self.balancers[host].haproxy;
         let alone = haproxy.entries.len() == 1;

@@ -18,6 +18,9 @@ use super::worker::Task;
 /// Monotonic clocks begin here, so that those that stood still never come before their beginning.
 const CLOCK_START: Ms = 100_000_000;
 
+/// More events than this in one moment, and somebody does nothing again and again.
+const MOST_AT_ONCE: u64 = 10_000;
+
 /// One process: a daemon or a master.
 #[derive(Debug, Default)]
 pub struct Process {
@@ -41,6 +44,8 @@ pub struct World {
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     pub events: u64,
+    /// Of this very moment.
+    at_once: u64,
     pub servers: Vec<Server>,
     pub balancers: Vec<Balancer>,
     pub conns: Vec<Conn>,
@@ -110,6 +115,7 @@ impl World {
             queue: BinaryHeap::new(),
             order: 0,
             events: 0,
+            at_once: 0,
             servers: Vec::new(),
             balancers: Vec::new(),
             conns: Vec::new(),
@@ -185,6 +191,10 @@ impl World {
             let Some(Reverse(due)) = self.queue.pop() else {
                 return;
             };
+            self.at_once = if due.at == self.now { self.at_once + 1 } else { 0 };
+            if self.at_once > MOST_AT_ONCE {
+                self.violate(format!("somebody spins: {:?}", due.event));
+            }
             self.now = due.at;
             self.events += 1;
             self.handle(due.event);

@@ -94,6 +94,18 @@ fn while_another_scales_nobody_is_asked_and_then_at_once() {
     assert_eq!(b.sample(&[90.0]), ["1 SCALE"], "the load is what it was");
 }
 
+/// Else two that are refused for good give their leases back to each other for ever.
+#[test]
+fn anothers_end_ends_no_other_refusal() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.sample(&[90.0; 3]);
+    b.hear(1, "WAIT full 9000");
+    b.hear(1, "SCALE app2");
+    b.hear(1, "FINISH app2");
+    assert_eq!(b.sample(&[90.0; 9]), NOTHING);
+}
+
 #[test]
 fn windows_begin_anew_when_more_serve() {
     let mut b = Bench::new(&["lb1"]);

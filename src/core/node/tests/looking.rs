@@ -153,6 +153,21 @@ fn ids_that_ec2_does_not_know_are_looked_at_again_after_a_minute() {
     assert_eq!(b.looked(found), ["Remove c on lb1"]);
 }
 
+/// Whoever wakes up for nothing takes a whole CPU.
+#[test]
+fn who_may_not_look_now_does_so_later() {
+    let mut b = looking();
+    let down = survey(
+        &[1, 2],
+        &["a 10.0.0.1 80 i-1 DOWN 9, b 10.0.0.2 80 i-2 UP 900", ""],
+    );
+    b.looked(down);
+    let notice = Warning::Interruption(21 * SECOND);
+    b.node.interrupted(notice, "a notice", machine(1), b.now);
+    b.after(61 * SECOND);
+    assert!(b.node.deadline() > b.now);
+}
+
 #[test]
 fn a_failed_survey_is_said_once() {
     let mut b = looking();
