@@ -92,3 +92,4 @@ fn whatever_fails() {
     }
     assert!(failed.is_empty(), "{} failed", failed.len());
 }
+
