@@ -67,7 +67,12 @@ impl World {
         let address = &self.cloud.vms[&machine].address;
         let mut hosts = self.balancers.iter();
         self.serves(machine)
-            && hosts.any(|host| host.haproxy.entries.iter().any(|e| e.address == *address && e.serves()))
+            && hosts.any(|host| {
+                host.haproxy
+                    .entries
+                    .iter()
+                    .any(|e| e.address == *address && e.serves())
+            })
     }
 
     /// A bad image costs one attempt per back-off of each master, however many nodes are busy.
@@ -80,7 +85,9 @@ impl World {
         let doublings = ((self.now - from) / self.site.cooldown).max(1).ilog2() + 2;
         let most = u64::from(doublings) * self.site.balancers as u64;
         if attempts > most {
-            self.violate(format!("{attempts} attempts with a bad image, and {most} back-offs"));
+            self.violate(format!(
+                "{attempts} attempts with a bad image, and {most} back-offs"
+            ));
         }
     }
 
@@ -96,12 +103,19 @@ impl World {
         let lasting = self.site.faults.lasting;
         let bad = matches!(lasting, Some(Lasting::BadImage { .. }));
         for (machine, vm) in self.cloud.vms.iter().filter(|(_, vm)| vm.is_ours()) {
-            if let Some(why) = self.unrest_of(*machine, vm).filter(|_| !bad || vm.launched.is_none()) {
+            if let Some(why) = self
+                .unrest_of(*machine, vm)
+                .filter(|_| !bad || vm.launched.is_none())
+            {
                 return Some(format!("{} {why}", vm.id));
             }
         }
         // Where half of them are none that EC2 knows, it is taken to be EC2's fault.
-        let unknown = |e: &&Entry| e.instance.as_ref().is_some_and(|id| self.cloud.by_id(id).is_none());
+        let unknown = |e: &&Entry| {
+            e.instance
+                .as_ref()
+                .is_some_and(|id| self.cloud.by_id(id).is_none())
+        };
         let all = || self.balancers.iter().flat_map(|host| &host.haproxy.entries);
         let places: BTreeSet<&str> = all().map(|e| e.address.as_str()).collect();
         let strange: BTreeSet<&str> = all().filter(unknown).map(|e| e.address.as_str()).collect();
@@ -125,7 +139,9 @@ impl World {
     fn unrest_of(&self, machine: usize, vm: &Vm) -> Option<String> {
         let its = |host: usize| {
             let mut entries = self.balancers[host].haproxy.entries.iter();
-            entries.find(|e| e.instance.as_ref() == Some(&vm.id) || (e.instance.is_none() && e.address == vm.address))
+            entries.find(|e| {
+                e.instance.as_ref() == Some(&vm.id) || (e.instance.is_none() && e.address == vm.address)
+            })
         };
         let hosts = (0..self.site.balancers).filter(|host| self.takes(*host));
         if self.serves(machine) {
@@ -135,14 +151,23 @@ impl World {
                 return None;
             }
             let mut lacking = hosts.filter(|host| its(*host).is_none());
-            return lacking.next().map(|host| format!("serves, and lb{host} lacks it"));
+            return lacking
+                .next()
+                .map(|host| format!("serves, and lb{host} lacks it"));
         }
         // As many as these are DOWN for another reason.
         let down = |n: &usize| self.cloud.vms[n].is_live() && !self.serves(*n);
-        let listed = self.balancers.iter().map(|host| host.haproxy.entries.len()).min().unwrap_or(0);
+        let listed = self
+            .balancers
+            .iter()
+            .map(|host| host.haproxy.entries.len())
+            .min()
+            .unwrap_or(0);
         let many = (0..self.servers.len()).filter(down).count();
         let elsewhere = many >= 2 && 2 * many >= listed;
-        let out = (0..self.site.balancers).filter_map(its).any(|e| e.admin != Admin::Ready);
+        let out = (0..self.site.balancers)
+            .filter_map(its)
+            .any(|e| e.admin != Admin::Ready);
         let listed = (0..self.site.balancers).any(|host| its(host).is_some());
         let never = listed && (self.site.replace_after == 0 || elsewhere || out);
         let refused = self.site.has(Lasting::NoTerminations)
@@ -152,17 +177,32 @@ impl World {
 
     /// Are there too few machines for the load, or for `min_hosts`, or too many?
     fn wrong_size(&self) -> Option<String> {
-        let up: Vec<usize> = (0..self.servers.len()).filter(|n| self.is_up_somewhere(*n)).collect();
-        let kept = |e: &Entry| self.addresses.get(&e.address).is_some_and(|n| self.cloud.vms[n].keep);
+        let up: Vec<usize> = (0..self.servers.len())
+            .filter(|n| self.is_up_somewhere(*n))
+            .collect();
+        let kept = |e: &Entry| {
+            self.addresses
+                .get(&e.address)
+                .is_some_and(|n| self.cloud.vms[n].keep)
+        };
         let counts = |e: &&Entry| e.serves() && !kept(e);
         let on = |host: &Balancer| host.haproxy.entries.iter().filter(counts).count();
         let least = self.balancers.iter().map(on).min().unwrap_or(0);
         let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
-        let entries = self.balancers.iter().map(|host| host.haproxy.entries.len()).max().unwrap_or(0);
+        let entries = self
+            .balancers
+            .iter()
+            .map(|host| host.haproxy.entries.len())
+            .max()
+            .unwrap_or(0);
         // Leases that ran out count for the day too.
         let full = entries.max(ours) >= self.site.max_hosts || self.site.max_launches > 0;
         if up.len() < self.site.min_hosts && !full {
-            return Some(format!("{} machines serve, and min_hosts is {}", up.len(), self.site.min_hosts));
+            return Some(format!(
+                "{} machines serve, and min_hosts is {}",
+                up.len(),
+                self.site.min_hosts
+            ));
         }
         let share = self.share(*up.first()?);
         if share >= self.site.threshold && !full {
