@@ -36,10 +36,12 @@ of hosts.d, following entries as they come and go. Runs until it is stopped.
         summary: "On an app server: watch the CPU and scale",
         details: "\
 Samples the CPU. When the mean over a full window reaches the threshold, it asks
-every connected master for the lease, launches one machine, waits until it serves,
-and enters it into every HAProxy of [haproxy] servers. With a scale_down_threshold, a
-machine whose mean stays under it drains and terminates itself, if the others can
-take its load. Runs until it is stopped.
+every connected master for the lease, launches as many machines as are missing and
+gives the lease back. Each machine is then waited for until it serves, and entered into
+every HAProxy of [haproxy] servers. With a scale_down_threshold, a machine whose mean
+stays under it drains and terminates itself, if the others can take its load. When a
+master tells it to look, it puts right what is not as it should be: entries, machines
+that are missing, and those that never served. Runs until it is stopped.
 ",
     },
     Topic {
@@ -137,9 +139,9 @@ of the first failure.
         arguments: "",
         summary: "On a HAProxy host: remove entries whose instance is gone",
         details: "\
-Removes the entries with an instance that EC2 says to be terminated or not to know,
-for cron. When EC2 lists no instance of the cluster or does not answer, nothing is
-removed; nor is the last entry.
+For sites without daemons, by cron: where daemons run, they do it. Removes the entries
+with an instance that EC2 says to be terminated or not to know. When EC2 lists no
+instance of the cluster or does not answer, nothing is removed; nor is the last entry.
 
       --apply      then do what `generate` does
       --dry-run    only print the entries that would be removed
@@ -149,11 +151,16 @@ removed; nor is the last entry.
     Topic {
         name: "scale-up",
         arguments: "",
-        summary: "On an app server: add one machine by hand",
+        summary: "On an app server: add machines by hand",
         details: "\
-Takes the same lease and the same steps as the daemon, whatever the load is.
+Takes the same lease and the same steps as the daemon, whatever the load is. Returns when
+the machine is UP. Busy (75): a master does not grant it, and says why.
 
-      --dry-run    print the request that it would send, and change nothing
+      --dry-run    print the request that it would send, and change nothing; 75 if a
+                   master would not grant it
+      --wait       wait for cooldown and lease
+      --force      pass over cooldowns; never over back-off, max_hosts or the daily cap
+      --count N    so many machines (1)
 ",
     },
     Topic {
@@ -163,9 +170,27 @@ Takes the same lease and the same steps as the daemon, whatever the load is.
         details: "\
 Takes the same lease and the same steps as the daemon, whatever the load is. On EC2,
 only a machine that autoscaler launched leaves; where scale_down_command is a shell
-command, any machine does. Never one of the last min_hosts.
+command, any machine does. Never one of the last min_hosts. Returns when it is gone.
 
-      --dry-run    print the request that it would send, and change nothing
+      --dry-run    print the request that it would send, and change nothing; 75 if a
+                   master would not grant it
+      --wait       wait for cooldown and lease
+      --force      pass over cooldowns; never over back-off or min_hosts
+",
+    },
+    Topic {
+        name: "replace",
+        arguments: "<name...>",
+        summary: "On an app server: a new machine for each old one, as after a new image",
+        details: "\
+One after the other: launches the new machine, waits until it is UP, then drains the old
+one everywhere and terminates it. Needs one lease per machine, free in between. There may
+be one more than max_hosts meanwhile. The machine that it runs on is left out and named:
+run it again on another. Where a new machine did not come UP (69), the old one stays; run
+again, it goes on. Only what carries the cluster's tag is replaced.
+
+      --all            every machine of the cluster
+      --not-image AMI  those that were launched from another image
 ",
     },
     Topic {

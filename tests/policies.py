@@ -104,7 +104,7 @@ def loads(scratch):
     for path in load_shapes.write(scratch):
         yield path.stem, load_shapes.SHAPES[path.stem][0], path, START
     for name, what in RECORDED.items():
-        yield name, what, ROOT / f"tests/traces/loads/{name}.csv", START
+        yield name, what, ROOT / f"tests/loads/{name}.csv", START
     for name in SHIPPED:
         path = ROOT / f"packaging/traces/{name}.csv"
         first, *_, last = path.read_text().splitlines()

@@ -35,7 +35,7 @@ def over(load, serving, length):
         while j + 1 < len(serving) and serving[j + 1][0] <= begin:
             j += 1
         if load[i][1] > serving[j][1] / 2 and end > begin:
-            if spans and begin - spans[-1][1] < length / PLOT / 2:  # no eye would see them apart
+            if spans and begin - spans[-1][1] < length / PLOT:  # no eye would see them apart
                 spans[-1][1] = end
             else:
                 spans.append([begin, end])
@@ -85,9 +85,10 @@ def as_svg(name, what, told, played):
             y = PANEL * (1 - value / most)
             out.append(f'<path d="M{LEFT} {y:.1f}h{PLOT}" class="grid"/><text x="{LEFT - 6}" y="{y + 4:.1f}" class="e g">{value}</text>')
         out.append('<use href="#need"/>')
-        for begin, end in over(load, each.serving, length):
-            left, width = LEFT + PLOT * begin / length, max(PLOT * (end - begin) / length, 0.4)
-            out.append(f'<rect x="{left:.1f}" y="{PANEL - 5}" width="{width:.1f}" height="5" class="over"/>')
+        spans = [(LEFT + PLOT * begin / length, max(PLOT * (end - begin) / length, 0.4))
+                 for begin, end in over(load, each.serving, length)]
+        strokes = "".join(f"M{left:.1f} {PANEL}v-5h{width:.1f}v5z" for left, width in spans)
+        out.append(f'<path d="{strokes}" class="over"/>')
         out.append(f'<path clip-path="url(#plot)" d="{line(each.serving, length, most)}" class="serving"/>'
                    f'<path d="M{LEFT} 0V{PANEL}h{PLOT}" class="axis"/></g>')
         top += PANEL
@@ -104,7 +105,7 @@ def line(serving, length, most):
     low, high = columns(serving, length, min), columns(serving, length, max)
     d, before = "", None
     for column, (least, greatest) in enumerate(zip(low, high)):
-        down, up = (f"{PANEL * (1 - value / most):.1f}" for value in (least, greatest))
+        down, up = (f"{PANEL * (1 - min(value / most, 1.05)):.0f}" for value in (least, greatest))
         if before is None:
             d = f"M{LEFT} {up}"
         elif (down, up) != before:

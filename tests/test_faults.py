@@ -199,6 +199,16 @@ def test_a_wrong_clock_is_corrected_by_ec2s_and_said_once(site, offset, refused)
     assert re.search(rf"^warn  clock: (599|600|601) s {way} EC2's; have it set by NTP$", done.stdout, re.M)
 
 
+# As many as the command allows
+
+def test_a_count_in_the_command_bounds_what_is_launched_at_a_time(binary, tmp_path):
+    command = "aws ec2 run-instances --image-id ami-12345678 --instance-type t3.small --count 1:2"
+    with Loopback(binary, tmp_path, {"machine": {"scale_up_command": command}}) as site:
+        site.cli.call("scale-up", "--count", "3", timeout=90)
+        [call] = site.ec2.calls("RunInstances")
+        assert (call.params["MinCount"], call.params["MaxCount"], len(site.ec2.launched)) == ("1", "2", 2)
+
+
 # Eventual consistency
 
 def test_an_instance_that_is_not_found_yet_is_waited_for(site):

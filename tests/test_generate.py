@@ -220,10 +220,24 @@ def test_a_symlink_is_followed(site):
 
 def test_what_the_first_generate_replaces_is_kept(site):
     site.installed.with_name(f"{site.installed.name}.before-autoscaler").unlink(missing_ok=True)
+    (site.dir / ".written").unlink()
     site.installed.write_text("# my own\n")
     site("generate")
     site("add-host", "10.0.0.3", 80, "--apply")
     assert site.installed.with_name(f"{site.installed.name}.before-autoscaler").read_text() == "# my own\n"
+
+
+def test_what_somebody_else_wrote_there_is_kept_and_said(site):
+    ours = site.installed.read_text()
+    site.installed.write_text(ours + "# by hand\n")
+    done = run(site.argv("add-host", "10.0.0.3", 80, "--apply"))
+    [kept] = site.installed.parent.glob(f"{site.installed.name}.*T*Z")
+    assert done.returncode == 0 and str(kept) in done.stderr and "somebody has changed it" in done.stderr
+    assert kept.read_text() == ours + "# by hand\n"
+    assert site.installed.read_text() == rendered("app1 10.0.0.1:80", "app2 10.0.0.2:80", "app3 10.0.0.3:80")
+    # Once: what autoscaler writes is its own again.
+    assert "somebody" not in site.call("remove-host", "app3", "--apply").stderr
+    assert list(site.installed.parent.glob(f"{site.installed.name}.*T*Z")) == [kept]
 
 
 def test_an_empty_hosts_d_never_replaces_a_working_file(site):

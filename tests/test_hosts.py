@@ -227,7 +227,7 @@ def machine(binary, tmp_path_factory):
 @pytest.fixture
 def disk(machine):
     """A small file system at /etc/autoscaler with an INI, one entry and one installed configuration."""
-    machine.run(["mount", "-t", "tmpfs", "-o", "size=48k,nr_inodes=40,mode=755", "tmpfs", "/etc/autoscaler"])
+    machine.run(["mount", "-t", "tmpfs", "-o", "size=80k,nr_inodes=40,mode=755", "tmpfs", "/etc/autoscaler"])
     machine.run(["sh", "-c", f"""cd /etc/autoscaler && mkdir hosts.d && cat >haproxy.cfg <<'END'
 {TEMPLATE}END
 printf '[haproxy]\nconfig = /etc/autoscaler/out.cfg\nreload_command = true\n' >autoscaler.ini
@@ -264,7 +264,7 @@ def test_a_disk_that_takes_nothing_changes_nothing(disk, arguments, trouble):
 @needs_lab
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing_by_halves(disk):
     outcomes = set()
-    for pages in range(6):
+    for pages in range(8):
         disk.run(["sh", "-c", "cd /etc/autoscaler; autoscaler remove-host 10.0.0.3 2>/dev/null; "
                   f"cat /dev/zero 2>/dev/null >fill; truncate -s -{4096 * pages} fill"], check=False)
         done = disk.run(["autoscaler", "add-host", "10.0.0.3", "80", "--apply"], check=False)

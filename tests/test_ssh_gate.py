@@ -130,8 +130,9 @@ def test_it_carries_out_the_call_itself(cli, tmp_path):
     cli.settings(check_command="true")
     cli("add-host", "10.0.0.1", 80)
     for order, programs in (("sudo autoscaler list-hosts", 1), ("autoscaler list-hosts; id", 1),
-                            # The INI's check_command and reload_command, by /bin/sh, and none for the order.
-                            ("autoscaler add-host 10.0.0.2 80 --apply", 3)):
+                            # The INI's check_command and reload_command, each by a /bin/sh that watches over it and
+                            # its own, and none for the order.
+                            ("autoscaler add-host 10.0.0.2 80 --apply", 5)):
         trace = tmp_path / "trace"
         subprocess.run(["strace", "-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o", trace, *cli.argv("ssh-gate")],
                        env=environment(SSH_ORIGINAL_COMMAND=order), capture_output=True, timeout=60)

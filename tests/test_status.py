@@ -415,7 +415,7 @@ def test_watch_without_a_terminal_prints_again_and_again(start):
 @needs
 def test_tunnels_and_membership_of_a_site(tmp_path, binary):
     with Site(tmp_path, binary, balancers=2, apps=2) as site:
-        site.start()
+        site.start(daemons=False)  # which would put right what is amiss here
         (lb1, lb2), (app1, app2) = site.balancers, site.apps
 
         def told(name):

@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
 
 use super::haproxy::{self, Installed};
-use super::{drain, entries, print, template, template_path};
+use super::{drain, entries, print_bytes, template, template_path};
 use crate::cli::Generate;
 use crate::config::Config;
+use crate::core::auth::hex;
 use crate::core::entry::Entry;
 use crate::core::runtime::{self, text};
 use crate::core::{complaint, diff, ids, octets, template as rendering};
+use crate::ec2;
 use crate::error::Error;
 use crate::system::due::DueFile;
-use crate::system::files::Temporary;
+use crate::system::files::{self, Place, Temporary};
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
@@ -31,7 +35,7 @@ pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
             let installed = installed(target)?.map(|(text, _)| text).unwrap_or_default();
             let new = render(config, &entries(&hosts, log)?)?.text;
             let name = octets::widen(target_name.as_bytes());
-            print(octets::narrow(&diff::unified(&name, &installed, &name, &new)))
+            print_bytes(&octets::narrow(&diff::unified(&name, &installed, &name, &new)))
         }
         (Generate::Diff, None) => Err(no_config(config)),
         (Generate::Check, _) => {
@@ -40,7 +44,7 @@ pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
             rehearse(config, &entries, log).map(drop)
         }
         (Generate::Stdout, _) | (Generate::Install, None) => {
-            print(octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
+            print_bytes(&octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
         }
     }
 }
@@ -205,7 +209,21 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
     }
     if let Some(candidate) = candidate {
         keep_first(target).map_err(io)?;
+        let own = Written::in_dir(config.dir());
+        if let Some((before, _)) = &before
+            && own.is_other(before)
+        {
+            let kept = keep_foreign(target).map_err(io)?;
+            log.warning(&format!(
+                "{}: somebody has changed it since autoscaler wrote it; it is kept as {}, and what it should keep belongs \
+                 into {}",
+                target.display(),
+                kept.display(),
+                template_path(config).display()
+            ));
+        }
         fs::rename(&candidate.path, target).map_err(io)?;
+        own.note(text).map_err(io)?;
         log.event(&format!(
             "{}: installed with {} servers",
             target.display(),
@@ -258,6 +276,39 @@ fn keep_first(target: &Path) -> io::Result<()> {
         Err(e) if !matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Err(e),
         _ => Ok(()),
     }
+}
+
+/// Keeps what somebody else has written there, by the time of now.
+fn keep_foreign(target: &Path) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut copy = target.as_os_str().to_owned();
+    copy.push(format!(".{}", ec2::amz_date(now.as_secs())));
+    match fs::hard_link(target, &copy) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(copy.into()),
+    }
+}
+
+/// What `generate` wrote last, as its digest in `.written` beside the INI.
+struct Written(PathBuf);
+
+impl Written {
+    fn in_dir(dir: &Path) -> Written {
+        Written(dir.join(".written"))
+    }
+
+    /// Was this text written by somebody else? False where nobody knows.
+    fn is_other(&self, text: &str) -> bool {
+        fs::read_to_string(&self.0).is_ok_and(|known| known.trim() != digest(text))
+    }
+
+    fn note(&self, text: &str) -> io::Result<()> {
+        files::write(&self.0, &(digest(text) + "\n"), 0o644, Place::Replace)
+    }
+}
+
+fn digest(text: &str) -> String {
+    hex(&Sha256::digest(octets::narrow(text)))
 }
 
 /// Has `check_command` look at `candidate`, which holds `text`.

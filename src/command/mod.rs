@@ -128,9 +128,13 @@ fn entries(hosts: &HostsDir, log: Log) -> Result<Vec<Entry>, Error> {
 }
 
 /// Prints results. A reader that went away (`| head`) is no error.
-fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
+fn print(text: &str) -> Result<(), Error> {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", e)),
         _ => Ok(()),
     }

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Percent: from here on a mean load counts as one of saturated machines.
 pub const SATURATED: f64 = 90.0;
+/// From this share of the threshold on, a load shows what requests cost: under it, it is more the
+/// system's own.
+const TELLING: f64 = 0.2;
 /// Percent: here a load can't show whether it follows the requests.
 const FULL: f64 = 97.0;
 /// A rate is taken over so long: as long as the window of the loads that it is compared with.
@@ -105,6 +108,14 @@ impl Demands {
         self.jump = None;
     }
 
+    /// Entries have come or gone: loads and requests are not of the same machines for a while. What a
+    /// request costs and how many arrive stays the same, so that it is said again after a window.
+    pub fn resize(&mut self, now: Instant) {
+        self.say_after = self.say_after.max(Some(now + WINDOW));
+        self.learn_after = Some(now + QUIET);
+        self.jump = None;
+    }
+
     /// The loads may be those of another moment than the number that serves.
     pub fn unsettle(&mut self, now: Instant) {
         self.learn_after = Some(now + QUIET);
@@ -165,7 +176,7 @@ impl Demands {
     fn learn(&mut self, serving: usize, mean: f64, threshold: f64, now: Instant) {
         let due = self.next_sample.is_none_or(|at| at <= now);
         let quiet = self.learn_after.is_some_and(|at| now < at) || self.jump.is_some();
-        let telling = (threshold / 2.0..=SATURATED).contains(&mean) && serving > 0;
+        let telling = (threshold * TELLING..=SATURATED).contains(&mean) && serving > 0;
         if !due || quiet || !telling {
             return;
         }

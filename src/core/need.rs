@@ -173,7 +173,7 @@ pub struct Others {
 impl Others {
     /// Could they share `load`, and stay well under the `threshold`, all in percent?
     pub fn have_room(&self, load: f64, threshold: f64) -> bool {
-        self.count > 0 && self.highest + load / self.count as f64 <= ROOM * threshold
+        self.count > 0 && self.highest + load / (self.count as f64) < ROOM * threshold
     }
 }
 
@@ -296,8 +296,8 @@ mod tests {
     #[test]
     fn the_others_have_room() {
         let others = |count, highest| Others { count, highest };
-        assert!(others(2, 30.0).have_room(20.0, 50.0));
-        assert!(!others(2, 31.0).have_room(20.0, 50.0));
+        assert!(others(2, 29.0).have_room(20.0, 50.0));
+        assert!(!others(2, 30.0).have_room(20.0, 50.0));
         assert!(!others(0, 0.0).have_room(0.0, 50.0));
     }
 

@@ -43,6 +43,7 @@ mod provider_test;
 mod web_identity_test;
 
 pub use client::Client;
+pub use clock::amz_date;
 pub use endpoint::Service;
 pub use failure::Failure;
 pub use group::Group;

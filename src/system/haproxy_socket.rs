@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::config::Socket;
-use crate::core::runtime::replies::{self, Process, Row, Running};
+use crate::core::runtime::replies::{self, Arrivals, Process, Row, Running};
 
 /// HAProxy answers within milliseconds; one that doesn't, hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl HaproxySocket {
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn rows_and_arrivals(&self) -> Result<(Vec<Row>, Vec<(String, u64)>), String> {
+    pub fn rows_and_arrivals(&self) -> Result<(Vec<Row>, Arrivals), String> {
         // Of the backends and the servers: 2 and 4.
         let answer = self.answer("show stat -1 6 -1")?;
         Ok((replies::stat(&answer)?, replies::arrivals(&answer)?))

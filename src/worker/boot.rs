@@ -81,7 +81,10 @@ impl Worker {
             State::Running => Ok(instance.private_ip.map(|ip| ip.to_string())),
             State::Stopping | State::Stopped => Err(Error::busy(
                 id,
-                format!("is {}, which autoscaler did not do; it is left alone", instance.state),
+                format!(
+                    "is {}, which autoscaler did not do; it is left alone",
+                    instance.state
+                ),
             )),
             _ => {
                 let reason = instance

@@ -71,6 +71,8 @@ impl Worker {
     /// another.
     fn launch_natively(&self, request: &Request, count: u32, fleet: &[String], short: &[Place]) -> Launched {
         let machine = &self.config.machine;
+        // The command's own bound, beside max_step.
+        let count = request.most.map_or(count, |most| count.min(most));
         let (subnets, types) = (&machine.fallback_subnet_ids, &machine.fallback_instance_types);
         let mut places = attempts(request, subnets, types);
         shortage::sort(&mut places, short);

@@ -105,8 +105,8 @@ fn what_is_needed_beyond_100_percent_follows_from_the_requests() {
 
 #[test]
 fn a_cost_is_learned_in_the_middle_alone_and_grows_old() {
-    for work in [60.0, 390.0] {
-        // 15% and 97%.
+    for work in [30.0, 390.0] {
+        // 8% and 97%.
         let mut site = Site::new();
         site.pass(300, work, 0.0);
         site.pass(40, 2000.0, 0.0);

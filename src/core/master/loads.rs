@@ -253,7 +253,7 @@ impl Peaks {
         }
         let number = self.number(now);
         // What is left of the division makes one part more.
-        self.parts.retain(|(n, _)| number - n <= PARTS + 1);
+        self.parts.retain(|(n, _)| number.saturating_sub(*n) <= PARTS + 1);
         while let Some(last) = self.parts.last()
             && last.1 <= percent
         {

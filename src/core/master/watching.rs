@@ -70,7 +70,8 @@ impl Fleet {
         let young = |since: u64| Duration::from_secs(since + age) < DOWN_COUNTS;
         let pending = |e: &&Listed| self.pending.contains(&(e.name.clone(), e.instance.clone()));
         let down = self.entries.iter().filter(|e| e.state == State::Down);
-        down.filter(|e| young(e.since.unwrap_or(0)) && !pending(e)).count()
+        down.filter(|e| young(e.since.unwrap_or(0)) && !pending(e))
+            .count()
     }
 
     /// How HAProxy has the machine of `node`; `None` where no entry is known to be its.
@@ -186,7 +187,7 @@ impl Master {
             out.push(Output::Save);
         }
         if changes.came + changes.went > 0 {
-            self.demands.disturb(now);
+            self.demands.resize(now);
         } else if fleet.up != before.up {
             self.demands.unsettle(now);
         }

@@ -77,7 +77,7 @@ impl Node {
         };
         if let Phase::Working { aim, launch, .. } = &mut self.phase {
             let aim = *aim;
-            *launch = Some(Step::Launch { count, fleet, short });
+            *launch = Some(Box::new(Step::Launch { count, fleet, short }));
             self.work(aim, Step::Check, now);
         }
     }
@@ -93,7 +93,7 @@ impl Node {
             self.say(refusal.to_string());
         }
         match (launch, refusals.into_iter().next()) {
-            (Some(launch), _) if takes => self.work(aim, launch, now),
+            (Some(launch), _) if takes => self.work(aim, *launch, now),
             (_, Some(refusal)) => {
                 let error = refusal.advise("no HAProxy host could take a machine, so none is launched");
                 self.failed(error, 0, now);

@@ -119,11 +119,11 @@ enum Phase {
     /// A step runs, or begins at `next`.
     Working {
         aim: Aim,
-        next: Option<(Instant, Step)>,
+        next: Option<(Instant, Box<Step>)>,
         retry: Backoff,
         tries: u32,
         /// What follows once a HAProxy host would take a machine.
-        launch: Option<Step>,
+        launch: Option<Box<Step>>,
     },
     /// This machine has been terminated.
     Gone,
@@ -389,7 +389,7 @@ impl Node {
             }
             Phase::Working { aim, next, .. } if next.as_ref().is_some_and(|(at, _)| now >= *at) => {
                 let (aim, (_, step)) = (*aim, next.take().expect("just looked at"));
-                self.work(aim, step, now);
+                self.work(aim, *step, now);
             }
             _ => {}
         }
@@ -449,7 +449,7 @@ impl Node {
             Phase::Working {
                 next, retry, tries, ..
             } => {
-                *next = Some((now + retry.failed(), step));
+                *next = Some((now + retry.failed(), Box::new(step)));
                 *tries += 1;
                 *tries
             }

@@ -113,9 +113,9 @@ impl Member<'_> {
 
     /// Did a HAProxy that lists it see it go DOWN, or come, within this time?
     pub fn went_down_within(&self, time: Duration) -> bool {
-        let young = |l: &&Listed| l.since.is_none_or(|since| Duration::from_secs(since) < time);
+        let young = |l: &Listed| l.since.is_none_or(|since| Duration::from_secs(since) < time);
         let mut down = self.lines.iter().flatten().filter(|l| l.state == State::Down);
-        down.any(|l| young(&l))
+        down.any(|l| young(l))
     }
 
     fn is_kept(&self) -> bool {

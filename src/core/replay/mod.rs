@@ -336,7 +336,6 @@ impl World<'_> {
             self.master
                 .requests(self.requests.map(|requests| requests as u64), now);
         }
-        self.boot();
         let out = self.master.tick(now);
         self.deliver(out);
         for peer in self.machines.iter().map(|s| s.peer).collect::<Vec<_>>() {
@@ -353,6 +352,8 @@ impl World<'_> {
             }
             self.carry_out(peer);
         }
+        // After the samples, which are of the time before.
+        self.boot();
     }
 
     fn server(&mut self, peer: PeerId) -> Option<&mut Server> {

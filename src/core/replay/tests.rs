@@ -46,9 +46,9 @@ fn policy() -> Policy {
 /// So many machines, with a boot of a minute.
 fn model(machines: usize) -> Model {
     Model {
+        requests: false,
         machines,
         boots: Boots::parse("60s").unwrap(),
-        requests: false,
         spread: 0.0,
         yardstick: 50.0,
     }

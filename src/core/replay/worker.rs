@@ -146,7 +146,7 @@ impl World<'_> {
         let left = self.left.iter();
         let left = left.filter(|left| self.now < left.at + TERMINATED_LISTED);
         let left = left.map(|left| instance(left.number, left.launched_at, Life::Gone));
-        let healthy = self.booting.iter().filter(|boot| boot.ready <= self.now);
+        let healthy = self.booting.iter().filter(|boot| boot.ready < self.now);
         Survey {
             now: LONG_AGO + self.now.as_secs(),
             instances: serving.chain(booting).chain(left).collect(),

@@ -236,11 +236,14 @@ pub fn stat(answer: &str) -> Result<Vec<Row>, String> {
         .collect()
 }
 
+/// How many requests have arrived in each section since the start: its name, and the number.
+pub type Arrivals = Vec<(String, u64)>;
+
 /// Reads how many requests have arrived in each section since HAProxy's start out of `show stat`.
 ///
 /// # Errors
 /// The answer as it stands, when it is another one.
-pub fn arrivals(answer: &str) -> Result<Vec<(String, u64)>, String> {
+pub fn arrivals(answer: &str) -> Result<Arrivals, String> {
     let rows = table(answer, ["pxname", "svname", "stot"])?.into_iter();
     rows.filter(|[_, name, _]| name == "BACKEND")
         .map(|[section, _, total]| {

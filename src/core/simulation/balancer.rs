@@ -81,7 +81,6 @@ impl Balancer {
     pub fn epoch_held(&self) -> Option<u64> {
         Some(self.master.as_ref()?.arbiter.lease()?.epoch)
     }
-
 }
 
 impl World {

@@ -22,15 +22,30 @@ const BEHIND: Ms = 5000;
 #[derive(Debug, Clone)]
 pub enum Order {
     Describe,
-    Launch { token: String, zone: usize, count: u32 },
+    Launch {
+        token: String,
+        zone: usize,
+        count: u32,
+    },
     /// What was launched with a token.
-    Launched { token: String, zone: usize },
-    Terminate { id: String },
+    Launched {
+        token: String,
+        zone: usize,
+    },
+    Terminate {
+        id: String,
+    },
     List,
     /// Would it take a machine?
     Check,
-    Add { machine: Machine, by_plan: bool },
-    Drain { machine: Machine, force: bool },
+    Add {
+        machine: Machine,
+        by_plan: bool,
+    },
+    Drain {
+        machine: Machine,
+        force: bool,
+    },
     RemoveName(String),
 }
 

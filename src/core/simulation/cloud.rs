@@ -106,7 +106,12 @@ impl Cloud {
     }
 
     /// Of these ids, those that EC2 does not know, and those that have ended.
-    pub fn whereabouts(&self, ids: BTreeSet<String>, seen: Ms, now: Ms) -> (BTreeSet<String>, BTreeSet<String>) {
+    pub fn whereabouts(
+        &self,
+        ids: BTreeSet<String>,
+        seen: Ms,
+        now: Ms,
+    ) -> (BTreeSet<String>, BTreeSet<String>) {
         let (mut unknown, mut gone) = (BTreeSet::new(), BTreeSet::new());
         for id in ids {
             match self.by_id(&id) {

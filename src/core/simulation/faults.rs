@@ -51,9 +51,8 @@ impl World {
                 }
             }
             Kind::AppSick => {
-                let for_good = self.cloud.vms[&server].tagged
-                    && self.is_spared(&[server])
-                    && self.random.chance(0.3);
+                let for_good =
+                    self.cloud.vms[&server].tagged && self.is_spared(&[server]) && self.random.chance(0.3);
                 self.fall_sick(server, if for_good { Ms::MAX } else { until });
             }
             Kind::HalfSick => {

@@ -29,12 +29,21 @@ impl World {
     /// A new host takes the name of an old one, with nobody entered, or one.
     pub fn make_anew(&mut self, host: usize) {
         let kept = self.random.index(2);
-        let elsewhere = (0..self.site.balancers).any(|other| {
-            other != host && self.balancers[other].haproxy.entries.iter().any(|e| e.serves())
-        });
+        let elsewhere = (0..self.site.balancers)
+            .any(|other| other != host && self.balancers[other].haproxy.entries.iter().any(|e| e.serves()));
         let kept = if elsewhere { kept } else { 1 };
-        let serials: Vec<u64> = self.balancers[host].haproxy.entries.iter().map(|e| e.serial).collect();
-        let first = self.balancers[host].haproxy.entries.iter().find(|e| e.serves()).map(|e| e.serial);
+        let serials: Vec<u64> = self.balancers[host]
+            .haproxy
+            .entries
+            .iter()
+            .map(|e| e.serial)
+            .collect();
+        let first = self.balancers[host]
+            .haproxy
+            .entries
+            .iter()
+            .find(|e| e.serves())
+            .map(|e| e.serial);
         if first.is_none() && kept == 1 {
             return;
         }

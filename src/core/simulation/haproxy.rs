@@ -151,9 +151,9 @@ impl World {
 
     /// Does HAProxy's check of this address pass?
     fn passes(&self, host: usize, address: &str) -> bool {
-        self.addresses.get(address).is_some_and(|machine| {
-            self.serves(*machine) && self.is_cut(*machine, host).is_none()
-        })
+        self.addresses
+            .get(address)
+            .is_some_and(|machine| self.serves(*machine) && self.is_cut(*machine, host).is_none())
     }
 
     pub fn check(&mut self, host: usize, serial: u64) {
@@ -180,7 +180,11 @@ impl World {
         let now = self.now;
         let haproxy = &mut self.balancers[host].haproxy;
         if !haproxy.entries.iter().any(Entry::serves) && now >= haproxy.silent_until {
-            for entry in haproxy.entries.iter_mut().filter(|e| e.up && e.admin == Admin::Drain) {
+            for entry in haproxy
+                .entries
+                .iter_mut()
+                .filter(|e| e.up && e.admin == Admin::Drain)
+            {
                 (entry.admin, entry.since) = (Admin::Ready, now);
             }
         }
@@ -225,9 +229,17 @@ impl World {
             return Reply::Refused;
         }
         let serial = haproxy.last_serial + 1;
-        let name = machine.instance.clone().unwrap_or_else(|| format!("app-{serial}"));
+        let name = machine
+            .instance
+            .clone()
+            .unwrap_or_else(|| format!("app-{serial}"));
         haproxy.enter(name, &machine.host, machine.instance.clone(), now);
-        note!(self, "lb{host}: {} at {} is entered", machine.title(), machine.host);
+        note!(
+            self,
+            "lb{host}: {} at {} is entered",
+            machine.title(),
+            machine.host
+        );
         if let Some((_, by)) = by {
             self.judge_entry(host, machine, by);
         }
@@ -237,7 +249,13 @@ impl World {
     }
 
     /// `remove-host`: drains it first. `None`: the answer comes when that is over.
-    pub fn remove_host(&mut self, host: usize, is: impl Fn(&Entry) -> bool, force: bool, call: &Call) -> Option<Reply> {
+    pub fn remove_host(
+        &mut self,
+        host: usize,
+        is: impl Fn(&Entry) -> bool,
+        force: bool,
+        call: &Call,
+    ) -> Option<Reply> {
         let now = self.now;
         let haproxy = &mut self.balancers[host].haproxy;
         let alone = haproxy.entries.len() == 1;

@@ -68,7 +68,10 @@ impl World {
             .filter(|other| *other != number && sane(other) && sane(&number))
             .find_map(|other| {
                 let theirs = leases(other).find(|(name, _)| leases(number).any(|(own, _)| own == *name))?;
-                Some(format!("app{number} and app{other} both hold a lease of {}", theirs.0))
+                Some(format!(
+                    "app{number} and app{other} both hold a lease of {}",
+                    theirs.0
+                ))
             });
         if let Some(text) = twice {
             self.violate(text);
@@ -87,10 +90,15 @@ impl World {
         let mut leased = Vec::new();
         for (name, id) in node.leases(now) {
             let balancer = self.balancer_called(name);
-            let latest = self.balancers[balancer].ledger.as_ref().map_or(0, |l| l.last_epoch);
+            let latest = self.balancers[balancer]
+                .ledger
+                .as_ref()
+                .map_or(0, |l| l.last_epoch);
             let epoch = id.split('-').next().and_then(|e| e.parse().ok());
             if epoch != Some(latest) {
-                return Err(format!("its lease {id} of {name} is stale, the latest epoch is {latest}"));
+                return Err(format!(
+                    "its lease {id} of {name} is stale, the latest epoch is {latest}"
+                ));
             }
             leased.push(balancer);
         }
@@ -115,13 +123,26 @@ impl World {
                 let right = known.failed.contains(id) || known.surveyed;
                 return self.violate_unless(right, number, step, "it has not failed its health check");
             }
-            Step::Drain { machine, force: false, .. } if newcomer(machine.instance.as_ref()) => return,
-            Step::Drain { machine, force: true, .. } => {
-                return self.violate_unless(taken_back && is_own(machine), number, step, "nobody takes it back");
+            Step::Drain {
+                machine,
+                force: false,
+                ..
+            } if newcomer(machine.instance.as_ref()) => return,
+            Step::Drain {
+                machine, force: true, ..
+            } => {
+                return self.violate_unless(
+                    taken_back && is_own(machine),
+                    number,
+                    step,
+                    "nobody takes it back",
+                );
             }
             Step::Depart { machine } => (!(known.drained && own.tagged && is_own(machine)))
                 .then(|| "it is not drained, or not itself, or not tagged".to_string()),
-            Step::Terminate { id } => (!known.surveyed || *id == own.id).then(|| "no survey says so".to_string()),
+            Step::Terminate { id } => {
+                (!known.surveyed || *id == own.id).then(|| "no survey says so".to_string())
+            }
             Step::Drain { machine, .. } => (!is_own(machine)).then(|| "it is not itself".to_string()),
             Step::Launch { count, .. } => {
                 let granted = self.granted(number);
@@ -189,7 +210,9 @@ impl World {
         *failures += 1;
         *until = Some(now + Duration::from_secs(due));
         if said != Some(due) {
-            self.violate(format!("app{number} backs off for {said:?} s, and has to for {due} s"));
+            self.violate(format!(
+                "app{number} backs off for {said:?} s, and has to for {due} s"
+            ));
         }
     }
 
@@ -197,7 +220,9 @@ impl World {
         let now = self.clock(Who::Daemon(number));
         let at = match message {
             FromNode::Scale { machines: None, .. } => 0,
-            FromNode::Scale { machines: Some(0), .. } => 1,
+            FromNode::Scale {
+                machines: Some(0), ..
+            } => 1,
             FromNode::Retire { .. } => 2,
             _ => return,
         };
@@ -214,7 +239,14 @@ impl World {
         let (now, cooldown) = (self.now, self.site.cooldown);
         let granted = self.servers[by].granted;
         let first = self.servers.len();
-        self.launches.push(Launched { at: now, by, zone, first, count, granted });
+        self.launches.push(Launched {
+            at: now,
+            by,
+            zone,
+            first,
+            count,
+            granted,
+        });
         if self.site.has(Lasting::Refusing(None)) {
             return self.violate(format!("app{by} launches, and no HAProxy host would take it"));
         }
@@ -228,19 +260,29 @@ impl World {
         let live = |n: &usize| self.cloud.vms.get(n).is_none_or(|vm| vm.is_live());
         let count_live = |l: &Launched| (l.first..l.first + l.count).filter(live).count();
         let sum: usize = self.launches.iter().filter(recent).map(count_live).sum();
-        let most = self.launches.iter().filter(recent).map(|l| l.granted).max().unwrap_or(0);
+        let most = self
+            .launches
+            .iter()
+            .filter(recent)
+            .map(|l| l.granted)
+            .max()
+            .unwrap_or(0);
         if sum > most {
             let all: Vec<&Launched> = self.launches.iter().filter(recent).collect();
             return self.violate(format!("{sum} are launched where {most} were granted: {all:?}"));
         }
         let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
         if ours + count > self.site.max_hosts {
-            self.violate(format!("{ours} instances are live, and {count} more are launched"));
+            self.violate(format!(
+                "{ours} instances are live, and {count} more are launched"
+            ));
         }
         let most = self.site.max_launches;
         let hour_ago = now.saturating_sub(3_500_000);
         let counted = self.cloud.vms.values().filter(|vm| vm.tagged);
-        let counted = counted.filter(|vm| vm.ended.is_none_or(|at| at > hour_ago)).count();
+        let counted = counted
+            .filter(|vm| vm.ended.is_none_or(|at| at > hour_ago))
+            .count();
         if most > 0 && counted + count > most {
             self.violate(format!("{counted} launches of this day, and {count} more"));
         }
@@ -254,7 +296,8 @@ impl World {
         let ups = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
         let served = ups.filter(|e| e.instance.as_ref() == Some(&vm.id) && e.up);
         let served = served.map(|e| now - e.flipped).max().filter(|time| *time > KNOWN);
-        let healthy = self.serves(machine) && vm.healthy.is_some_and(|at| at.max(vm.sick_until) + KNOWN < now);
+        let healthy =
+            self.serves(machine) && vm.healthy.is_some_and(|at| at.max(vm.sick_until) + KNOWN < now);
         // Rule 6 goes by what its launcher sees, for so long.
         let own = self.servers[by].known.own.contains(&vm.id);
         let deaf = own || now < self.servers[by].deaf_until + self.site.boot_timeout;
@@ -307,7 +350,10 @@ impl World {
         let live = id.is_some_and(|(n, vm)| vm.is_live() && n != by);
         let others = live && entry.up && self.now - entry.flipped > KNOWN && machine != Some(by);
         if others {
-            self.violate(format!("app{by} takes {} out of lb{host}, which serves", entry.name));
+            self.violate(format!(
+                "app{by} takes {} out of lb{host}, which serves",
+                entry.name
+            ));
         }
     }
 }

@@ -95,8 +95,14 @@ impl Ledger {
             starting_until: now,
             grow_after: now,
             shrink_after: now,
-            launching: Failing { until: now, in_a_row: 0 },
-            leaving: Failing { until: now, in_a_row: 0 },
+            launching: Failing {
+                until: now,
+                in_a_row: 0,
+            },
+            leaving: Failing {
+                until: now,
+                in_a_row: 0,
+            },
             booting: Vec::new(),
             failed_epoch: 0,
             launches: Vec::new(),
@@ -151,7 +157,10 @@ impl Ledger {
             // It may not know of these.
             self.grow_after = now;
             self.shrink_after = now;
-            self.launching = Failing { until: now, in_a_row: 0 };
+            self.launching = Failing {
+                until: now,
+                in_a_row: 0,
+            };
             self.leaving = self.launching;
             self.booting.clear();
             self.launches.clear();
@@ -223,7 +232,12 @@ impl Ledger {
                     self.lags();
                 }
             }
-            Ok(FromNode::Finish { lease, ok, launched, text }) => {
+            Ok(FromNode::Finish {
+                lease,
+                ok,
+                launched,
+                text,
+            }) => {
                 if let Some(held) = self.held.take_if(|held| is(held, &lease)) {
                     self.lags();
                     self.finished(&held, ok, launched as usize, &text, now);
@@ -266,7 +280,8 @@ impl Ledger {
                 self.launches.extend(std::iter::repeat_n(now, launched));
                 if ok {
                     let until = now + self.rules.boot_timeout;
-                    self.booting.extend(std::iter::repeat_n((until, held.epoch), launched));
+                    self.booting
+                        .extend(std::iter::repeat_n((until, held.epoch), launched));
                     self.cool_down(self.rules.cooldown.max(self.rules.scale_down_cooldown), now);
                 } else {
                     self.launching.failed(self.rules.cooldown, now);
@@ -311,14 +326,20 @@ impl Ledger {
         let (serving, pending): (Vec<_>, Vec<_>) = entries.iter().filter(is_new).partition(|l| serves(l));
         let came = |l: &&Listed| !known.contains(&key(l)) && serves(l);
         let came_up = entries.iter().any(|l| came(&l))
-            || entries.iter().filter(|l| l.state == State::Up).any(|l| was_out(&l));
+            || entries
+                .iter()
+                .filter(|l| l.state == State::Up)
+                .any(|l| was_out(&l));
         self.pending = pending.into_iter().map(key).collect();
         let served = serving.len();
         if served > 0 && !self.take_booted(served, now).is_empty() {
             self.lags();
         }
         if came_up && Ledger::up(entries) > Ledger::up(&before) {
-            self.launching = Failing { until: now, in_a_row: 0 };
+            self.launching = Failing {
+                until: now,
+                in_a_row: 0,
+            };
             self.cool_down(self.rules.cooldown, now);
             self.lags();
         }
@@ -377,7 +398,10 @@ impl Ledger {
             "beyond max_hosts"
         } else if machines > self.rules.max_step && self.rules.max_step > 0 {
             "beyond max_step"
-        } else if machines > 0 && today > self.rules.max_launches_per_day && self.rules.max_launches_per_day > 0 {
+        } else if machines > 0
+            && today > self.rules.max_launches_per_day
+            && self.rules.max_launches_per_day > 0
+        {
             "beyond max_launches_per_day"
         } else if asked.wish == Wish::Shrink && Ledger::up(&self.entries) <= self.rules.min_hosts {
             "with no more than min_hosts that serve"

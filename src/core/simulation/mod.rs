@@ -92,4 +92,3 @@ fn whatever_fails() {
     }
     assert!(failed.is_empty(), "{} failed", failed.len());
 }
-

@@ -67,7 +67,12 @@ impl World {
         let address = &self.cloud.vms[&machine].address;
         let mut hosts = self.balancers.iter();
         self.serves(machine)
-            && hosts.any(|host| host.haproxy.entries.iter().any(|e| e.address == *address && e.serves()))
+            && hosts.any(|host| {
+                host.haproxy
+                    .entries
+                    .iter()
+                    .any(|e| e.address == *address && e.serves())
+            })
     }
 
     /// A bad image costs one attempt per back-off of each master, however many nodes are busy.
@@ -80,7 +85,9 @@ impl World {
         let doublings = ((self.now - from) / self.site.cooldown).max(1).ilog2() + 2;
         let most = u64::from(doublings) * self.site.balancers as u64;
         if attempts > most {
-            self.violate(format!("{attempts} attempts with a bad image, and {most} back-offs"));
+            self.violate(format!(
+                "{attempts} attempts with a bad image, and {most} back-offs"
+            ));
         }
     }
 
@@ -102,12 +109,19 @@ impl World {
         let lasting = self.site.faults.lasting;
         let bad = matches!(lasting, Some(Lasting::BadImage { .. }));
         for (machine, vm) in self.cloud.vms.iter().filter(|(_, vm)| vm.is_ours()) {
-            if let Some(why) = self.unrest_of(*machine, vm).filter(|_| !bad || vm.launched.is_none()) {
+            if let Some(why) = self
+                .unrest_of(*machine, vm)
+                .filter(|_| !bad || vm.launched.is_none())
+            {
                 return Some(format!("{} {why}", vm.id));
             }
         }
         // Where half of them are none that EC2 knows, it is taken to be EC2's fault.
-        let unknown = |e: &&Entry| e.instance.as_ref().is_some_and(|id| self.cloud.by_id(id).is_none());
+        let unknown = |e: &&Entry| {
+            e.instance
+                .as_ref()
+                .is_some_and(|id| self.cloud.by_id(id).is_none())
+        };
         let many = 2 * self.places(|e| unknown(&e)).len() >= self.places(|_| true).len();
         for (number, host) in self.balancers.iter().enumerate() {
             let gone = |id: &String| self.cloud.by_id(id).is_none_or(|(_, vm)| !vm.is_live());
@@ -128,7 +142,9 @@ impl World {
     fn unrest_of(&self, machine: usize, vm: &Vm) -> Option<String> {
         let its = |host: usize| {
             let mut entries = self.balancers[host].haproxy.entries.iter();
-            entries.find(|e| e.instance.as_ref() == Some(&vm.id) || (e.instance.is_none() && e.address == vm.address))
+            entries.find(|e| {
+                e.instance.as_ref() == Some(&vm.id) || (e.instance.is_none() && e.address == vm.address)
+            })
         };
         let hosts = (0..self.site.balancers).filter(|host| self.takes(*host));
         if self.serves(machine) {
@@ -138,14 +154,18 @@ impl World {
                 return None;
             }
             let mut lacking = hosts.filter(|host| its(*host).is_none());
-            return lacking.next().map(|host| format!("serves, and lb{host} lacks it"));
+            return lacking
+                .next()
+                .map(|host| format!("serves, and lb{host} lacks it"));
         }
         // As many as these are DOWN for another reason.
         let places = self.places(|_| true);
         let up = self.places(|e| e.up || e.admin != Admin::Ready);
         let down = places.len() - up.len();
         let elsewhere = down >= 2 && 2 * down >= places.len();
-        let out = (0..self.site.balancers).filter_map(its).any(|e| e.admin != Admin::Ready);
+        let out = (0..self.site.balancers)
+            .filter_map(its)
+            .any(|e| e.admin != Admin::Ready);
         let listed = (0..self.site.balancers).any(|host| its(host).is_some());
         let never = listed && (self.site.replace_after == 0 || elsewhere || out);
         let refused = self.site.has(Lasting::NoTerminations)
@@ -155,8 +175,14 @@ impl World {
 
     /// Are there too few machines for the load, or for `min_hosts`, or too many?
     fn wrong_size(&self) -> Option<String> {
-        let up: Vec<usize> = (0..self.servers.len()).filter(|n| self.is_up_somewhere(*n)).collect();
-        let kept = |e: &Entry| self.addresses.get(&e.address).is_some_and(|n| self.cloud.vms[n].keep);
+        let up: Vec<usize> = (0..self.servers.len())
+            .filter(|n| self.is_up_somewhere(*n))
+            .collect();
+        let kept = |e: &Entry| {
+            self.addresses
+                .get(&e.address)
+                .is_some_and(|n| self.cloud.vms[n].keep)
+        };
         let counts = |e: &&Entry| e.serves() && !kept(e);
         let on = |host: &Balancer| host.haproxy.entries.iter().filter(counts).count();
         let least = self.balancers.iter().map(on).min().unwrap_or(0);
@@ -165,7 +191,11 @@ impl World {
         // Leases that ran out count for the day too.
         let full = entries.max(ours) >= self.site.max_hosts || self.site.max_launches > 0;
         if up.len() < self.site.min_hosts && !full {
-            return Some(format!("{} machines serve, and min_hosts is {}", up.len(), self.site.min_hosts));
+            return Some(format!(
+                "{} machines serve, and min_hosts is {}",
+                up.len(),
+                self.site.min_hosts
+            ));
         }
         let share = self.share(*up.first()?);
         if share >= self.site.threshold && !full {

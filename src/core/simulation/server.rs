@@ -125,7 +125,9 @@ impl World {
         let left = end.map(|end| Duration::from_millis(end.saturating_sub(self.now)));
         let warning = left.map_or(Warning::Rebalance, Warning::Interruption);
         let machine = self.machine(number);
-        self.daemon(number, |node, now| node.interrupted(warning, "a notice", machine, now));
+        self.daemon(number, |node, now| {
+            node.interrupted(warning, "a notice", machine, now)
+        });
     }
 
     pub fn daemon_died(&mut self, number: usize) {

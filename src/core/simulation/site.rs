@@ -173,7 +173,9 @@ impl Site {
         let threshold = random.within(40, 80) as f64;
         let down = [0.0, random.fraction() * 0.6 * threshold][random.index(2)];
         let cooldown = random.within(10, 60) * 1000;
-        let most = random.chance(0.1).then(|| launched + random.within(2, 5) as usize);
+        let most = random
+            .chance(0.1)
+            .then(|| launched + random.within(2, 5) as usize);
         let balancers = [1, 1, 2, 2, 3][random.index(5)];
         Site {
             balancers,
@@ -261,7 +263,9 @@ impl Faults {
             1 => Some(Lasting::Refusing(Some(host))),
             2 => Some(Lasting::Refusing(None)),
             3 if balancers > 1 => Some(Lasting::Unreachable(host)),
-            4 => Some(Lasting::BadImage { healthy: random.chance(0.5) }),
+            4 => Some(Lasting::BadImage {
+                healthy: random.chance(0.5),
+            }),
             _ => None,
         };
         Faults {

@@ -112,12 +112,20 @@ impl World {
                 self.task(id).deadline = deadline;
                 self.after(250, Event::Poll(id));
             }
-            Step::Enter { machine, servers, by_plan } => {
+            Step::Enter {
+                machine,
+                servers,
+                by_plan,
+            } => {
                 self.ask_hosts(id, &servers, Order::Add { machine, by_plan });
             }
             Step::Remove { server, name } => self.ask_hosts(id, &[server], Order::RemoveName(name)),
             Step::Terminate { id: instance } => self.ask_ec2(id, Order::Terminate { id: instance }),
-            Step::Drain { machine, servers, force } => {
+            Step::Drain {
+                machine,
+                servers,
+                force,
+            } => {
                 self.ask_hosts(id, &servers, Order::Drain { machine, force });
             }
             Step::Depart { machine } => {
@@ -159,7 +167,10 @@ impl World {
                 self.ask_hosts(id, &self.all_hosts(), Order::List);
             }
             (Step::Survey { purpose, .. }, _) => {
-                self.finish(id, Outcome::Surveyed(purpose, Err(failed("EC2 DescribeInstances"))));
+                self.finish(
+                    id,
+                    Outcome::Surveyed(purpose, Err(failed("EC2 DescribeInstances"))),
+                );
             }
             (Step::Launch { .. }, reply) => self.launch_answered(id, reply),
             (Step::Terminate { id: instance }, _) => self.finish(id, Outcome::Terminated(instance, ended)),
@@ -282,7 +293,14 @@ impl World {
         let token = client_token(CLUSTER, fleet, Some(&subnet), None, task.launch.round);
         let zone = (0..self.site.zones).find(|zone| subnet_name(*zone) == subnet);
         let zone = zone.expect("one of the site's subnets");
-        self.ask_ec2(id, Order::Launch { token, zone, count: missing });
+        self.ask_ec2(
+            id,
+            Order::Launch {
+                token,
+                zone,
+                count: missing,
+            },
+        );
     }
 
     fn launch_answered(&mut self, id: usize, reply: Reply) {
@@ -366,7 +384,9 @@ impl World {
     fn poll_boot(&mut self, id: usize, mut machine: Machine) {
         let down = self.now < self.ec2_down_until;
         let view = self.lagging_view();
-        let instance = view.into_iter().find(|i| Some(&i.id) == machine.instance.as_ref() && !down);
+        let instance = view
+            .into_iter()
+            .find(|i| Some(&i.id) == machine.instance.as_ref() && !down);
         let why = match instance.as_ref().map(|i| i.life) {
             Some(Life::Gone) => Some(failed("it is terminated")),
             Some(Life::Stopped) => Some(Error::busy("it", "is stopped")),
@@ -402,7 +422,9 @@ impl World {
             .flat_map(|host| {
                 let haproxy = &self.balancers[host].haproxy;
                 let its = haproxy.entries.iter().zip(haproxy.listing(now));
-                its.filter(|(e, _)| e.is(&machine)).map(|(_, line)| line.state).collect::<Vec<_>>()
+                its.filter(|(e, _)| e.is(&machine))
+                    .map(|(_, line)| line.state)
+                    .collect::<Vec<_>>()
             })
             .collect();
         let unknown = !lines.is_empty() && lines.iter().all(|state| *state == State::Unknown);
@@ -410,7 +432,11 @@ impl World {
         if unknown || lines.contains(&State::Up) {
             self.finish(id, Outcome::Confirmed(machine, Ok(())));
         } else if now >= deadline {
-            let why = if down { failed("DOWN") } else { Error::busy("nobody", "can say") };
+            let why = if down {
+                failed("DOWN")
+            } else {
+                Error::busy("nobody", "can say")
+            };
             self.finish(id, Outcome::Confirmed(machine, Err(why)));
         } else {
             self.after(2000, Event::Poll(id));

@@ -167,7 +167,9 @@ impl World {
             let mut balancer = Balancer::new();
             for (machine, vm) in &self.cloud.vms {
                 let id = vm.tagged.then(|| vm.id.clone());
-                balancer.haproxy.enter(format!("app{machine}"), &vm.address, id, 0);
+                balancer
+                    .haproxy
+                    .enter(format!("app{machine}"), &vm.address, id, 0);
             }
             balancer.haproxy.entries.iter_mut().for_each(|e| e.up = true);
             self.balancers.push(balancer);
@@ -275,12 +277,13 @@ impl World {
             }
             Event::Notice(number) => Some((Who::Daemon(*number), None)),
             Event::Entries(number, life) => Some((Who::Master(*number), Some(*life))),
-            Event::Retry(task, _) | Event::Answer(task, _, _) | Event::Behind(task, _) | Event::Poll(task) => {
-                match self.tasks.get(task) {
-                    Some(task) => Some((Who::Daemon(task.server), Some(task.life))),
-                    None => return,
-                }
-            }
+            Event::Retry(task, _)
+            | Event::Answer(task, _, _)
+            | Event::Behind(task, _)
+            | Event::Poll(task) => match self.tasks.get(task) {
+                Some(task) => Some((Who::Daemon(task.server), Some(task.life))),
+                None => return,
+            },
             _ => None,
         };
         let event = match owner {
