@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::interruption::Interruption;
 use super::{Action, Aim, FIRST_RETRY, LONGEST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
 use crate::core::backoff::Backoff;
 use crate::core::protocol::{FromNode, NOT_NOW, Reason};
@@ -17,14 +18,17 @@ impl Node {
             Some(Wanted::Replace { .. }) => return vec![Aim::Replace],
             None => {}
         }
+        let mut needs = Vec::new();
         if let Some(interruption) = &self.interruption {
-            let aim = interruption.aim().filter(|_| self.newcomers.is_empty());
-            return aim.into_iter().collect();
+            needs.extend(interruption.aim().filter(|_| self.newcomers.is_empty()));
+            // Who may have to stay for long does what is to be done as well.
+            if interruption.is_fact() {
+                return needs;
+            }
         }
         if self.masters.other_is_at_it() {
-            return Vec::new();
+            return needs;
         }
-        let mut needs = Vec::new();
         if self.is_over() || self.looks.lacking > 0 {
             needs.push(Aim::Grow);
         }
@@ -35,10 +39,17 @@ impl Node {
             .calm
             .mean()
             .is_some_and(|mean| mean <= self.settings.scale_down_threshold);
-        if calm && !self.stays && self.newcomers.is_empty() {
+        let announced = self.interruption.is_some();
+        if calm && !self.stays && !announced && self.newcomers.is_empty() {
             needs.push(Aim::Leave);
         }
         needs
+    }
+
+    /// Is this done because EC2 takes this machine back?
+    pub(super) fn is_for_an_interruption(&self, aim: Aim) -> bool {
+        let announced = self.interruption.as_ref().and_then(Interruption::aim);
+        announced == Some(aim)
     }
 
     /// Is the load over the threshold, on a machine that serves?
@@ -104,7 +115,7 @@ impl Node {
         }
         let (mean, window, threshold) = self.grounds(aim);
         let by_load = self.wanted.is_none()
-            && self.interruption.is_none()
+            && !self.is_for_an_interruption(aim)
             && match aim {
                 Aim::Grow => self.is_over(),
                 Aim::Leave => true,
@@ -112,7 +123,7 @@ impl Node {
             };
         self.need.why = match (aim, mean) {
             _ if self.wanted.is_some() => "asked for by hand".into(),
-            _ if self.interruption.is_some() => "EC2 takes a machine back".into(),
+            _ if self.is_for_an_interruption(aim) => "EC2 takes a machine back".into(),
             (_, Some(mean)) if by_load => {
                 let window = window.as_secs_f64();
                 format!("CPU at {mean:.0}% over {window} s, threshold {threshold:.0}%")
@@ -144,7 +155,7 @@ impl Node {
             (Some(Wanted::Grow { machines, force }), _) => (Some(*machines), *force),
             (_, Aim::Tidy | Aim::Replace) => (Some(0), false),
             // One machine for one, whatever the load.
-            (None, Aim::Grow) if self.interruption.is_some() => (Some(1), false),
+            (None, Aim::Grow) if self.is_for_an_interruption(aim) => (Some(1), false),
             _ => (None, false),
         };
         match aim {
@@ -171,7 +182,7 @@ impl Node {
             };
         } else if self.masters.may_act(now) {
             match (aim, &self.wanted) {
-                (Aim::Leave, None) if self.interruption.is_none() => self.phase = Phase::Resampling,
+                (Aim::Leave, None) if !self.is_for_an_interruption(aim) => self.phase = Phase::Resampling,
                 _ => self.begin(aim),
             }
         } else if self.masters.any_lease() {

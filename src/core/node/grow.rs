@@ -47,7 +47,7 @@ impl Node {
         let lacking = plan.lacking as u32;
         let by_load = match &self.wanted {
             Some(_) => return Ok(granted.min(room)),
-            None if self.interruption.is_some() => return Ok(granted.min(room)),
+            None if self.is_for_an_interruption(Aim::Grow) => return Ok(granted.min(room)),
             None => self.is_over(),
         };
         if !by_load && lacking == 0 {

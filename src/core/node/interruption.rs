@@ -40,6 +40,11 @@ impl Interruption {
         }
     }
 
+    /// Does EC2 end this machine for certain?
+    pub fn is_fact(&self) -> bool {
+        self.drain_by.is_some()
+    }
+
     pub fn replaced(&mut self) {
         self.replaced = true;
     }

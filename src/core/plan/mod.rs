@@ -139,6 +139,11 @@ pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(),
         return Err("a HAProxy host could not be asked, and a departure waits for all of them".into());
     }
     let members = survey.members(rules.port);
+    let own = members.iter().filter(|m| is_machine(myself, &m.machine));
+    let mut own = own.flat_map(|m| m.lines.iter().flatten());
+    if own.any(|line| line.state == State::Maint) {
+        return Err("a person has taken it out in HAProxy, and may look at it there".into());
+    }
     let least = rules.min_hosts.max(1);
     for at in 0..survey.listings.len() {
         let here = |m: &&Member| m.lines[at].is_some();

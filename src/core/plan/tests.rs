@@ -327,6 +327,10 @@ fn who_may_leave() {
         "who does not serve does not stay for it"
     );
     assert!(!may(&["1 UP, 2 MAINT"], 1));
+    assert!(
+        !may(&["1 MAINT, 2 UP", "1 UP, 2 UP"], 1),
+        "whom a person has taken out"
+    );
     assert!(!may(&["1 UP, 3 UP"], 1), "who is gone does not");
     assert!(!may(&["1 UP, 2 UP", "1 UP"], 1), "on every HAProxy");
     assert!(may(&["1 UP, 2 UP", "2 UP"], 1), "on every one that lists it");

@@ -31,6 +31,7 @@ pub struct Vm {
     pub keep: bool,
     pub kept_at: Ms,
     pub stopped: bool,
+    pub resumed_at: Ms,
     /// EC2 does not terminate it until then.
     pub protected_until: Ms,
     /// EC2 has announced that it takes it back: when, if that is a fact.

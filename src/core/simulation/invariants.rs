@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Ms;
+use super::cloud::Vm;
 use super::events::Who;
 use super::haproxy::Entry;
 use super::site::Lasting;
@@ -269,7 +270,9 @@ impl World {
             let all: Vec<&Launched> = self.launches.iter().filter(recent).collect();
             return self.violate(format!("{sum} are launched where {most} were granted: {all:?}"));
         }
-        let ours = self.cloud.vms.values().filter(|vm| vm.is_ours()).count();
+        let known = |vm: &&Vm| vm.resumed_at == 0 || now > vm.resumed_at + KNOWN + self.site.lag;
+        let ours = self.cloud.vms.values().filter(|vm| vm.is_ours());
+        let ours = ours.filter(known).count();
         if ours + count > self.site.max_hosts {
             self.violate(format!(
                 "{ours} instances are live, and {count} more are launched"

@@ -41,6 +41,7 @@ impl World {
             keep: false,
             kept_at: 0,
             stopped: false,
+            resumed_at: 0,
             protected_until: 0,
             notice: None,
         };
@@ -120,9 +121,11 @@ impl World {
 
     /// A stopped instance is started again.
     pub fn resume(&mut self, machine: usize) {
+        let now = self.now;
         let vm = self.cloud.vms.get_mut(&machine).expect("one of them");
         if vm.is_live() {
             vm.stopped = false;
+            vm.resumed_at = now;
             note!(self, "app{machine} runs again");
             self.power_on(Who::Daemon(machine));
         }

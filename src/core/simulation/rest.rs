@@ -154,8 +154,9 @@ impl World {
                 return None;
             }
             let mut lacking = hosts.filter(|host| its(*host).is_none());
+            let room = |host: &usize| self.balancers[*host].haproxy.entries.len() <= self.site.max_hosts;
             return lacking
-                .next()
+                .find(room)
                 .map(|host| format!("serves, and lb{host} lacks it"));
         }
         // As many as these are DOWN for another reason.
@@ -197,16 +198,19 @@ impl World {
                 self.site.min_hosts
             ));
         }
-        let share = self.share(*up.first()?);
+        let shares = up.iter().map(|n| self.share(*n));
+        let (share, highest) = shares.fold((f64::MAX, 0.0), |(least, most): (f64, f64), share| {
+            (least.min(share), most.max(share))
+        });
         if share >= self.site.threshold && !full {
             return Some(format!("{} machines at {share:.1}% are too few", up.len()));
         }
         // As it is told, in whole percent.
-        let told = share.ceil();
+        let told = highest.ceil();
         let others = told + told / (up.len() as f64 - 1.0);
-        let shrinks = self.site.scale_down_threshold > 0.0 && share <= self.site.scale_down_threshold;
+        let shrinks = self.site.scale_down_threshold > 0.0 && highest <= self.site.scale_down_threshold;
         let mut may = up.iter().filter(|n| self.cloud.vms[n].is_ours());
         let can = may.next().is_some() && least > self.site.min_hosts && others <= ROOM * self.site.threshold;
-        (shrinks && can).then(|| format!("{} machines at {share:.1}% are too many", up.len()))
+        (shrinks && can).then(|| format!("{} machines at {highest:.1}% are too many", up.len()))
     }
 }

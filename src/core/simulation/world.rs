@@ -153,6 +153,7 @@ impl World {
                 keep: false,
                 kept_at: 0,
                 stopped: false,
+                resumed_at: 0,
                 protected_until: 0,
                 notice: None,
             };

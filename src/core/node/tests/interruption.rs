@@ -67,6 +67,17 @@ fn at_max_hosts_a_recommendation_is_not_followed() {
     assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"], "it is as it was before");
 }
 
+/// It may have to stay for long: it does what is to be done meanwhile.
+#[test]
+fn who_may_not_leave_on_a_recommendation_still_clears_up() {
+    let mut b = warned(Warning::Rebalance);
+    assert_eq!(replaced(&mut b), ["1 RETIRE"]);
+    b.hear(1, "WAIT few 3600");
+    b.after(60 * SECOND);
+    assert_eq!(b.hear(1, "LOOK"), ["Survey for Look"]);
+    assert_eq!(b.looked(survey(&[1, 2, 9], &[TWO_UP])), ["1 SCALE 0"]);
+}
+
 #[test]
 fn an_interruption_overtakes_its_own_departure() {
     let mut b = Bench::leaving();
