@@ -236,14 +236,12 @@ impl World {
     }
 
     /// As many as were granted for one need, and no more than there may be.
-    pub fn judge_launch(&mut self, by: usize, zone: usize, count: usize) {
+    pub fn judge_launch(&mut self, by: usize, count: usize) {
         let (now, cooldown) = (self.now, self.site.cooldown);
         let granted = self.servers[by].granted;
         let first = self.servers.len();
         self.launches.push(Launched {
             at: now,
-            by,
-            zone,
             first,
             count,
             granted,

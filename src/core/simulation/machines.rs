@@ -11,7 +11,7 @@ use super::world::{World, note};
 impl World {
     /// RunInstances launches `count` machines. Their numbers.
     pub fn launch(&mut self, by: usize, token: &str, zone: usize, count: u32) -> Vec<usize> {
-        self.judge_launch(by, zone, count as usize);
+        self.judge_launch(by, count as usize);
         (0..count).map(|_| self.new_machine(by, token, zone)).collect()
     }
 

@@ -73,8 +73,6 @@ pub struct World {
 #[derive(Debug)]
 pub struct Launched {
     pub at: Ms,
-    pub by: usize,
-    pub zone: usize,
     /// The number of the first machine, and how many there are.
     pub first: usize,
     pub count: usize,
