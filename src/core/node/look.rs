@@ -51,6 +51,14 @@ impl Looks {
         self.again = Some(self.again.map_or(when, |planned| planned.min(when)));
     }
 
+    /// An order to enter that machine is over, whoever it came from.
+    pub fn mended(&mut self, machine: &Machine, told: &Told) {
+        for (server, _) in told {
+            let key = (server.clone(), machine.title().to_string());
+            self.mending.remove(&key);
+        }
+    }
+
     fn memory(&self, now: Instant) -> Memory {
         let since = |(id, at): (&String, &Instant)| (id.clone(), now.saturating_duration_since(*at));
         let refused = self.refused.iter().filter(|(_, (until, _))| now < *until);
@@ -154,14 +162,6 @@ impl Node {
         if self.looks.mending.insert((server, what)) {
             self.out.push(Action::Run(step));
         }
-    }
-
-    pub(super) fn mended(&mut self, machine: &Machine, told: &Told) {
-        for (server, _) in told {
-            let key = (server.clone(), machine.title().to_string());
-            self.looks.mending.remove(&key);
-        }
-        self.say_entered(machine, told);
     }
 
     pub(super) fn removed(&mut self, server: &str, name: &str, result: Result<(), Error>) {

@@ -401,12 +401,18 @@ impl Node {
 
     /// A step that was run is over.
     pub fn finished(&mut self, outcome: Outcome, now: Instant) {
+        if let Outcome::Entered(machine, told) = &outcome {
+            self.looks.mended(machine, told);
+        }
         let Some(outcome) = self.of_a_newcomer(outcome, now) else {
             return;
         };
         match outcome {
             Outcome::Surveyed(Purpose::Look, result) => return self.looked(result, now),
-            Outcome::Entered(machine, told) => return self.mended(&machine, &told),
+            Outcome::Entered(machine, told) => {
+                self.say_entered(&machine, &told);
+                return;
+            }
             Outcome::Removed { server, name, result } => return self.removed(&server, &name, result),
             Outcome::Drained(machine, told) if self.is_taken_back() => {
                 return self.drained_before_the_end(machine, &told);

@@ -115,7 +115,9 @@ impl Node {
             | Outcome::Confirmed(machine, _)
             | Outcome::Drained(machine, _) => Some(self.newcomers.position(machine)),
             Outcome::Terminated(id, _) => {
-                let is_it = |n: &Newcomer| n.machine.instance.as_ref() == Some(id);
+                // Not one that the plan has ended meanwhile: its own end comes by itself.
+                let ending = |n: &Newcomer| matches!(n.stage, Stage::Ending(_));
+                let is_it = |n: &Newcomer| n.machine.instance.as_ref() == Some(id) && ending(n);
                 Some(self.newcomers.all.iter().position(is_it))
             }
             _ => return Some(outcome),

@@ -332,11 +332,14 @@ impl World {
         let now = self.now;
         // Whoever launched it goes on with that without looking at EC2 again.
         let own = self.servers[by].known.own.contains(&vm.id);
+        // A HAProxy that cannot say how it is has it for all that is known.
+        let mut others = self.balancers.iter().enumerate().filter(|(n, _)| *n != host);
+        let elsewhere = others.any(|(_, other)| other.haproxy.lists(&vm.id));
         let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
             "and a person keeps it out"
         } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) && !own {
             "and is gone"
-        } else if vm.healthy.is_none_or(|at| at > now) {
+        } else if vm.healthy.is_none_or(|at| at > now) && !elsewhere {
             "and has never served"
         } else {
             return;

@@ -88,7 +88,8 @@ impl World {
     pub fn terminate(&mut self, machine: usize, by: usize) {
         if self.cloud.vms[&machine].is_live() {
             self.judge_termination(machine, by);
-            if machine == by {
+            // One that does not serve is no size of the site.
+            if machine == by && self.serves(machine) {
                 self.settled.changes.push((self.now, -1));
             }
         }

@@ -93,7 +93,9 @@ impl World {
 
     /// The addresses of these entries, on whatever host.
     fn places(&self, which: impl Fn(&Entry) -> bool) -> BTreeSet<&str> {
-        let all = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+        let reached = |host: &usize| !self.site.has(Lasting::Unreachable(*host));
+        let hosts = (0..self.site.balancers).filter(reached);
+        let all = hosts.flat_map(|host| &self.balancers[host].haproxy.entries);
         all.filter(|e| which(e)).map(|e| e.address.as_str()).collect()
     }
 
@@ -169,8 +171,8 @@ impl World {
             .any(|e| e.admin != Admin::Ready);
         let listed = (0..self.site.balancers).any(|host| its(host).is_some());
         let never = listed && (self.site.replace_after == 0 || elsewhere || out);
-        let refused = self.site.has(Lasting::NoTerminations)
-            || (0..self.site.balancers).any(|host| self.site.has(Lasting::Unreachable(host)));
+        let mut all = 0..self.site.balancers;
+        let refused = self.site.has(Lasting::NoTerminations) || all.any(|host| !self.takes(host));
         (!never && !refused).then(|| "does not serve".into())
     }
 

@@ -121,6 +121,13 @@ fn what_a_look_finds_of_one_that_is_entered_already_is_its_own() {
         b.finish(Outcome::Entered(machine(2), told(&[("lb1", true)]))),
         NOTHING
     );
+    // And when it is lost again, that is seen again.
+    b.after(60 * SECOND);
+    b.hear(1, "LOOK");
+    let mut found = survey(&[1, 2], &[ONE_UP]);
+    found.healthy.insert("i-2".into());
+    assert_eq!(b.looked(found), ["Enter i-2 on lb1 by plan"]);
+    b.finish(Outcome::Entered(machine(2), told(&[("lb1", false)])));
     assert_eq!(
         b.finish(Outcome::Booted(machine(2), Ok(()))),
         ["Enter i-2 on lb1"]
@@ -129,4 +136,21 @@ fn what_a_look_finds_of_one_that_is_entered_already_is_its_own() {
         b.finish(Outcome::Entered(machine(2), told(&[("lb1", true)]))),
         ["Confirm i-2"]
     );
+}
+
+/// Its time is over by EC2's clock before it is by this node's.
+#[test]
+fn one_that_the_plan_ends_while_it_boots() {
+    let mut b = Bench::booting();
+    b.hear(1, "LOOK");
+    let found = survey(&[1, 2], &[ONE_UP]);
+    assert_eq!(b.looked(found.clone()), ["1 SCALE 0"]);
+    b.hear(1, "GRANT 2-a 30 2 0");
+    assert_eq!(b.surveyed(found), ["Terminate i-2"]);
+    let end = b.finish(Outcome::Terminated("i-2".into(), Ok(())));
+    assert!(end[0].starts_with("1 FINISH 2-a ok 0"), "{end:?}");
+    let end = b.finish(Outcome::Booted(machine(2), Err(failure())));
+    assert_eq!(end, ["Terminate i-2"]);
+    let end = b.finish(Outcome::Terminated("i-2".into(), Ok(())));
+    assert_eq!(end, ["1 FAILED 1 EC2: no"]);
 }
