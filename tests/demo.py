@@ -83,7 +83,7 @@ class Demo(DemoSite):
             ("in HAProxy", lambda: self.haproxy.servers().get(new(), "").startswith("UP")
              and "entered by ssh, and `show stat` says UP"),
             ("first answer", lambda: new() in self.answers and f"a request was answered by {new()}"),
-            ("lease returned", said(master, "app1: added a machine", "the cooldown begins")),
+            ("lease returned", said(master, "app1: launched a machine", "the cooldown begins")),
             ("joined", joined),
         ))
 

@@ -127,7 +127,7 @@ class FaultSite(Site):
                 with Peer(lb.connect(65432, timeout=1)) as peer:
                     peer.greet("probe", self.secret)
                     status = peer.status()
-                if status["LEASE"] or {node[0] for node in status["NODE"] if int(node[2]) <= 6} != names:
+                if status["LEASE"] or {node[0].partition("/")[0] for node in status["NODE"] if int(node[2]) <= 6} != names:
                     return False
             return len(names) > 2
         return False

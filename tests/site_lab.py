@@ -35,7 +35,7 @@ COMMAND = ("aws ec2 run-instances --image-id {image} --count 1 --instance-type t
 def loads(host):
     """{node: CPU percent} as `status` shows it on `host`; empty while no master answers."""
     told = host.run(["autoscaler", "status", "--json"], check=False).stdout or '{"masters": []}'
-    return {node["name"]: node["cpu_percent"] for master in json.loads(told)["masters"] for node in master["nodes"]}
+    return {node["name"].partition("/")[0]: node["cpu_percent"] for master in json.loads(told)["masters"] for node in master["nodes"]}
 
 
 class Site(contextlib.ExitStack):

@@ -69,7 +69,7 @@ def test_two_that_see_different_masters_ask_for_one(at_once, tmp_path, binary):
         for lb in site.balancers:
             wait_until(lambda lb=lb: " i-" in lb.run(["autoscaler", "list-hosts"]).stdout, 30, f"it is in {lb.name}")
         for lb, app in ((lb1, app1), (lb2, app2)):
-            site.masters[lb.name].wait_line(f"{app.name}: (added a machine|gave the lease back)", timeout=20)
+            site.masters[lb.name].wait_line(f"{app.name}: (launched a machine|gave the lease back)", timeout=20)
         assert len(site.ec2.launched) == 1 and site.ec2.groups.desired("web") == 1
         assert {call.params["DesiredCapacity"] for call in site.ec2.calls("SetDesiredCapacity")} == {"1"}
         assert at_once or len(site.ec2.calls("SetDesiredCapacity")) == 1

@@ -80,7 +80,7 @@ def test_a_machine_comes_and_goes(tmp_path, binary):
         site.load[new].load = 5
         wait_until(lambda: not site.net.hosts[new].alive, 30, f"{new} is terminated")
         [left] = wait_until(lambda: [each for each in posted(hook) if each["event"] == "retired"], 10, "it is told of")
-        assert (left["node"], left["instance"]) == (new, new) and "threshold 20%" in left["reason"]
+        assert (left["node"], left["instance"]) == (f"{new}/{new}", new) and "threshold 20%" in left["reason"]
         # The master tells the reason as well.
         decisions = json.loads(app.run(["autoscaler", "status", "--json"]).stdout)["masters"][0]["decisions"]
         [added] = [each for each in decisions if (each["request"], each["outcome"]) == ("SCALE", "ok")]
@@ -130,7 +130,7 @@ def test_a_command_that_hangs_holds_up_nobody(tmp_path, binary):
         [app] = site.apps
         site.load["app1"].load = 90
         site.haproxies["lb1"].wait_servers(2, timeout=30)
-        site.masters["lb1"].wait_line("app1: added a machine")
+        site.masters["lb1"].wait_line("app1: launched a machine")
         daemon = site.daemons["app1"]
         daemon.wait_line("notify: command: no end after 3 s, stopped", timeout=20)
         wait_until(lambda: "sleep 98765" not in running(app), 10, "it is gone, with what it started")
@@ -166,7 +166,7 @@ def test_failures_are_one_line_each(tmp_path, binary, status, said):
         assert lines[0] == "autoscaler: notify: command: the disk is full (exit status: 3)"
         assert len(lines) == 2 and said in lines[1] and "aws" in lines[1], lines
         assert "s3cret" not in daemon.text()
-        site.masters["lb1"].wait_line("app1: added a machine")
+        site.masters["lb1"].wait_line("app1: launched a machine")
 
 
 @contextmanager

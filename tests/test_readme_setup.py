@@ -209,7 +209,7 @@ def follow(setup, ec2, keys=""):
     assert checked.returncode == 0, checked
     def known():
         told = json.loads(apps[0].run([*status, "--json"]).stdout)
-        return [[node["name"] for node in master["nodes"]] for master in told["masters"]]
+        return [[node["name"].partition("/")[0] for node in master["nodes"]] for master in told["masters"]]
 
     wait_until(lambda: known() == [["app1", "app2"]] * 2, 10, lambda: f"both masters know both nodes: {known()}")
     if setup.rights == "user":  # its group lets the master ask HAProxy

@@ -82,7 +82,7 @@ def test_two_that_see_different_masters_launch_one_machine(tmp_path, binary):
             wait_until(lambda lb=lb: " i-" in lb.run(["autoscaler", "list-hosts"]).stdout, 20, f"it is in {lb.name}")
         # Both have come to the end of what they began.
         for lb, app in ((lb1, app1), (lb2, app2)):
-            site.masters[lb.name].wait_line(f"{app.name}: (added a machine|gave the lease back)", timeout=20)
+            site.masters[lb.name].wait_line(f"{app.name}: (launched a machine|gave the lease back)", timeout=20)
         assert "connected" not in "".join(line for app, lb in ((app1, "lb2"), (app2, "lb1"))
                                           for line in site.daemons[app.name].text().splitlines() if f"master {lb}" in line)
         [new] = site.ec2.launched

@@ -26,8 +26,8 @@ def test_a_haproxy_host_that_is_down_is_named_and_gets_the_machine_later(tmp_pat
         [new] = site.ec2.launched
         assert new in listed(lb1) and new not in listed(lb2)
         # The lease is not kept for it.
-        site.masters["lb1"].wait_line("app1: added a machine")
-        site.masters["lb2"].wait_line("app1: added a machine")
+        site.masters["lb1"].wait_line("app1: launched a machine")
+        site.masters["lb2"].wait_line("app1: launched a machine")
         lb2.start_sshd()
         site.haproxies["lb2"].wait_servers(2, timeout=30)
         assert new in listed(lb2) and site.ec2.launched == [new]
@@ -46,7 +46,7 @@ def test_a_machine_whose_launcher_died_is_finished_by_the_next_one(tmp_path, bin
         site.daemons["app2"].wait_line(f"{orphan} was launched but not entered")
         site.haproxies["lb1"].wait_servers(3, timeout=30)
         assert listed(site.balancers[0])[orphan] == site.net.hosts[orphan].address
-        site.masters["lb1"].wait_line("app2: added a machine")
+        site.masters["lb1"].wait_line("app2: launched a machine")
         assert site.ec2.launched == site.ec2.running == [orphan]
         assert len(site.ec2.calls("RunInstances")) == 1
 
@@ -149,6 +149,6 @@ def test_a_holder_whose_tunnel_breaks_keeps_the_lease_and_comes_to_the_end(tmp_p
         site.load["app2"].load = 90
         site.start_master(lb)
         site.masters["lb1"].wait_line("app1: is back and holds its lease")
-        site.masters["lb1"].wait_line("app1: added a machine", timeout=20)
+        site.masters["lb1"].wait_line("app1: launched a machine", timeout=20)
         site.haproxies["lb1"].wait_servers(3, timeout=20)
         assert len(site.ec2.launched) == 1 and len(site.ec2.calls("RunInstances")) == 1

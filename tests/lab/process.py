@@ -42,6 +42,10 @@ def _command(argv):
     return " ".join(argv[argv.index("--") + 1:]) if "--" in argv else " ".join(argv)
 
 
+# What tells machines of one name apart: the instance id, or digits of the machine's id.
+_MACHINE = re.compile(r"(?<=[\w-])/(?:i-[0-9a-f]+|[0-9a-f]{12})(?=:| has| by| for|$)", re.MULTILINE)
+
+
 class Process:
     """A running command in a host. `log` is the outside path of its stdout and stderr, together.
 
@@ -76,10 +80,11 @@ class Process:
             return int(re.search(r"^NSpid:.*\s(\d+)$", status.read(), re.M)[1])
 
     def text(self, after=0):
-        """What it has written so far, from offset `after` (see mark)."""
+        """What it has written so far, from offset `after` (see mark). Nodes go by their host's name alone, which is
+        another one for each in the lab."""
         with open(self.log, "rb") as file:
             file.seek(self._start + after)
-            return file.read().decode(errors="replace")
+            return _MACHINE.sub("", file.read().decode(errors="replace"))
 
     def mark(self):
         """The present end of the log, to wait for what comes after it: wait_line(..., after=mark)."""
