@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Ms;
 use super::cloud::Vm;
 use super::events::Who;
-use super::haproxy::Entry;
+use super::haproxy::{Admin, Entry};
 use super::site::Lasting;
 use super::world::{Launched, World};
-use crate::core::node::{Machine, Outcome, Step};
+use crate::core::node::{Machine, Outcome, Purpose, Step};
 use crate::core::protocol::FromNode;
 
 /// EC2 tells times in whole seconds, and so does the header that clocks are set by.
@@ -26,6 +26,8 @@ pub struct Known {
     own: BTreeSet<String>,
     failed: BTreeSet<String>,
     surveyed: bool,
+    /// Every HAProxy host has answered in the last survey with the lease.
+    asked_all: bool,
     drained: bool,
     /// By the words for it: failures in a row, and until when it must not ask.
     pauses: [(u32, Option<Instant>); 3],
@@ -141,9 +143,8 @@ impl World {
             }
             Step::Depart { machine } => (!(known.drained && own.tagged && is_own(machine)))
                 .then(|| "it is not drained, or not itself, or not tagged".to_string()),
-            Step::Terminate { id } => {
-                (!known.surveyed || *id == own.id).then(|| "no survey says so".to_string())
-            }
+            Step::Terminate { id } => (!known.asked_all || *id == own.id)
+                .then(|| "not every HAProxy host was asked, or it is itself".to_string()),
             Step::Drain { machine, .. } => (!is_own(machine)).then(|| "it is not itself".to_string()),
             Step::Launch { count, .. } => {
                 let granted = self.granted(number);
@@ -179,7 +180,12 @@ impl World {
     pub fn judge_outcome(&mut self, number: usize, outcome: &Outcome) {
         let known = &mut self.servers[number].known;
         match outcome {
-            Outcome::Surveyed(_, Ok(_)) => known.surveyed = true,
+            Outcome::Surveyed(purpose, Ok(survey)) => {
+                known.surveyed = true;
+                if *purpose == Purpose::Lease {
+                    known.asked_all = survey.listings.iter().all(Option::is_some);
+                }
+            }
             Outcome::Launched(launched) => {
                 let ids = launched.machines.iter().filter_map(|m| m.instance.clone());
                 known.own.extend(ids);
@@ -304,9 +310,11 @@ impl World {
         let served = served.map(|e| now - e.flipped).max().filter(|time| *time > KNOWN);
         let healthy =
             self.serves(machine) && vm.healthy.is_some_and(|at| at.max(vm.sick_until) + KNOWN < now);
-        // Rule 6 goes by what its launcher sees, for so long.
+        // Rule 6 goes by what its launcher sees.
         let own = self.servers[by].known.own.contains(&vm.id);
-        let deaf = own || now < self.servers[by].deaf_until + self.site.boot_timeout;
+        let listed = self.balancers.iter().any(|host| host.haproxy.lists(&vm.id));
+        let time = self.site.boot_timeout.saturating_sub(EC2_CLOCK);
+        let boots = vm.launched.is_some_and(|at| now - at < time) && !listed && !own;
         let mut powered = self.balancers.iter().filter(|host| host.powered);
         let nowhere = powered.clone().next().is_none();
         let somebody =
@@ -323,12 +331,26 @@ impl World {
             "and is stopped"
         } else if served.is_some() {
             "and serves"
-        } else if healthy && !deaf {
+        } else if healthy && !own {
             "and is healthy"
+        } else if boots {
+            "and has time to boot"
+        } else if listed && self.is_fault_elsewhere() {
+            "and half of all are DOWN"
         } else {
             return;
         };
         self.violate(format!("app{machine} is terminated by app{by}, {why}"));
+    }
+
+    /// Have two or more been DOWN for a while, and are these half of all?
+    fn is_fault_elsewhere(&self) -> bool {
+        let all = || self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+        let up = |e: &&Entry| e.up || e.admin != Admin::Ready || self.now - e.flipped < KNOWN;
+        let places: BTreeSet<&str> = all().map(|e| e.address.as_str()).collect();
+        let up: BTreeSet<&str> = all().filter(up).map(|e| e.address.as_str()).collect();
+        let down = places.len() - up.len();
+        down >= 2 && 2 * down >= places.len()
     }
 
     /// Only what serves is entered, and nothing that a person has taken out.

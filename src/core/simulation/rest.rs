@@ -14,6 +14,8 @@ use crate::core::need::ROOM;
 /// Between two looks at whether the site has come to rest, and how long it may take.
 const LOOK: Ms = 5000;
 const LONGEST_UNREST: Ms = 7_200_000;
+/// So long is looked at what a bad image costs.
+const LONG: Ms = 1_800_000;
 /// Samples and answers from before the last fault count for no longer than this.
 const AFTERMATH: Ms = 120_000;
 
@@ -21,6 +23,8 @@ impl World {
     /// Has the site come to rest, and does it stay?
     pub fn inspect(&mut self) {
         let calm = self.now - self.site.faults.until;
+        let bad = matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. }));
+        let least = if bad { LONG } else { 0 };
         let stay = self.site.cooldown.max(self.site.scale_down_cooldown) + 120_000;
         if self.is_lost() {
             self.done = true;
@@ -36,13 +40,12 @@ impl World {
             }
             None => {
                 let since = *self.settled.since.get_or_insert(self.now);
-                self.done = self.now - since >= stay;
+                self.done = self.now - since >= stay && calm >= least;
             }
         }
         let settling = self.site.faults.until + AFTERMATH;
         let late = self.settled.changes.iter().filter(|(at, _)| *at > settling);
         let sum: i32 = late.clone().map(|(_, change)| change).sum();
-        let bad = matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. }));
         // Those that EC2 has recommended to replace leave once others serve for them.
         let until = self.site.faults.until;
         let noticed = |vm: &Vm| vm.notice.is_some() && vm.ended.is_none_or(|at| at > until);

@@ -169,7 +169,7 @@ impl Site {
         let by_hand = random.within(0, 2) as usize;
         let launched = random.within(u64::from(by_hand == 0), 3) as usize;
         let machines = by_hand + launched;
-        let min_hosts = random.within(1, machines as u64) as usize;
+        let min_hosts = random.within(0, machines as u64) as usize;
         let threshold = random.within(40, 80) as f64;
         let down = [0.0, random.fraction() * 0.6 * threshold][random.index(2)];
         let cooldown = random.within(10, 60) * 1000;
