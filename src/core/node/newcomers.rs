@@ -178,12 +178,18 @@ impl Node {
                     self.does_not_serve(at?, *why);
                 }
             }
-            // Nobody has it DOWN: it may well serve.
-            Outcome::Confirmed(_, Err(error)) if error.kind() != Kind::Unavailable => {
+            // Nobody can tell: it may well serve.
+            Outcome::Confirmed(_, Err(error)) if error.kind() == Kind::Busy => {
                 self.say(error.to_string());
                 self.newcomers.all.remove(at?);
                 self.newcomers.trouble.get_or_insert(error);
                 self.end_if_all_came();
+            }
+            // It was taken out again, as by itself when it had nothing to do.
+            Outcome::Confirmed(_, Err(error)) if error.kind() == Kind::Config => {
+                self.say(error.to_string());
+                self.newcomers.all.remove(at?);
+                self.came_to_nothing(1, error);
             }
             Outcome::Confirmed(machine, Err(error)) => {
                 self.say(error.to_string());

@@ -313,7 +313,11 @@ fn doomed(
         .filter(|m| m.counts() && m.down_for().is_some())
         .collect();
     let entries = members.iter().filter(|m| m.is_listed()).count();
-    let long_down = |m: &&Member| m.down_for().is_some_and(|down| down >= rules.replace_after);
+    // An entry without an id may have been DOWN before this machine came to its address.
+    let long_down = |m: &&Member| {
+        let old = |i: &Instance| survey.age(i) >= rules.replace_after;
+        m.down_for().is_some_and(|down| down >= rules.replace_after) && m.instance.is_some_and(old)
+    };
     let sick = members.iter().filter(may_end).find(long_down)?;
     if up == 0 || (down.len() >= 2 && 2 * down.len() >= entries) {
         amiss.push(format!(

@@ -152,6 +152,7 @@ fn what_follows_from_a_survey() {
          # DOWN.
          it may come back | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 599 | -
          DOWN for too long | 1 live 900, 2 live 900, 3 live 900 | 1 UP, 2 DOWN 600, 3 UP | end i-2
+         it came to the address lately | 1 live 900, 2 live 599 | 1 UP, h2 DOWN 900 | -
          one of two | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 | end i-2
          both, one of them here only | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 / 1 UP, 2 UP | -
          for as long as the last has it | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 / 1 UP, 2 DOWN 9 | -

@@ -35,6 +35,13 @@ fn what_nobody_has_down_is_left_alone() {
     let mut b = Bench::confirming();
     let busy = Error::busy("i-2", "no HAProxy could be asked");
     assert_eq!(b.finish(Outcome::Confirmed(machine(2), Err(busy))), NOTHING);
+    let mut b = Bench::confirming();
+    let end = b.finish(Outcome::Confirmed(machine(2), Err(unlisted())));
+    assert_eq!(
+        end,
+        ["1 FAILED 1 i-2: is listed by no HAProxy"],
+        "it never served"
+    );
     let mut b = Bench::booting();
     let stopped = Error::busy("i-2", "is stopped");
     let end = b.finish(Outcome::Booted(machine(2), Err(stopped)));
