@@ -313,6 +313,13 @@ impl World {
         // Rule 6 goes by what its launcher sees.
         let own = self.servers[by].known.own.contains(&vm.id);
         let listed = self.balancers.iter().any(|host| host.haproxy.lists(&vm.id));
+        // One that reaches nobody takes itself for a witness where no other is UP.
+        let deaf = now < self.servers[by].deaf_until + KNOWN;
+        let up = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+        let alone = deaf
+            && up
+                .filter(|e| e.up)
+                .all(|e| e.address == self.cloud.vms[&by].address);
         let time = self.site.boot_timeout.saturating_sub(EC2_CLOCK);
         let boots = vm.launched.is_some_and(|at| now - at < time) && !listed && !own;
         let mut powered = self.balancers.iter().filter(|host| host.powered);
@@ -331,11 +338,11 @@ impl World {
             "and is stopped"
         } else if served.is_some() {
             "and serves"
-        } else if healthy && !own {
+        } else if healthy && !own && !alone {
             "and is healthy"
         } else if boots {
             "and has time to boot"
-        } else if listed && self.is_fault_elsewhere() {
+        } else if listed && !own && self.is_fault_elsewhere() {
             "and half of all are DOWN"
         } else {
             return;

@@ -212,7 +212,7 @@ impl World {
         }
         // As it is told, in whole percent.
         let told = highest.ceil();
-        let others = told + told / (up.len() as f64 - 1.0);
+        let others = told + told / (least as f64 - 1.0);
         let shrinks = self.site.scale_down_threshold > 0.0 && highest <= self.site.scale_down_threshold;
         let ready = |n: &usize| {
             let address = &self.cloud.vms[n].address;
@@ -220,7 +220,8 @@ impl World {
             lines.all(|e| e.address != *address || e.admin == Admin::Ready)
         };
         let mut may = up.iter().filter(|n| self.cloud.vms[n].is_ours() && ready(n));
-        let can = may.next().is_some() && least > self.site.min_hosts && others < ROOM * self.site.threshold;
+        let can =
+            may.next().is_some() && least > self.site.min_hosts.max(1) && others < ROOM * self.site.threshold;
         (shrinks && can).then(|| format!("{} machines at {highest:.1}% are too many", up.len()))
     }
 }
