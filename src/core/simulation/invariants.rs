@@ -308,8 +308,11 @@ impl World {
         let ups = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
         let served = ups.filter(|e| e.instance.as_ref() == Some(&vm.id) && e.up);
         let served = served.map(|e| now - e.flipped).max().filter(|time| *time > KNOWN);
-        let healthy =
-            self.serves(machine) && vm.healthy.is_some_and(|at| at.max(vm.sick_until) + KNOWN < now);
+        let powered = self.servers[machine].powered_at;
+        let healthy = self.serves(machine)
+            && vm
+                .healthy
+                .is_some_and(|at| at.max(vm.sick_until).max(powered) + KNOWN < now);
         // Rule 6 goes by what its launcher sees.
         let own = self.servers[by].known.own.contains(&vm.id);
         let listed = self.balancers.iter().any(|host| host.haproxy.lists(&vm.id));
@@ -352,8 +355,12 @@ impl World {
 
     /// Have two or more been DOWN for a while, and are these half of all?
     fn is_fault_elsewhere(&self) -> bool {
+        let kept = |e: &&Entry| {
+            let machine = self.addresses.get(&e.address);
+            machine.is_some_and(|n| self.cloud.vms[n].keep)
+        };
         let all = || self.balancers.iter().flat_map(|host| &host.haproxy.entries);
-        let up = |e: &&Entry| e.up || e.admin != Admin::Ready || self.now - e.flipped < KNOWN;
+        let up = |e: &&Entry| e.up || kept(e) || e.admin != Admin::Ready || self.now - e.flipped < KNOWN;
         let places: BTreeSet<&str> = all().map(|e| e.address.as_str()).collect();
         let up: BTreeSet<&str> = all().filter(up).map(|e| e.address.as_str()).collect();
         let down = places.len() - up.len();

@@ -84,7 +84,15 @@ impl World {
         if self.now < from || !matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. })) {
             return;
         }
-        let attempts = self.launches.iter().filter(|l| l.at > from).count() as u64;
+        // While one boots the load may ask for more.
+        let together = self.site.boot_timeout + 60_000;
+        let (mut attempts, mut first) = (0u64, None);
+        for launch in self.launches.iter().filter(|l| l.at > from) {
+            if first.is_none_or(|first| launch.at > first + together) {
+                first = Some(launch.at);
+                attempts += 1;
+            }
+        }
         let doublings = ((self.now - from) / self.site.cooldown).max(1).ilog2() + 2;
         let most = u64::from(doublings) * self.site.balancers as u64;
         if attempts > most {

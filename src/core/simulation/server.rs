@@ -16,6 +16,7 @@ pub struct Server {
     pub process: Process,
     pub node: Option<Node>,
     pub powered: bool,
+    pub powered_at: Ms,
     /// Its connection to each master, greeted or not.
     to: Vec<Option<usize>>,
     pub links: BTreeMap<LinkId, usize>,
@@ -37,6 +38,7 @@ impl Server {
             process: Process::default(),
             node: None,
             powered: false,
+            powered_at: 0,
             to: vec![None; balancers],
             links: BTreeMap::new(),
             last_link: 0,
@@ -64,6 +66,7 @@ impl World {
                     return;
                 }
                 self.servers[number].powered = true;
+                self.servers[number].powered_at = self.now;
                 self.health_changed(number);
             }
             Who::Master(number) => {
