@@ -186,7 +186,7 @@ impl Body {
             host,
             port: config.machine.port,
         });
-        let notifier = Notifier::start(Arc::clone(&config), identity.node.clone(), log);
+        let notifier = Notifier::start(Arc::clone(&config), host, log);
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(
