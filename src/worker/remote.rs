@@ -155,7 +155,7 @@ impl Remote {
     /// Waits until one of `servers` has `machine` UP, or until none of those that list it can say.
     ///
     /// # Errors
-    /// None has within `time`; busy where none has it DOWN either.
+    /// None has within `time`; busy where nobody can tell, config where none lists it.
     pub fn confirm(&self, machine: &Machine, servers: &[String], time: Duration) -> Result<(), Error> {
         let until = Instant::now() + time;
         let mut pause = FIRST_LOOK;
@@ -165,15 +165,20 @@ impl Remote {
         };
         loop {
             let answers = self.listings(servers.to_vec()).wait();
-            let listings = answers
+            let listings: Vec<Vec<Listed>> = answers
                 .into_iter()
-                .filter_map(|(_, text)| survey::read(&text.ok()?).ok());
-            let lines: Vec<Listed> = listings.flatten().filter(|l| is_it(&l)).collect();
+                .filter_map(|(_, text)| survey::read(&text.ok()?).ok())
+                .collect();
+            let asked = !listings.is_empty();
+            let lines: Vec<Listed> = listings.into_iter().flatten().filter(|l| is_it(&l)).collect();
             let up = lines.iter().any(|l| l.state == State::Up);
             if up || (!lines.is_empty() && lines.iter().all(|l| l.state == State::Unknown)) {
                 return Ok(());
             }
             let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() && asked && lines.is_empty() {
+                return Err(Error::config(machine.title(), "is listed by no HAProxy"));
+            }
             if left.is_zero() && !lines.iter().any(|l| l.state == State::Down) {
                 let cause = "no HAProxy could be asked about it, or a person has taken it out there";
                 return Err(Error::busy(machine.title(), cause));

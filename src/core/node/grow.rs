@@ -6,6 +6,7 @@ use super::{
     Aim, FIRST_BACKOFF, Launched, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted, seconds,
 };
 use crate::core::plan::{Plan, Wait};
+use crate::core::protocol::Reason;
 use crate::error::{Error, Kind};
 
 impl Node {
@@ -16,11 +17,14 @@ impl Node {
                 let plan = self.go_by(&survey, now);
                 match self.how_many(&plan) {
                     Ok(count) => self.check_before(count, plan.fleet, now),
-                    Err(Wait { why, wait }) => {
+                    Err(Wait { why, wait, full }) => {
                         if !wait.is_zero() {
                             self.say(format!("{why}; asking again in {} s", seconds(wait)));
                         }
                         self.not_now(Kind::Busy, &why, wait, now);
+                        if full {
+                            self.refused_replacement(Reason::Full);
+                        }
                     }
                 }
             }
@@ -40,6 +44,7 @@ impl Node {
             Err(Wait {
                 why: why.into(),
                 wait,
+                full: false,
             })
         };
         let room = u32::try_from(plan.room.clone()?).unwrap_or(u32::MAX);

@@ -19,6 +19,8 @@ enum Stage {
     /// In one HAProxy at least, which has to take it up.
     Confirming,
     Serving,
+    /// It was not seen to be healthy in time, and why; a HAProxy may know better.
+    Doubtful(Box<Error>),
     /// It has to go, and why.
     Ending(Box<Error>),
 }
@@ -33,6 +35,12 @@ struct Newcomer {
     owed: Vec<String>,
     next: Option<Instant>,
     retry: Backoff,
+}
+
+impl Newcomer {
+    fn is_doubtful(&self) -> bool {
+        matches!(self.stage, Stage::Doubtful(_))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -144,14 +152,34 @@ impl Node {
                 (newcomer.owed, newcomer.next) = (servers, Some(now));
                 self.newcomers_when_due(now);
             }
+            Outcome::Booted(machine, Err(error)) if self.settings.plan.ec2 && error.kind() != Kind::Busy => {
+                self.say(error.to_string());
+                self.newcomers.all[at?].stage = Stage::Doubtful(Box::new(error));
+                let time = Duration::ZERO;
+                self.out.push(Action::Run(Step::Confirm { machine, time }));
+            }
             Outcome::Booted(_, Err(error)) => self.does_not_serve(at?, error),
             Outcome::Entered(_, told) => self.entered(at?, &told, now),
             Outcome::Confirmed(_, Ok(())) => {
                 self.newcomers.all[at?].stage = Stage::Serving;
                 self.serves(at?);
             }
+            Outcome::Confirmed(_, Err(error)) if self.newcomers.all[at?].is_doubtful() => {
+                let newcomer = &mut self.newcomers.all[at?];
+                let stage = std::mem::replace(&mut newcomer.stage, Stage::Booting);
+                let Stage::Doubtful(why) = stage else { return None };
+                newcomer.stage = Stage::Ending(why.clone());
+                // One of which nobody can tell may well serve: whoever looks next sees to it.
+                if error.kind() == Kind::Busy {
+                    self.say(error.to_string());
+                    self.newcomers.all.remove(at?);
+                    self.came_to_nothing(1, *why);
+                } else {
+                    self.does_not_serve(at?, *why);
+                }
+            }
             // Nobody has it DOWN: it may well serve.
-            Outcome::Confirmed(_, Err(error)) if error.kind() == Kind::Busy => {
+            Outcome::Confirmed(_, Err(error)) if error.kind() != Kind::Unavailable => {
                 self.say(error.to_string());
                 self.newcomers.all.remove(at?);
                 self.newcomers.trouble.get_or_insert(error);

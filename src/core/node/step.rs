@@ -54,7 +54,8 @@ pub enum Step {
         servers: Vec<String>,
         by_plan: bool,
     },
-    /// Wait until a HAProxy has it UP, or until none can say.
+    /// Wait until a HAProxy has it UP, or until none can say. It fails as busy where nobody can tell,
+    /// and as a fault of configuration where no HAProxy lists it.
     Confirm { machine: Machine, time: Duration },
     /// Remove an entry whose instance is gone.
     Remove { server: String, name: String },

@@ -70,6 +70,8 @@ pub struct Doomed {
 pub struct Wait {
     pub why: String,
     pub wait: Duration,
+    /// There are as many machines as there may be.
+    pub full: bool,
 }
 
 /// What follows from a survey.
@@ -336,6 +338,7 @@ fn room(survey: &Survey, rules: &Rules, counted: usize) -> Result<usize, Wait> {
                 newest.as_secs()
             ),
             wait: rules.cooldown - newest,
+            full: false,
         });
     }
     let hosts = rules.max_hosts.saturating_sub(counted);
@@ -346,6 +349,7 @@ fn room(survey: &Survey, rules: &Rules, counted: usize) -> Result<usize, Wait> {
                 rules.max_hosts
             ),
             wait: rules.cooldown.max(Duration::from_secs(30)),
+            full: true,
         });
     }
     let most = rules.max_launches_per_day;
@@ -363,6 +367,7 @@ fn room(survey: &Survey, rules: &Rules, counted: usize) -> Result<usize, Wait> {
                 launches.len()
             ),
             wait: Duration::from_secs(launches[over] - since).min(LOOK_AGAIN),
+            full: true,
         }),
         None => Ok(hosts.min(most - launches.len())),
     }

@@ -76,10 +76,6 @@ impl Haproxy {
         self.last_serial
     }
 
-    pub fn lists(&self, id: &str) -> bool {
-        self.entries.iter().any(|e| e.instance.as_deref() == Some(id))
-    }
-
     pub fn forget_removals(&mut self) {
         self.removed.clear();
     }

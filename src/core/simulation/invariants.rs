@@ -280,7 +280,12 @@ impl World {
         }
         let most = self.site.max_launches;
         let hour_ago = now.saturating_sub(3_500_000);
-        let counted = self.cloud.vms.values().filter(|vm| vm.tagged);
+        // What EC2 ended at once is made good by the next token.
+        let lived = |vm: &Vm| {
+            let began = vm.launched.unwrap_or(0);
+            vm.ended.is_none_or(|at| at > began + KNOWN)
+        };
+        let counted = self.cloud.vms.values().filter(|vm| vm.tagged && lived(vm));
         let counted = counted
             .filter(|vm| vm.ended.is_none_or(|at| at > hour_ago))
             .count();
@@ -303,7 +308,9 @@ impl World {
         let own = self.servers[by].known.own.contains(&vm.id);
         let deaf = own || now < self.servers[by].deaf_until + self.site.boot_timeout;
         let mut powered = self.balancers.iter().filter(|host| host.powered);
-        let somebody = powered.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
+        let nowhere = powered.clone().next().is_none();
+        let somebody =
+            nowhere || powered.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
         let why = if !vm.tagged {
             "and is not tagged"
         } else if kept {
@@ -334,7 +341,7 @@ impl World {
         let own = self.servers[by].known.own.contains(&vm.id);
         // A HAProxy that cannot say how it is has it for all that is known.
         let mut others = self.balancers.iter().enumerate().filter(|(n, _)| *n != host);
-        let elsewhere = others.any(|(_, other)| other.haproxy.lists(&vm.id));
+        let elsewhere = others.any(|(_, other)| other.haproxy.entries.iter().any(|e| e.is(machine)));
         let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
             "and a person keeps it out"
         } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) && !own {

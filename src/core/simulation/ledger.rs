@@ -67,6 +67,8 @@ pub struct Ledger {
     /// Until when each machine counts that was launched and is not entered, and its lease's epoch.
     booting: Vec<(Instant, u64)>,
     failed_epoch: u64,
+    /// The master may know of more that boot.
+    unsure: bool,
     /// When each was launched of those that count for the day.
     launches: Vec<Instant>,
     /// The entries as the master saw them last.
@@ -105,6 +107,7 @@ impl Ledger {
             },
             booting: Vec::new(),
             failed_epoch: 0,
+            unsure: false,
             launches: Vec::new(),
             entries: Vec::new(),
             pending: BTreeSet::new(),
@@ -163,6 +166,7 @@ impl Ledger {
             };
             self.leaving = self.launching;
             self.booting.clear();
+            self.unsure = true;
             self.launches.clear();
         }
         self.looked = false;
@@ -247,7 +251,7 @@ impl Ledger {
                 self.lags();
                 let gone = self.take_booted(machines as usize, now);
                 let newest = gone.iter().map(|(_, epoch)| *epoch).max();
-                if newest.is_none_or(|epoch| epoch > self.failed_epoch) {
+                if newest.map_or(!self.unsure, |epoch| epoch > self.failed_epoch) {
                     self.launching.failed(self.rules.cooldown, now);
                 }
                 self.failed_epoch = self.failed_epoch.max(newest.unwrap_or(0));

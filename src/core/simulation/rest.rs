@@ -211,8 +211,13 @@ impl World {
         let told = highest.ceil();
         let others = told + told / (up.len() as f64 - 1.0);
         let shrinks = self.site.scale_down_threshold > 0.0 && highest <= self.site.scale_down_threshold;
-        let mut may = up.iter().filter(|n| self.cloud.vms[n].is_ours());
-        let can = may.next().is_some() && least > self.site.min_hosts && others <= ROOM * self.site.threshold;
+        let ready = |n: &usize| {
+            let address = &self.cloud.vms[n].address;
+            let mut lines = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
+            lines.all(|e| e.address != *address || e.admin == Admin::Ready)
+        };
+        let mut may = up.iter().filter(|n| self.cloud.vms[n].is_ours() && ready(n));
+        let can = may.next().is_some() && least > self.site.min_hosts && others < ROOM * self.site.threshold;
         (shrinks && can).then(|| format!("{} machines at {highest:.1}% are too many", up.len()))
     }
 }

@@ -417,8 +417,12 @@ impl World {
     fn poll_haproxy(&mut self, id: usize, machine: Machine) {
         let (by, deadline, now) = (self.tasks[&id].server, self.tasks[&id].deadline, self.now);
         let hosts = (0..self.site.balancers).filter(|host| self.reaches(by, *host));
-        let lines: Vec<State> = hosts
+        let hosts: Vec<usize> = hosts
             .filter(|host| now >= self.balancers[*host].haproxy.garbled_until)
+            .collect();
+        let asked = !hosts.is_empty();
+        let lines: Vec<State> = hosts
+            .into_iter()
             .flat_map(|host| {
                 let haproxy = &self.balancers[host].haproxy;
                 let its = haproxy.entries.iter().zip(haproxy.listing(now));
@@ -432,10 +436,10 @@ impl World {
         if unknown || lines.contains(&State::Up) {
             self.finish(id, Outcome::Confirmed(machine, Ok(())));
         } else if now >= deadline {
-            let why = if down {
-                failed("DOWN")
-            } else {
-                Error::busy("nobody", "can say")
+            let why = match (down, asked && lines.is_empty()) {
+                (true, _) => failed("DOWN"),
+                (_, true) => Error::config("it", "is listed by no HAProxy"),
+                _ => Error::busy("nobody", "can say"),
             };
             self.finish(id, Outcome::Confirmed(machine, Err(why)));
         } else {

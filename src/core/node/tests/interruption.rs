@@ -79,6 +79,21 @@ fn who_may_not_leave_on_a_recommendation_still_clears_up() {
 }
 
 #[test]
+fn nor_where_a_survey_finds_as_many_as_there_may_be() {
+    let mut b = warned(Warning::Rebalance);
+    b.hear(1, "GRANT 1-a 30 1 1");
+    let line = |n: u32| format!("app{n} 10.0.0.{n} 80 i-{n} UP 900");
+    let ten: Vec<String> = (1..=10).map(line).collect();
+    let end = b.surveyed(survey(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[&ten.join(", ")]));
+    assert!(
+        end[0].starts_with("1 FINISH 1-a failed 0 not now: there are 10"),
+        "{end:?}"
+    );
+    assert_eq!(b.after(60 * SECOND), NOTHING);
+    assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"]);
+}
+
+#[test]
 fn an_interruption_overtakes_its_own_departure() {
     let mut b = Bench::leaving();
     assert_eq!(b.surveyed(two()), ["Drain i-1"]);

@@ -7,6 +7,10 @@ fn an_unhealthy_machine_is_terminated_and_said() {
     let mut b = Bench::booting();
     assert_eq!(
         b.finish(Outcome::Booted(machine(2), Err(failure()))),
+        ["Confirm i-2"]
+    );
+    assert_eq!(
+        b.finish(Outcome::Confirmed(machine(2), Err(unlisted()))),
         ["Terminate i-2"]
     );
     let end = b.finish(Outcome::Terminated("i-2".into(), Ok(())));
@@ -42,6 +46,7 @@ fn one_of_several_fails_and_the_others_count() {
     let mut b = Bench::launching();
     b.finish(launched(&[2, 3]));
     b.finish(Outcome::Booted(machine(2), Err(failure())));
+    b.finish(Outcome::Confirmed(machine(2), Err(unlisted())));
     assert_eq!(
         b.finish(Outcome::Booted(machine(3), Ok(()))),
         ["Enter i-3 on lb1"]
@@ -149,8 +154,27 @@ fn one_that_the_plan_ends_while_it_boots() {
     assert_eq!(b.surveyed(found), ["Terminate i-2"]);
     let end = b.finish(Outcome::Terminated("i-2".into(), Ok(())));
     assert!(end[0].starts_with("1 FINISH 2-a ok 0"), "{end:?}");
-    let end = b.finish(Outcome::Booted(machine(2), Err(failure())));
+    b.finish(Outcome::Booted(machine(2), Err(failure())));
+    let end = b.finish(Outcome::Confirmed(machine(2), Err(unlisted())));
     assert_eq!(end, ["Terminate i-2"]);
     let end = b.finish(Outcome::Terminated("i-2".into(), Ok(())));
     assert_eq!(end, ["1 FAILED 1 EC2: no"]);
+}
+
+/// Whoever launched it may not reach it, and others have entered it.
+#[test]
+fn one_that_serves_after_all_stays() {
+    let mut b = Bench::booting();
+    b.finish(Outcome::Booted(machine(2), Err(failure())));
+    assert_eq!(b.finish(Outcome::Confirmed(machine(2), Ok(()))), NOTHING);
+    assert_eq!(b.after(60 * SECOND), NOTHING);
+    let mut b = Bench::booting();
+    b.finish(Outcome::Booted(machine(2), Err(failure())));
+    let busy = Error::busy("i-2", "no HAProxy could be asked");
+    let end = b.finish(Outcome::Confirmed(machine(2), Err(busy)));
+    assert_eq!(end, ["1 FAILED 1 EC2: no"], "and whoever looks next sees to it");
+}
+
+fn unlisted() -> Error {
+    Error::config("i-2", "is listed by no HAProxy")
 }

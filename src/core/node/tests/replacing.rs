@@ -47,6 +47,8 @@ fn a_new_one_that_does_not_come_up_leaves_the_old_one() {
     b.finish(Outcome::Checked(told(&[("lb1", true)])));
     b.finish(launched(&[3]));
     b.finish(Outcome::Booted(machine(3), Err(failure())));
+    let unlisted = Error::config("i-3", "is listed by no HAProxy");
+    b.finish(Outcome::Confirmed(machine(3), Err(unlisted)));
     let end = b.finish(Outcome::Terminated("i-3".into(), Ok(())));
     assert_eq!(end, ["1 FAILED 1 EC2: no", "Unavailable"]);
     assert_eq!(b.after(60 * SECOND), NOTHING);
