@@ -373,7 +373,10 @@ impl Body {
         }
         let until = Instant::now() + FAREWELL;
         while !self.writers.is_empty() {
-            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self
+                .events
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
                 Ok(Event::Net(News::Lost(link, _))) => _ = self.writers.remove(&link),
                 Ok(_) => {}
                 Err(_) => return,
