@@ -80,7 +80,7 @@ def test_a_machine_comes_and_goes(tmp_path, binary):
         site.load[new].load = 5
         wait_until(lambda: not site.net.hosts[new].alive, 30, f"{new} is terminated")
         [left] = wait_until(lambda: [each for each in posted(hook) if each["event"] == "retired"], 10, "it is told of")
-        assert (left["node"], left["instance"]) == (f"{new}/{new}", new) and "threshold 20%" in left["reason"]
+        assert (left["node"], left["instance"]) == (new, new) and "threshold 20%" in left["reason"]
         # The master tells the reason as well.
         decisions = json.loads(app.run(["autoscaler", "status", "--json"]).stdout)["masters"][0]["decisions"]
         [added] = [each for each in decisions if (each["request"], each["outcome"]) == ("SCALE", "ok")]

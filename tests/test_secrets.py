@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import pytest
-from cli import environment
+from cli import TEMPLATE, environment
 from lab import missing, wait_until
 from lab.support import children_of
 from site_lab import Site
@@ -154,6 +154,8 @@ def test_files_have_their_mode_from_the_first_byte(cli, tmp_path):
     assert ini == 0o600 and len(made) == 3
     assert all(mode & 0o022 == 0 for mode in made.values()) and set(changed) == {0o600, 0o644}
 
+    # One that names no socket, so that none is waited for.
+    cli.template.write_text(TEMPLATE)
     cli.settings(check_command="true", reload_command="true")
     made, changed = traced(cli, tmp_path, "add-host", "10.0.0.1", "80", "--apply")
     assert made[".lock"] == 0o600

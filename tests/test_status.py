@@ -194,7 +194,7 @@ def test_what_is_missing_and_what_is_in_the_way(start):
     for name, value in (("serving", 2), ("down", 0), ("booting", 0), ("missing", 2)):
         assert metrics[f"autoscaler_hosts_{name}"] == {(): value}
     assert metrics["autoscaler_setting"][("key", "threshold"),] == 60
-    assert metrics["autoscaler_setting"][("key", "scale_down_window"),] == 300
+    assert metrics["autoscaler_setting"][("key", "scale_down_window"),] == 180
     assert metrics["autoscaler_machines_launched_total"] == {(): 1}
     assert metrics["autoscaler_machines_failed_total"] == {(): 2}
     assert metrics["autoscaler_refusals_total"][("reason", "full"), ("request", "SCALE")] == 1

@@ -20,6 +20,8 @@ use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
 use crate::worker::{Worker, leave, survey};
 
+/// For a master to see that a command takes its leave.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 
@@ -186,7 +188,7 @@ impl Body {
             host,
             port: config.machine.port,
         });
-        let notifier = Notifier::start(Arc::clone(&config), identity.node.clone(), log);
+        let notifier = Notifier::start(Arc::clone(&config), host, log);
         let (send, events) = mpsc::sync_channel(EVENTS);
         let to_net = send.clone();
         links::look(
@@ -360,6 +362,25 @@ impl Body {
         {
             // Its reader notices, and says so.
             let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Takes leave of the masters, so that what was said last arrives: a connection that is closed while
+    /// there is something to read on it is reset, and loses that.
+    pub fn farewell(&mut self) {
+        for stream in self.writers.values() {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        let until = Instant::now() + FAREWELL;
+        while !self.writers.is_empty() {
+            match self
+                .events
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(Event::Net(News::Lost(link, _))) => _ = self.writers.remove(&link),
+                Ok(_) => {}
+                Err(_) => return,
+            }
         }
     }
 

@@ -37,8 +37,9 @@ pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
         false => Wanted::Leave { force },
     };
     let mut hand = Hand::start(path, log)?;
-    hand.carry_out(&wanted, asked.wait)?;
-    hand.all_told()
+    let done = hand.carry_out(&wanted, asked.wait);
+    hand.body.farewell();
+    done.and_then(|()| hand.all_told())
 }
 
 /// What it would do, and whether it would, as far as masters in reach, EC2 and the HAProxy hosts say.
@@ -113,9 +114,13 @@ pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
     let mut hand = Hand::start(path, log)?;
     for old in others {
         log.event(&format!("{}: replacing it", old.title()));
-        hand.carry_out(&Wanted::Replace { old, new: None }, true)?;
+        let done = hand.carry_out(&Wanted::Replace { old, new: None }, true);
+        if done.is_err() {
+            hand.body.farewell();
+            return done;
+        }
     }
-    hand.body.notifier.finish();
+    hand.body.farewell();
     Ok(())
 }
 
