@@ -128,6 +128,12 @@ impl World {
         (0..self.servers.len()).any(|n| stays(&n))
     }
 
+    /// Until when a fault lasts that begins now.
+    pub fn fault_end(&mut self, longest: Ms) -> Ms {
+        let end = self.now + self.random.within(500, longest);
+        end.min(self.site.faults.until.max(self.now))
+    }
+
     fn anyone(&mut self, server: usize, balancer: usize) -> Who {
         match self.random.chance(0.6) {
             true => Who::Daemon(server),

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 use super::Ms;
 use super::cloud::Vm;
 use super::events::Who;
-use super::haproxy::{Admin, Entry};
 use super::site::Lasting;
 use super::world::{Launched, World};
 use crate::core::node::{Machine, Outcome, Purpose, Step};
 use crate::core::protocol::FromNode;
 
 /// EC2 tells times in whole seconds, and so does the header that clocks are set by.
-const EC2_CLOCK: Ms = 3000;
+pub const EC2_CLOCK: Ms = 3000;
 /// What is different for longer than this could have been known.
-const KNOWN: Ms = 60_000;
+pub const KNOWN: Ms = 60_000;
 /// The longest that all steps under one lease may take together; after the faults, and before.
 const LONGEST_LEASE: [Ms; 2] = [200_000, 900_000];
 
@@ -23,7 +22,7 @@ const LONGEST_LEASE: [Ms; 2] = [200_000, 900_000];
 #[derive(Debug, Default)]
 pub struct Known {
     /// The ids of what it launched, and of those the ones that did not come to serve.
-    own: BTreeSet<String>,
+    pub own: BTreeSet<String>,
     failed: BTreeSet<String>,
     surveyed: bool,
     /// Every HAProxy host has answered in the last survey with the lease.
@@ -297,110 +296,6 @@ impl World {
             .count();
         if most > 0 && counted + count > most {
             self.violate(format!("{counted} launches of this day, and {count} more"));
-        }
-    }
-
-    /// Nobody ends a machine that serves, but itself; nor itself where nobody else serves.
-    pub fn judge_termination(&mut self, machine: usize, by: usize) {
-        let vm = &self.cloud.vms[&machine];
-        let now = self.now;
-        let kept = vm.keep && now > vm.kept_at + KNOWN + self.site.lag;
-        let ups = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
-        let served = ups.filter(|e| e.instance.as_ref() == Some(&vm.id) && e.up);
-        let served = served.map(|e| now - e.flipped).max().filter(|time| *time > KNOWN);
-        let powered = self.servers[machine].powered_at;
-        let healthy = self.serves(machine)
-            && vm
-                .healthy
-                .is_some_and(|at| at.max(vm.sick_until).max(powered) + KNOWN < now);
-        // Rule 6 goes by what its launcher sees.
-        let own = self.servers[by].known.own.contains(&vm.id);
-        let listed = self.balancers.iter().any(|host| host.haproxy.lists(&vm.id));
-        // One that reaches nobody takes itself for a witness where no other is UP.
-        let deaf = now < self.servers[by].deaf_until + KNOWN;
-        let up = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
-        let alone = deaf
-            && up
-                .filter(|e| e.up)
-                .all(|e| e.address == self.cloud.vms[&by].address);
-        let time = self.site.boot_timeout.saturating_sub(EC2_CLOCK);
-        let boots = vm.launched.is_some_and(|at| now - at < time) && !listed && !own;
-        let mut powered = self.balancers.iter().filter(|host| host.powered);
-        let nowhere = powered.clone().next().is_none();
-        let somebody =
-            nowhere || powered.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
-        let why = if !vm.tagged {
-            "and is not tagged"
-        } else if kept {
-            "and a person keeps it"
-        } else if by == machine && !somebody {
-            "and nobody else serves"
-        } else if by == machine {
-            return;
-        } else if vm.stopped {
-            "and is stopped"
-        } else if served.is_some() {
-            "and serves"
-        } else if healthy && !own && !alone {
-            "and is healthy"
-        } else if boots {
-            "and has time to boot"
-        } else if listed && !own && self.is_fault_elsewhere() {
-            "and half of all are DOWN"
-        } else {
-            return;
-        };
-        self.violate(format!("app{machine} is terminated by app{by}, {why}"));
-    }
-
-    /// Have two or more been DOWN for a while, and are these half of all?
-    fn is_fault_elsewhere(&self) -> bool {
-        let kept = |e: &&Entry| {
-            let machine = self.addresses.get(&e.address);
-            machine.is_some_and(|n| self.cloud.vms[n].keep)
-        };
-        let all = || self.balancers.iter().flat_map(|host| &host.haproxy.entries);
-        let up = |e: &&Entry| e.up || kept(e) || e.admin != Admin::Ready || self.now - e.flipped < KNOWN;
-        let places: BTreeSet<&str> = all().map(|e| e.address.as_str()).collect();
-        let up: BTreeSet<&str> = all().filter(up).map(|e| e.address.as_str()).collect();
-        let down = places.len() - up.len();
-        down >= 2 && 2 * down >= places.len()
-    }
-
-    /// Only what serves is entered, and nothing that a person has taken out.
-    pub fn judge_entry(&mut self, host: usize, machine: &Machine, by: usize) {
-        let Some((number, vm)) = machine.instance.as_ref().and_then(|id| self.cloud.by_id(id)) else {
-            return;
-        };
-        let now = self.now;
-        // Whoever launched it goes on with that without looking at EC2 again.
-        let own = self.servers[by].known.own.contains(&vm.id);
-        // A HAProxy that cannot say how it is has it for all that is known.
-        let mut others = self.balancers.iter().enumerate().filter(|(n, _)| *n != host);
-        let elsewhere = others.any(|(_, other)| other.haproxy.entries.iter().any(|e| e.is(machine)));
-        let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
-            "and a person keeps it out"
-        } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) && !own {
-            "and is gone"
-        } else if vm.healthy.is_none_or(|at| at > now) && !elsewhere {
-            "and has never served"
-        } else {
-            return;
-        };
-        self.violate(format!("app{number} is entered at lb{host}, {why}"));
-    }
-
-    /// Nobody takes another out that serves.
-    pub fn judge_removal(&mut self, host: usize, by: usize, entry: &Entry) {
-        let machine = self.addresses.get(&entry.address).copied();
-        let id = entry.instance.as_ref().and_then(|id| self.cloud.by_id(id));
-        let live = id.is_some_and(|(n, vm)| vm.is_live() && n != by);
-        let others = live && entry.up && self.now - entry.flipped > KNOWN && machine != Some(by);
-        if others {
-            self.violate(format!(
-                "app{by} takes {} out of lb{host}, which serves",
-                entry.name
-            ));
         }
     }
 }

@@ -11,37 +11,37 @@ use crate::core::protocol::{FromNode, NOT_NOW};
 /// So many grants may have gone unsaved before a restart.
 const MOST_UNSAVED: u64 = 1000;
 /// Nobody renews a lease for longer.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub const LONGEST: Duration = Duration::from_secs(3600);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone)]
-struct Held {
-    id: String,
-    node: String,
-    wish: Wish,
-    epoch: u64,
-    peer: Option<PeerId>,
-    expires: Instant,
-    last: Instant,
+pub struct Held {
+    pub id: String,
+    pub node: String,
+    pub wish: Wish,
+    pub epoch: u64,
+    pub peer: Option<PeerId>,
+    pub expires: Instant,
+    pub last: Instant,
 }
 
 /// What a node asks for.
 #[derive(Debug, Clone)]
-struct Asked {
-    wish: Wish,
-    node: String,
-    force: bool,
+pub struct Asked {
+    pub wish: Wish,
+    pub node: String,
+    pub force: bool,
     /// `SCALE 0`.
-    repair: bool,
+    pub repair: bool,
     /// So many, by hand.
-    machines: Option<usize>,
+    pub machines: Option<usize>,
 }
 
 /// Failures in a row, and until when they forbid another try.
 #[derive(Debug, Clone, Copy)]
-struct Failing {
-    until: Instant,
-    in_a_row: u32,
+pub struct Failing {
+    pub until: Instant,
+    pub in_a_row: u32,
 }
 
 /// An entry as it is told from others.
@@ -53,38 +53,38 @@ fn key(entry: &Listed) -> Key {
 
 #[derive(Debug)]
 pub struct Ledger {
-    rules: Rules,
-    held: Option<Held>,
+    pub(super) rules: Rules,
+    pub(super) held: Option<Held>,
     /// The latest epoch that was ever granted here.
     pub last_epoch: u64,
     /// The latest that the running master knows of.
-    known_epoch: u64,
-    starting_until: Instant,
-    grow_after: Instant,
-    shrink_after: Instant,
-    launching: Failing,
-    leaving: Failing,
+    pub(super) known_epoch: u64,
+    pub(super) starting_until: Instant,
+    pub(super) grow_after: Instant,
+    pub(super) shrink_after: Instant,
+    pub(super) launching: Failing,
+    pub(super) leaving: Failing,
     /// Until when each machine counts that was launched and is not entered, and its lease's epoch.
-    booting: Vec<(Instant, u64)>,
-    failed_epoch: u64,
+    pub(super) booting: Vec<(Instant, u64)>,
+    pub(super) failed_epoch: u64,
     /// The master may know of more that boot.
-    unsure: bool,
+    pub(super) unsure: bool,
     /// When each was launched of those that count for the day.
-    launches: Vec<Instant>,
+    pub(super) launches: Vec<Instant>,
     /// The entries as the master saw them last.
-    entries: Vec<Listed>,
+    pub(super) entries: Vec<Listed>,
     /// Those that came after others and have not served yet.
-    pending: BTreeSet<Key>,
-    looked: bool,
+    pub(super) pending: BTreeSet<Key>,
+    pub(super) looked: bool,
     /// All of the above is on disk; or all but a new lease is not.
-    saved: bool,
-    behind: bool,
+    pub(super) saved: bool,
+    pub(super) behind: bool,
     /// Since it was written, the clocks that it is read by have not run as they should.
-    clocks_jumped: bool,
+    pub(super) clocks_jumped: bool,
     /// It was started from a disk that did not have all.
-    forgot: bool,
-    asked: Option<Asked>,
-    held_before: Option<String>,
+    pub(super) forgot: bool,
+    pub(super) asked: Option<Asked>,
+    pub(super) held_before: Option<String>,
 }
 
 impl Ledger {
@@ -311,7 +311,7 @@ impl Ledger {
         self.shrink_after = self.shrink_after.max(now + stay);
     }
 
-    fn up(entries: &[Listed]) -> usize {
+    pub(super) fn up(entries: &[Listed]) -> usize {
         let serves = |l: &&Listed| matches!(l.state, State::Up | State::Unknown);
         entries.iter().filter(serves).count()
     }
@@ -365,71 +365,6 @@ impl Ledger {
             _ => None,
         };
         self.agree(lease).map(|()| new)
-    }
-
-    fn granted(&mut self, lease: &Lease, asked: &Asked, peer: PeerId, now: Instant) -> Result<(), String> {
-        let machines = lease.share.machines;
-        let (after, failing) = match asked.wish {
-            Wish::Grow => (self.grow_after, self.launching),
-            Wish::Shrink => (self.shrink_after, self.leaving),
-        };
-        self.booting.retain(|(until, _)| *until > now);
-        let hosts = self.entries.len() + self.booting.len();
-        let today = self.launches.len() + machines;
-        let own = lease.node.split('/').nth(1);
-        let theirs = |l: &&Listed| l.state == State::Up && l.instance.as_deref() != own;
-        let known = self.entries.iter().any(|l| l.state != State::Unknown);
-        let others = self.entries.iter().filter(theirs).count();
-        let wrong = if lease.node != asked.node || lease.wish != asked.wish {
-            "to somebody else, or for something else, than was asked"
-        } else if now < self.starting_until {
-            "by a master that has just started"
-        } else if lease.epoch <= self.last_epoch && !self.forgot {
-            "with an epoch that was there before"
-        } else if asked.repair && machines > 0 {
-            "with machines, and none was asked for"
-        } else if asked.repair {
-            ""
-        } else if now < failing.until {
-            "during the back-off"
-        } else if now < after && !asked.force {
-            "during the cooldown"
-        } else if asked.wish == Wish::Grow && machines == 0 {
-            "with no machine"
-        } else if asked.machines.is_some_and(|asked| machines > asked) {
-            "with more machines than were asked for"
-        } else if machines > 0 && hosts + machines > self.rules.max_hosts {
-            "beyond max_hosts"
-        } else if machines > self.rules.max_step && self.rules.max_step > 0 {
-            "beyond max_step"
-        } else if machines > 0
-            && today > self.rules.max_launches_per_day
-            && self.rules.max_launches_per_day > 0
-        {
-            "beyond max_launches_per_day"
-        } else if asked.wish == Wish::Shrink && Ledger::up(&self.entries) <= self.rules.min_hosts {
-            "with no more than min_hosts that serve"
-        } else if asked.wish == Wish::Shrink && known && others == 0 {
-            "with nobody else UP"
-        } else {
-            ""
-        };
-        if !wrong.is_empty() {
-            return Err(format!("{} is granted {wrong}", lease.id));
-        }
-        self.last_epoch = lease.epoch;
-        self.known_epoch = lease.epoch;
-        self.saved = false;
-        self.held = Some(Held {
-            id: lease.id.clone(),
-            node: lease.node.clone(),
-            wish: asked.wish,
-            epoch: lease.epoch,
-            peer: Some(peer),
-            expires: now + self.rules.lease,
-            last: now + LONGEST,
-        });
-        Ok(())
     }
 
     /// Does the real one agree?

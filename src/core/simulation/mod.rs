@@ -9,10 +9,13 @@ mod balancer;
 mod calls;
 mod cloud;
 mod events;
+mod fates;
 mod faults;
+mod grants;
 mod hands;
 mod haproxy;
 mod invariants;
+mod launching;
 mod ledger;
 mod machines;
 mod network;
@@ -28,8 +31,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use random::Random;
+use rest::Settling;
 use site::{Faults, Site};
-use world::{Settling, World};
+use world::World;
 
 /// Milliseconds since the beginning of a run.
 type Ms = u64;
@@ -49,10 +53,6 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// Of so many seeds one may fail, for now: 4 of 20,000 did when this was written, each a site that does
-/// not come to rest or an entry that never served. It comes down to none as they are mended.
-const KNOWN: u64 = 2000;
-
 /// `SEED=n` replays one and prints what happens; `SEEDS=n` runs so many, beginning with `FROM=n`, of which up to
 /// `FAILURES=n` are reported.
 #[test]
@@ -67,8 +67,7 @@ fn whatever_fails() {
     let seeds = first + seeds;
     let (next, events) = (AtomicU64::new(first), AtomicU64::new(0));
     let failed: Mutex<Vec<(u64, String)>> = Mutex::default();
-    let known = (seeds / KNOWN) as usize;
-    let most = number("FAILURES").map_or(known + 1, |most| most as usize);
+    let most = number("FAILURES").unwrap_or(1) as usize;
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -95,7 +94,7 @@ fn whatever_fails() {
     for (seed, text) in &failed {
         println!("# {text}\nSEED={seed} cargo test --profile simulation simulation -- --nocapture");
     }
-    assert!(failed.len() <= known, "{} failed, and {known} may", failed.len());
+    assert!(failed.is_empty(), "{} failed", failed.len());
 }
 
 #[test]

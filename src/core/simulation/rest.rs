@@ -19,6 +19,14 @@ const LONG: Ms = 1_800_000;
 /// Samples and answers from before the last fault count for no longer than this.
 const AFTERMATH: Ms = 120_000;
 
+/// How the site comes to rest after the last fault.
+#[derive(Debug, Default)]
+pub struct Settling {
+    pub since: Option<Ms>,
+    /// +1 and -1, and when.
+    pub changes: Vec<(Ms, i32)>,
+}
+
 impl World {
     /// Has the site come to rest, and does it stay?
     pub fn inspect(&mut self) {

@@ -4,21 +4,16 @@ use std::time::Duration;
 
 use super::Ms;
 use super::calls::{Order, Reply};
-use super::cloud::{EPOCH, Launch};
+use super::cloud::EPOCH;
 use super::events::Event;
+use super::launching::Launching;
 use super::site::balancer_name;
 use super::world::{World, note};
 use crate::core::listing::State;
-use crate::core::node::{Launched, Machine, Outcome, Step, Told};
-use crate::core::plan::{Instance, Life, Listed, Survey, client_token};
-use crate::core::shortage::{self, Place};
+use crate::core::node::{Machine, Outcome, Step, Told};
+use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::error::{Error, Kind};
 
-const CLUSTER: &str = "sim";
-/// How many times a token may have gone with another number, and how long what was launched with it
-/// may take to be listed.
-const MISMATCHES: u32 = 5;
-const LISTED: Ms = 60_000;
 /// So many machines that are UP are enough to tell whether a node sees any.
 const WITNESSES: usize = 3;
 
@@ -27,7 +22,7 @@ const WITNESSES: usize = 3;
 pub struct Task {
     pub server: usize,
     pub life: u32,
-    step: Step,
+    pub step: Step,
     /// What it asks EC2 at the moment, or the HAProxy hosts.
     pub order: Order,
     /// Which try; the answers to others are not waited for any more.
@@ -35,28 +30,10 @@ pub struct Task {
     pub deadline: Ms,
     pub answers: Vec<Option<Reply>>,
     view: Vec<Instance>,
-    launch: Launching,
+    pub launch: Launching,
 }
 
-/// A launch under way.
-#[derive(Debug, Default)]
-struct Launching {
-    places: Vec<Place>,
-    /// Which place is tried, with which token of its chain.
-    at: usize,
-    round: u32,
-    mismatches: u32,
-    /// Until when somebody else's launch is looked for.
-    until: Ms,
-    got: Vec<usize>,
-    without: Vec<Place>,
-}
-
-fn subnet_name(zone: usize) -> String {
-    format!("subnet-{zone}")
-}
-
-fn failed(what: &str) -> Error {
+pub fn failed(what: &str) -> Error {
     Error::unavailable(what, "failed")
 }
 
@@ -96,16 +73,7 @@ impl World {
         match step {
             Step::Survey { .. } | Step::Identify => self.ask_ec2(id, Order::Describe),
             Step::Check => self.ask_hosts(id, &self.all_hosts(), Order::Check),
-            Step::Launch { short, .. } => {
-                let place = |zone| Place {
-                    subnet: Some(subnet_name(zone)),
-                    instance_type: None,
-                };
-                let mut places: Vec<Place> = (0..self.site.zones).map(place).collect();
-                shortage::sort(&mut places, &short);
-                self.task(id).launch.places = places;
-                self.launch_next(id);
-            }
+            Step::Launch { short, .. } => self.launch_begins(id, &short),
             Step::Find { .. } => self.finish(id, Outcome::Found(Err(failed("the group")))),
             Step::Boot { time, .. } | Step::Confirm { time, .. } => {
                 let deadline = ends(time);
@@ -139,11 +107,11 @@ impl World {
         (0..self.site.balancers).map(balancer_name).collect()
     }
 
-    fn task(&mut self, id: usize) -> &mut Task {
+    pub fn task(&mut self, id: usize) -> &mut Task {
         self.tasks.get_mut(&id).expect("it is under way")
     }
 
-    fn finish(&mut self, id: usize, outcome: Outcome) {
+    pub fn finish(&mut self, id: usize, outcome: Outcome) {
         let Some(task) = self.tasks.remove(&id) else {
             return;
         };
@@ -278,91 +246,6 @@ impl World {
         let there = self.addresses.get(&machine.host);
         let reached = |n: &usize| *n == by || self.now >= self.servers[by].deaf_until;
         there.is_some_and(|n| reached(n) && self.is_healthy(*n))
-    }
-
-    fn launch_next(&mut self, id: usize) {
-        let task = self.task(id);
-        let Step::Launch { fleet, count, .. } = &task.step else {
-            return;
-        };
-        let missing = count.saturating_sub(task.launch.got.len() as u32);
-        let Some(place) = task.launch.places.get(task.launch.at).filter(|_| missing > 0) else {
-            return self.launch_over(id);
-        };
-        let subnet = place.subnet.clone().unwrap_or_default();
-        let token = client_token(CLUSTER, fleet, Some(&subnet), None, task.launch.round);
-        let zone = (0..self.site.zones).find(|zone| subnet_name(*zone) == subnet);
-        let zone = zone.expect("one of the site's subnets");
-        self.ask_ec2(
-            id,
-            Order::Launch {
-                token,
-                zone,
-                count: missing,
-            },
-        );
-    }
-
-    fn launch_answered(&mut self, id: usize, reply: Reply) {
-        let now = self.now;
-        let vms = &self.cloud.vms;
-        let task = self.tasks.get_mut(&id).expect("it is under way");
-        let Step::Launch { count, .. } = &task.step else {
-            return;
-        };
-        let launch = &mut task.launch;
-        let found = match reply {
-            Reply::Launched(Launch::Known(machines)) => {
-                machines.into_iter().filter(|m| vms[m].is_live()).collect()
-            }
-            Reply::Machines(machines) => machines,
-            Reply::Launched(Launch::Mismatch) if launch.mismatches < MISMATCHES => {
-                launch.mismatches += 1;
-                launch.until = now + LISTED;
-                return self.after(1000, Event::Poll(id));
-            }
-            Reply::Launched(Launch::NoCapacity) => {
-                launch.without.push(launch.places[launch.at].clone());
-                (launch.at, launch.round, launch.mismatches) = (launch.at + 1, 0, 0);
-                return self.launch_next(id);
-            }
-            Reply::Launched(Launch::Terminated) => Vec::new(),
-            _ => return self.launch_over(id),
-        };
-        if found.is_empty() {
-            if now < launch.until {
-                return self.after(1000, Event::Poll(id));
-            }
-            launch.round += 1;
-            return self.launch_next(id);
-        }
-        if (found.len() + launch.got.len()) < *count as usize {
-            launch.without.push(launch.places[launch.at].clone());
-        }
-        launch.got.extend(found);
-        launch.until = 0;
-        (launch.at, launch.round, launch.mismatches) = (launch.at + 1, 0, 0);
-        self.launch_next(id);
-    }
-
-    fn launch_over(&mut self, id: usize) {
-        let task = self.task(id);
-        let Step::Launch { count, .. } = task.step else {
-            return;
-        };
-        let launch = std::mem::take(&mut task.launch);
-        let machine = |m: &usize| Machine {
-            host: String::new(),
-            ..self.machine(*m)
-        };
-        let short = launch.got.len() < count as usize;
-        let launched = Launched {
-            machines: launch.got.iter().map(machine).collect(),
-            unnamed: 0,
-            without: launch.without,
-            error: short.then(|| failed("EC2 RunInstances")),
-        };
-        self.finish(id, Outcome::Launched(launched));
     }
 
     pub fn poll(&mut self, id: usize) {

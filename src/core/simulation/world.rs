@@ -11,6 +11,7 @@ use super::events::{Due, Event, Who};
 use super::haproxy::Admin;
 use super::network::Conn;
 use super::random::Random;
+use super::rest::Settling;
 use super::server::Server;
 use super::site::{Faults, Site};
 use super::worker::Task;
@@ -78,14 +79,6 @@ pub struct Launched {
     pub count: usize,
     /// How many its node was granted.
     pub granted: usize,
-}
-
-/// How the site comes to rest after the last fault.
-#[derive(Debug, Default)]
-pub struct Settling {
-    pub since: Option<Ms>,
-    /// +1 and -1, and when.
-    pub changes: Vec<(Ms, i32)>,
 }
 
 /// Tells what happens, to whoever replays a seed.
@@ -381,12 +374,6 @@ impl World {
             Who::Daemon(number) => self.daemon_died(number),
             Who::Master(number) => self.master_died(number),
         }
-    }
-
-    /// Until when a fault lasts that begins now.
-    pub fn fault_end(&mut self, longest: Ms) -> Ms {
-        let end = self.now + self.random.within(500, longest);
-        end.min(self.site.faults.until.max(self.now))
     }
 
     pub fn is_cut(&self, server: usize, balancer: usize) -> Option<Ms> {
