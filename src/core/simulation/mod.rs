@@ -21,6 +21,7 @@ mod machines;
 mod network;
 mod random;
 mod rest;
+mod scenarios;
 mod server;
 mod site;
 mod worker;
@@ -31,8 +32,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use random::Random;
-use rest::Settling;
-use site::{Faults, Site};
 use world::World;
 
 /// Milliseconds since the beginning of a run.
@@ -95,38 +94,4 @@ fn whatever_fails() {
         println!("# {text}\nSEED={seed} cargo test --profile simulation simulation -- --nocapture");
     }
     assert!(failed.is_empty(), "{} failed", failed.len());
-}
-
-#[test]
-fn a_site_grows_with_its_load_and_shrinks_again() {
-    let mut random = Random::new(1);
-    let site = Site {
-        balancers: 1,
-        by_hand: 0,
-        launched: 2,
-        min_hosts: 2,
-        max_hosts: 9,
-        max_step: 0,
-        max_launches: 0,
-        threshold: 60.0,
-        scale_down_threshold: 20.0,
-        faults: Faults::default(),
-        ..Site::draw(&mut random)
-    };
-    let mut world = World::of(site, random, false);
-    for (load, machines, why) in [
-        (
-            180.0,
-            4,
-            "over 3 it is still at the threshold of 60, over 4 it is not",
-        ),
-        (40.0, 2, "10 each, then 13, then 20, and never under min_hosts"),
-    ] {
-        world.load = load;
-        world.settled = Settling::default();
-        world.done = false;
-        world.run();
-        assert_eq!(world.violation, None);
-        assert_eq!(world.cloud.live().count(), machines, "{why}");
-    }
 }

@@ -30,6 +30,9 @@ pub struct Settling {
 impl World {
     /// Has the site come to rest, and does it stay?
     pub fn inspect(&mut self) {
+        if self.faulty() {
+            return self.at(self.site.faults.until, Event::Inspect);
+        }
         let calm = self.now - self.site.faults.until;
         let bad = matches!(self.site.faults.lasting, Some(Lasting::BadImage { .. }));
         let least = if bad { LONG } else { 0 };
