@@ -28,6 +28,7 @@ backend servers
     $SERVERS
 """
 
+TAG = {"autoscaler:cluster": "test"}
 COMMAND = ("aws ec2 run-instances --image-id {image} --count 1 --instance-type t3.small --subnet-id {subnet}"
            " --user-data 'hello world'")
 
@@ -40,11 +41,12 @@ def loads(host):
 
 class Site(contextlib.ExitStack):
     """`balancers` HAProxy hosts lb1, lb2, … and `apps` app servers app1, app2, …; everything ends
-    with the `with` block. `settings`: more lines for the INI, by section; `sections["scaling"]`."""
+    with the `with` block. `settings`: more lines for the INI, by section; `sections["scaling"]`. `instances`: the app
+    servers are instances of the cluster, launched an hour ago; `ids` has them by name."""
 
     proc = "/var/lib/proc"  # where its hosts have the directory that daemons watch
 
-    def __init__(self, scratch, binary, balancers=1, apps=1, settings=None, **endpoint):
+    def __init__(self, scratch, binary, balancers=1, apps=1, settings=None, instances=False, **endpoint):
         super().__init__()
         self.binary, self.secret = binary, secrets.token_hex(16)
         self.net = self.enter_context(Network(scratch))
@@ -53,7 +55,8 @@ class Site(contextlib.ExitStack):
         self.apps = [self.net.host(f"app{n + 1}") for n in range(apps)]
         self.ec2 = self.enter_context(Ec2Endpoint(host=aws, on_launch=self._boot, on_terminate=self._off, **endpoint))
         self.settings = settings or {}
-        self.load, self.masters, self.daemons, self.haproxies = {}, {}, {}, {}
+        self.load, self.masters, self.daemons, self.haproxies, self.webs = {}, {}, {}, {}, {}
+        self.ids = {app.name: self.ec2.seed(app.address, TAG) for app in self.apps} if instances else {}
         self.boots = True  # False: what EC2 launches never serves
         self.boot_load = 10  # of what EC2 launches
 
@@ -93,7 +96,8 @@ class Site(contextlib.ExitStack):
             lb.path("/etc/autoscaler/haproxy.cfg").write_text(TEMPLATE)
             lb.path("/etc/autoscaler/hosts.d").mkdir(exist_ok=True)
             for app in self.apps:
-                lb.run(["autoscaler", "add-host", app.address, "80", "--name", app.name])
+                known = ["--id", self.ids[app.name]] if self.ids else []
+                lb.run(["autoscaler", "add-host", app.address, "80", "--name", app.name, *known])
             lb.path("/etc/haproxy/haproxy.cfg").write_text(
                 lb.run(["autoscaler", "generate", "--stdout"]).stdout)
             self.haproxies[lb.name] = lb.start_haproxy()
@@ -132,7 +136,7 @@ class Site(contextlib.ExitStack):
 
     def start_web(self, host):
         """The app itself."""
-        host.start_app(80)
+        self.webs[host.name] = host.start_app(80)
 
     def watch(self, host, load=10):
         """A /proc/stat of the host's own, for the daemon to watch."""
@@ -152,8 +156,24 @@ class Site(contextlib.ExitStack):
             self.start_daemon(host)
 
     def _off(self, instance_id):
-        if instance_id in self.net.hosts:  # a seeded one has no machine
-            self.net.hosts[instance_id].kill()
+        names = {known: name for name, known in self.ids.items()}
+        host = self.net.hosts.get(names.get(instance_id, instance_id))
+        if host:  # a seeded one may have no machine
+            host.kill()
+
+    def listed(self, lb):
+        """{name: instance} of the entries on this HAProxy host."""
+        rows = [line.split() for line in lb.run(["autoscaler", "list-hosts"]).stdout.splitlines()]
+        return {row[0]: row[3] for row in rows}
+
+    def terminated(self):
+        """Ids that somebody asked EC2 to terminate, dry runs aside, in order."""
+        return [call.params["InstanceId.1"] for call in self.ec2.calls("TerminateInstances", "ok")
+                if call.params.get("DryRun") != "true"]
+
+    def surveys(self):
+        """How many times EC2 has been asked what there is: each look and each decision begins with it."""
+        return sum("InstanceId.1" not in call.params for call in self.ec2.calls("DescribeInstances"))
 
     def scale_up(self, app, *options, timeout=60):
         """`autoscaler scale-up` by hand; returns the CompletedProcess."""

@@ -60,7 +60,7 @@ fn describe(config: Arc<Config>, asked: Scale, log: Log) -> Result<(), Error> {
     }
     let would = match status::ask(&config, LOOPBACK, config.master.tunnel_ports.clone()) {
         Err(_) => Ok(()),
-        Ok(masters) => would_grant(&masters, asked).and_then(|()| worker.would_act(up)),
+        Ok(masters) => would_grant(&masters, asked).and_then(|()| worker.would_act(up, asked.force)),
     };
     would.map_err(|error| Error::busy("it would not be done", error))
 }
@@ -102,7 +102,7 @@ pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
         .into_iter()
         .partition(|old| own.is_some() && old.instance == own);
     if let Some(own) = own.first() {
-        log.event(&format!(
+        log.warning(&format!(
             "{}: is this machine, and left out; run replace for it on another",
             own.title()
         ));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{EC2_TIME, Worker, cloud};
 use crate::config::Config;
@@ -59,8 +59,11 @@ impl Worker {
     ///
     /// # Errors
     /// Busy, or what could not be asked.
-    pub fn would_act(&self, up: bool) -> Result<(), Error> {
-        let rules = rules(&self.config, self.asks_ec2());
+    pub fn would_act(&self, up: bool, force: bool) -> Result<(), Error> {
+        let mut rules = rules(&self.config, self.asks_ec2());
+        if force {
+            rules.cooldown = Duration::ZERO;
+        }
         if !up {
             let myself = self.may_end()?;
             let survey = self.survey(Some(&myself))?;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told};
+use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted};
 use crate::core::backoff::Backoff;
 use crate::core::plan::{self, ASK_AGAIN, Fix, Memory, Plan, Survey};
 use crate::error::{Error, Kind};
@@ -118,7 +118,11 @@ impl Node {
             self.looks.unknown.entry(id.clone()).or_insert(now);
         }
         let memory = self.looks.memory(now);
-        let mut plan = plan::plan(survey, &self.settings.plan, &memory, self.myself.as_ref());
+        let mut rules = self.settings.plan.clone();
+        if matches!(self.wanted, Some(Wanted::Grow { force: true, .. })) {
+            rules.cooldown = Duration::ZERO;
+        }
+        let mut plan = plan::plan(survey, &rules, &memory, self.myself.as_ref());
         self.looks.i_serve = plan.i_serve;
         self.looks.fleet.clone_from(&plan.fleet);
         if plan.i_serve == Some(false) {
