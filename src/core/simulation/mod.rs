@@ -31,7 +31,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use random::Random;
 use world::World;
 
 /// Milliseconds since the beginning of a run.
