@@ -30,7 +30,8 @@ def test_a_site_is_rolled_under_load_and_no_request_fails(tmp_path, binary):
         assert done.returncode == 0 and done.stdout == "", done
         # Its own machine is left out, and named.
         assert f"{old['app1']}: is this machine, and left out" in done.stderr
-        assert site.net.hosts["app1"].alive and not any(site.net.hosts[f"app{n}"].alive for n in (2, 3, 4))
+        assert site.net.hosts["app1"].alive
+        wait_until(lambda: not any(site.net.hosts[f"app{n}"].alive for n in (2, 3, 4)), 10, "the old ones are off")
         assert visitor.failed == {"lb1": 0, "lb2": 0} and min(visitor.answered.values()) > 30
         assert len(site.ec2.launched) == 3 and sorted(site.terminated()) == sorted(old[f"app{n}"] for n in (2, 3, 4))
         for lb in site.balancers:

@@ -51,7 +51,9 @@ def readable_with_a_secret(site):
 
 
 def test_three_busy_servers_launch_one_machine(tmp_path, binary):
-    with Site(tmp_path, binary, balancers=2, apps=3) as site, command_lines_watched(site):
+    # The loads call for more than one; here it is one decision that counts.
+    with (Site(tmp_path, binary, balancers=2, apps=3, settings={"scaling": {"max_step": "1"}}) as site,
+          command_lines_watched(site)):
         site.start()
         for app in site.apps:
             site.load[app.name].load = 90
@@ -124,7 +126,7 @@ def test_by_hand(tmp_path, binary):
         done = site.scale_up(app, "--dry-run")
         assert (done.returncode, done.stderr) == (0, "")
         assert f"ImageId={site.ec2.image}\n" in done.stdout and "RunInstances" in done.stdout
-        assert site.ec2.requests == [] and state.read_text() == before
+        assert {call.action for call in site.ec2.requests} <= {"DescribeInstances"} and state.read_text() == before
         # Refused credentials, which are named and end the lease at once.
         ini = app.path("/etc/autoscaler/autoscaler.ini")
         right = ini.read_text()

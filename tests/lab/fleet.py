@@ -13,6 +13,9 @@ from xml.etree import ElementTree
 from .moto_backend import Moto
 from .signature import Refused
 
+# Seconds for which a machine goes on once its end is accepted, as one that shuts down does.
+SHUTDOWN = 0.3
+
 # Answered here, from our own knowledge; moto would crash on them or know other values.
 _OUR_FILTERS = {
     "client-token": lambda instance, fleet: instance.token or "",
@@ -276,7 +279,13 @@ class Fleet:
         with self.lock:
             if instance.terminated is None:
                 instance.terminated = self.endpoint.now()
-                self.endpoint.call_back(self.endpoint.on_terminate, instance.id)
+                self.endpoint.call_back(self._end, instance.id)
+
+    def _end(self, instance_id):
+        """A machine hears of its end after the caller does, and may be that caller."""
+        time.sleep(SHUTDOWN)
+        if self.endpoint.on_terminate:
+            self.endpoint.on_terminate(instance_id)
 
     def _tag(self, params):
         self._must_be_visible(params)
