@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::hangup;
+
 /// The most that is kept of either stream, in bytes; the rest is read and dropped.
 const KEPT: usize = 64 * 1024;
 
@@ -121,6 +123,8 @@ pub fn run_script(script: &mut Command, limit: Duration, rest: Rest) -> Result<F
 }
 
 fn start(command: &mut Command) -> Result<(Child, Streams), String> {
+    // It is this process that was told so; among AUTOSCALER_… of a notice it would be a word of its own.
+    command.env_remove(hangup::MARK);
     let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let program = command.get_program().to_string_lossy();
     let mut child = spawned.map_err(|e| format!("{program}: {e}"))?;

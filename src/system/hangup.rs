@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Set for the second start; also by whoever starts it with the signal ignored already.
-const MARK: &str = "AUTOSCALER_SIGHUP";
+pub const MARK: &str = "AUTOSCALER_SIGHUP";
 
 /// Has this process ignore SIGHUP from here on. Where there is no shell it goes on as it is, and
 /// the signal ends it.
