@@ -27,7 +27,6 @@ PENDING = {
     "test_scale_down.py::test_a_machine_that_was_entered_by_hand_with_another_port_is_drained_as_well": REASON,
     "test_scale_down.py::test_what_dies_half_way_is_finished_by_the_next_holder": REASON,
     "test_scale_down.py::test_with_commands_of_its_own_any_machine_leaves_and_none_is_ended": REASON,
-    "test_scale_up.py::test_a_command_of_the_users_own": REASON,
     "test_trouble.py::test_a_holder_whose_tunnel_breaks_keeps_the_lease_and_comes_to_the_end": REASON,
     "test_trouble.py::test_an_old_orphan_is_terminated_only_when_every_haproxy_could_be_asked": REASON,
     "test_trouble.py::test_a_machine_that_does_not_become_healthy_is_terminated": REASON,

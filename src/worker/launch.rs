@@ -1,5 +1,6 @@
 //! Launching: as many machines as were asked for, however often it is asked.
 
+use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -213,7 +214,20 @@ impl Worker {
                 ),
             ));
         }
-        Ok(machines.into_iter().rev().collect())
+        Ok(machines.into_iter().rev().map(at_its_address).collect())
+    }
+}
+
+/// HAProxy lists addresses, by which a machine without an id is known again. A name that means nothing
+/// yet stays.
+fn at_its_address(machine: Machine) -> Machine {
+    let found = (machine.host.as_str(), machine.port).to_socket_addrs();
+    match found.ok().and_then(|mut found| found.next()) {
+        Some(address) => Machine {
+            host: address.ip().to_string(),
+            ..machine
+        },
+        None => machine,
     }
 }
 
