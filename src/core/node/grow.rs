@@ -145,6 +145,7 @@ impl Node {
         self.newcomers.expect(
             launched.machines,
             launched.unnamed,
+            &self.need.why,
             self.settings.plan.boot_timeout,
             now,
         );

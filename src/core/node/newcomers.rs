@@ -28,6 +28,8 @@ enum Stage {
 #[derive(Debug)]
 struct Newcomer {
     machine: Machine,
+    /// Why it was launched; meanwhile there may be other needs.
+    why: String,
     /// It has to serve by then.
     until: Instant,
     stage: Stage,
@@ -59,10 +61,18 @@ impl Newcomers {
         self.unnamed == 0 && self.all.iter().all(|n| matches!(n.stage, Stage::Serving))
     }
 
-    pub fn expect(&mut self, machines: Vec<Machine>, unnamed: u32, boot_timeout: Duration, now: Instant) {
+    pub fn expect(
+        &mut self,
+        machines: Vec<Machine>,
+        unnamed: u32,
+        why: &str,
+        boot_timeout: Duration,
+        now: Instant,
+    ) {
         self.unnamed += unnamed;
         self.all.extend(machines.into_iter().map(|machine| Newcomer {
             machine,
+            why: why.into(),
             until: now + boot_timeout,
             stage: Stage::Booting,
             owed: Vec::new(),
@@ -233,7 +243,7 @@ impl Node {
         };
         let lost = expected.saturating_sub(machines.len() as u32);
         self.newcomers
-            .expect(machines, 0, self.settings.plan.boot_timeout, now);
+            .expect(machines, 0, &self.need.why, self.settings.plan.boot_timeout, now);
         self.newcomers_when_due(now);
         if lost > 0 {
             let error = error.unwrap_or_else(|| Error::unavailable("the group", "launched fewer"));
@@ -302,7 +312,8 @@ impl Node {
                     machine: machine.clone(),
                     time,
                 }));
-                self.notify("launched", Some(machine), self.need.why.clone());
+                let why = self.newcomers.all[at].why.clone();
+                self.notify("launched", Some(machine), why);
             }
             Stage::Entering if late => {
                 // It serves, so it stays, and whoever looks next enters it.
