@@ -15,8 +15,15 @@ impl Node {
         match outcome {
             Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
-                match self.how_many(&plan) {
-                    Ok(count) => self.check_before(count, plan.fleet, now),
+                let adopted = self.unaccounted(&plan);
+                match self.how_many(&plan, adopted.len() as u32) {
+                    Ok(count) => {
+                        self.adopt_newcomers(adopted, now);
+                        match count {
+                            0 => self.came_by_adoption(now),
+                            _ => self.check_before(count, plan.fleet, now),
+                        }
+                    }
                     Err(Wait { why, wait, full }) => {
                         if !wait.is_zero() {
                             self.say(format!("{why}; asking again in {} s", seconds(wait)));
@@ -38,8 +45,29 @@ impl Node {
         }
     }
 
-    /// How many to launch, by what was granted and what the survey found.
-    fn how_many(&self, plan: &Plan) -> Result<u32, Wait> {
+    /// What boots and no master counts, for its launcher died or never heard that it launched: by hand
+    /// such machines are taken in, each for one that was asked for, with the time that each has left.
+    fn unaccounted(&self, plan: &Plan) -> Vec<(Machine, Duration)> {
+        if !matches!(self.wanted, Some(Wanted::Grow { .. })) {
+            return Vec::new();
+        }
+        let (granted, missing) = self.masters.machines();
+        let counted = missing.saturating_sub(granted) as usize;
+        let unaccounted = plan.booting.len().saturating_sub(counted);
+        let taken = plan.booting.iter().take(unaccounted.min(granted as usize));
+        taken.cloned().collect()
+    }
+
+    /// All that was asked for is on its way already.
+    fn came_by_adoption(&mut self, now: Instant) {
+        self.succeeded("took in what boots", 0, Phase::Idle);
+        self.newcomers.are_awaited();
+        self.wanted = None;
+        self.newcomers_when_due(now);
+    }
+
+    /// How many to launch, by what was granted and what the survey found, beside those `adopted`.
+    fn how_many(&self, plan: &Plan, adopted: u32) -> Result<u32, Wait> {
         let wait = |why: &str, wait| {
             Err(Wait {
                 why: why.into(),
@@ -47,11 +75,15 @@ impl Node {
                 full: false,
             })
         };
-        let room = u32::try_from(plan.room.clone()?).unwrap_or(u32::MAX);
         let (granted, missing) = self.masters.machines();
+        let room = match &plan.room {
+            Ok(room) => u32::try_from(*room).unwrap_or(u32::MAX),
+            Err(_) if adopted > 0 => 0,
+            Err(wait) => return Err(wait.clone()),
+        };
         let lacking = plan.lacking as u32;
         let by_load = match &self.wanted {
-            Some(_) => return Ok(granted.min(room)),
+            Some(_) => return Ok(granted.saturating_sub(adopted).min(room)),
             None if self.is_for_an_interruption(Aim::Grow) => return Ok(granted.min(room)),
             None => self.is_over(),
         };
@@ -59,7 +91,7 @@ impl Node {
             return wait("the load fell before the launch", Duration::ZERO);
         }
         // Some may boot of which the masters do not know: whoever launched them died.
-        let missing = missing.saturating_sub(plan.booting as u32);
+        let missing = missing.saturating_sub(plan.booting.len() as u32);
         let most = if by_load {
             missing.max(lacking)
         } else {

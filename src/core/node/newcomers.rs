@@ -96,6 +96,19 @@ impl Newcomers {
 }
 
 impl Node {
+    /// Sees machines through that somebody else launched, each for as long as it has left.
+    pub(super) fn adopt_newcomers(&mut self, machines: Vec<(Machine, Duration)>, now: Instant) {
+        for (machine, left) in machines {
+            if self.newcomers.position(&machine).is_none() {
+                let title = machine.title();
+                self.out.push(Action::Say(format!(
+                    "{title} boots and nobody sees to it: taking it in"
+                )));
+                self.newcomers.expect(vec![machine], 0, left, now);
+            }
+        }
+    }
+
     /// The HAProxy hosts that have not been told of a machine that serves.
     pub fn owed(&self) -> Vec<&str> {
         let all = self.newcomers.all.iter();

@@ -84,9 +84,10 @@ pub struct Plan {
     pub terminate: Option<Doomed>,
     /// What is amiss and left alone, for people.
     pub amiss: Vec<String>,
-    /// How many machines serve, and how many are on their way.
+    /// How many machines serve.
     pub serving: usize,
-    pub booting: usize,
+    /// Those on their way, and for how long each still has time to come to serve; the oldest first.
+    pub booting: Vec<(Machine, Duration)>,
     /// How many `min_hosts` lacks.
     pub lacking: usize,
     /// How many more there may be.
@@ -104,9 +105,9 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
     let mut amiss = Vec::new();
     let counted = || members.iter().filter(|m| m.counts());
     let serving = counted().filter(|m| m.serves()).count();
-    let booting = counted().filter(|m| is_booting(survey, rules, m)).count();
+    let booting = booting(survey, rules, &members);
     let restarting = counted().filter(|m| !m.serves() && m.went_down_within(DOWN_COUNTS));
-    let there = serving + booting + restarting.count();
+    let there = serving + booting.len() + restarting.count();
     let (fixes, ask_again) = fixes(survey, rules, memory, &members);
     let mut fleet: Vec<String> = survey.instances.iter().map(|i| i.id.clone()).collect();
     fleet.sort();
@@ -178,6 +179,19 @@ pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(),
 fn is_booting(survey: &Survey, rules: &Rules, member: &Member) -> bool {
     let young = |i: &&Instance| i.life == Life::Live && survey.age(i) < rules.boot_timeout;
     !member.is_listed() && member.instance.as_ref().is_some_and(young)
+}
+
+fn booting(survey: &Survey, rules: &Rules, members: &[Member]) -> Vec<(Machine, Duration)> {
+    let booting = members
+        .iter()
+        .filter(|m| m.counts() && is_booting(survey, rules, m));
+    let left = |m: &Member| {
+        let age = m.instance.map_or(Duration::ZERO, |i| survey.age(i));
+        (m.machine.clone(), rules.boot_timeout.saturating_sub(age))
+    };
+    let mut booting: Vec<(Machine, Duration)> = booting.map(left).collect();
+    booting.sort_by_key(|(_, left)| *left);
+    booting
 }
 
 /// Does it count for `max_hosts`: entries, and what is live beside them? Of a group, who stands by does

@@ -177,3 +177,62 @@ fn by_hand_it_waits_until_all_serve() {
     assert_eq!(b.finish(Outcome::Confirmed(machine(2), Ok(()))), NOTHING);
     assert_eq!(b.finish(Outcome::Confirmed(machine(3), Ok(()))), ["ok"]);
 }
+
+#[test]
+fn by_hand_what_boots_unaccounted_is_taken_in() {
+    // Asked for, counted as booting by the master, found booting; then launched, and taken in.
+    for (asked, counted, found, launches, taken) in [
+        (1, 0, 1, 0, 1),
+        (2, 0, 1, 1, 1),
+        (1, 1, 1, 1, 0),
+        (1, 1, 2, 0, 1),
+        (1, 0, 2, 0, 1),
+        (2, 0, 2, 0, 2),
+        (1, 2, 1, 1, 0),
+    ] {
+        let case = (asked, counted, found);
+        let mut b = Bench::with(&["lb1"], |s| s.plan.cooldown = SECOND);
+        b.connect(1, "lb1");
+        let (machines, force) = (asked, false);
+        b.node.want(Wanted::Grow { machines, force }, b.now);
+        b.hear(1, &format!("GRANT 1-a 30 1 {asked}"));
+        b.hear(1, &format!("HOSTS 1 1 10 1 0 {counted}"));
+        let mut there = survey(&[1, 2, 3][..=found], &[ONE_UP]);
+        for (age, young) in (60..).zip(&mut there.instances[1..]) {
+            young.launched_at = Some(1_000_000 - age);
+        }
+        let mut seen = b.surveyed(there);
+        if launches > 0 {
+            assert!(seen.iter().any(|s| s == "Check"), "{case:?}: {seen:?}");
+            let launching = b.finish(Outcome::Checked(told(&[("lb1", true)])));
+            assert_eq!(launching, [format!("Launch {launches}")], "{case:?}");
+        } else {
+            let finish = "1 FINISH 1-a ok 0 took in what boots: asked for by hand";
+            assert!(seen.iter().any(|s| s == finish), "{case:?}: {seen:?}");
+        }
+        seen.extend(b.after(SECOND));
+        let boots = seen.iter().filter(|s| s.starts_with("Boot")).count();
+        assert_eq!(boots, taken, "{case:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn one_that_is_taken_in_has_what_is_left_of_its_time_and_is_waited_for() {
+    let mut b = Bench::with(&["lb1"], |s| s.plan.max_hosts = 2);
+    b.connect(1, "lb1");
+    let (machines, force) = (1, false);
+    b.node.want(Wanted::Grow { machines, force }, b.now);
+    b.hear(1, "GRANT 1-a 30 1 1");
+    let mut there = survey(&[1, 2], &[ONE_UP]);
+    there.instances[1].launched_at = Some(1_000_000 - 60);
+    // At max_hosts, and within EC2's cooldown: taking in launches nothing.
+    let purpose = Purpose::Lease;
+    b.node.finished(Outcome::Surveyed(purpose, Ok(there)), b.now);
+    let time = b.node.settings.plan.boot_timeout - 60 * SECOND;
+    let booting =
+        |action: &Action| matches!(action, Action::Run(Step::Boot { time: left, .. }) if *left == time);
+    assert!(b.node.actions().iter().any(booting));
+    b.finish(Outcome::Booted(machine(2), Ok(())));
+    b.finish(Outcome::Entered(machine(2), told(&[("lb1", true)])));
+    assert_eq!(b.finish(Outcome::Confirmed(machine(2), Ok(()))), ["ok"]);
+}
