@@ -104,7 +104,7 @@ impl Node {
                 self.out.push(Action::Say(format!(
                     "{title} boots and nobody sees to it: taking it in"
                 )));
-                self.newcomers.expect(vec![machine], 0, left, now);
+                self.newcomers.expect(vec![machine], 0, &self.need.why, left, now);
             }
         }
     }
