@@ -273,7 +273,8 @@ def test_a_token_whose_instance_is_terminated_is_followed_by_the_next(site, old)
         new = site.ec2.launched[-1]
         site.ec2.end(new)
         site.ec2.forget(new)
-        site.cli.remove(new)
+        site.cli.call("remove-host", new)
+        assert site.listed() == []
     verdict = "ok" if old else "IdempotentInstanceTerminated"
     assert [call.verdict for call in site.ec2.calls("RunInstances")] == [
         "ok", verdict, "ok", verdict, verdict, "ok"]

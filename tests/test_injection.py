@@ -219,7 +219,9 @@ def ec2():
 @pytest.mark.parametrize("answer", [{}, *HOSTILE], ids=lambda answer: " ".join(answer.values())[:30] or "good")
 def test_no_answer_of_ec2_gets_into_a_command(cli, binary, tmp_path, ec2, answer):
     ec2.answer, ec2.launched = {**GOOD, **answer}, False
-    ssh, calls = recorder(tmp_path)
+    # A HAProxy host that lists what it was told to enter, and has it UP.
+    lists = """case "$*" in *list-hosts*) sed -n 's/.*add-host \\([^ ]*\\) \\([0-9]*\\) --id \\([^ ~]*\\).*/\\3 \\1 \\2 \\3 UP 1/p' """
+    ssh, calls = recorder(tmp_path, f"{lists} {tmp_path}/noted | sort -u;; esac\n")
     with Master(binary, tmp_path / "m", lease="20s") as master:
         cli.write(f"""[aws]
 endpoint_url = http://127.0.0.1:{ec2.server_port}
