@@ -31,7 +31,7 @@ class Loopback(contextlib.ExitStack):
         self.settings = settings or {}
         scaling = self.settings.get("scaling", {})
         self.master = Master(binary, directory / "master", secret="", lease=lease,
-                             **{"cooldown": "0s", **{key: scaling[key] for key in ("cooldown", "max_launches_per_day")
+                             **{"cooldown": "0s", **{key: scaling[key] for key in ("cooldown", "max_launches_per_day", "scale_down_window")
                                                      if key in scaling}})
         self.enter_context(self.master)
         self.cli = Cli(binary, directory / "etc")

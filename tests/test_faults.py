@@ -234,10 +234,11 @@ def test_an_instance_that_goes_straight_to_terminated_names_ec2s_reason(site):
     line = refusal(site.scale_up(), 69)
     [dead] = site.ec2.launched
     assert line == f"{dead}: is terminated: Client.InvalidKMSKey.InvalidState: The KMS key is disabled"
-    wait_until(lambda: f"launched, but {line}" in site.master.log.read_text(), 10, "the master knows why")
+    wait_until(lambda: f"never came to serve: {line}" in site.master.log.read_text(), 10, "the master knows why")
     site.ec2.doom = None
+    wait_until(lambda: site.scale_up().returncode == 0, 20, "the back-off is over")
     # With the dead one in the fleet, the next request has another token.
-    assert site.scale_up().returncode == 0 and len(set(site.tokens())) == 2
+    assert len(set(site.tokens())) == len(site.ec2.launched) == 2
     assert site.ec2.running == site.listed() == site.ec2.launched[1:]
 
 
@@ -348,10 +349,12 @@ def test_subnets_of_other_zones_do_not_go_with_a_zone_in_the_command(site):
 
 
 def test_a_daemon_begins_where_there_was_capacity_lately(binary, tmp_path):
-    settings = {"scaling": {"cooldown": "1s"}}
+    """Nothing that it launches comes to serve, so the need stays."""
+    settings = {"scaling": {"cooldown": "1s", "scale_down_window": "1s"}}
     with Loopback(binary, tmp_path, settings) as site:
+        site.serves = False
         first, second = site.subnets[:2]
-        site.settings["machine"] = {"fallback_subnet_ids": second}
+        site.settings["machine"] = {"fallback_subnet_ids": second, "boot_timeout": "1s"}
         site.configure()
         site.ec2.set_capacity(0, subnet=first)
         log = tmp_path / "daemon.log"
