@@ -1,5 +1,7 @@
 //! What has to hold whatever fails. Each is looked at when something happens that could break it.
 
+mod fates;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -12,9 +14,9 @@ use crate::core::node::{Machine, Outcome, Purpose, Step};
 use crate::core::protocol::FromNode;
 
 /// EC2 tells times in whole seconds, and so does the header that clocks are set by.
-pub const EC2_CLOCK: Ms = 3000;
+const EC2_CLOCK: Ms = 3000;
 /// What is different for longer than this could have been known.
-pub const KNOWN: Ms = 60_000;
+const KNOWN: Ms = 60_000;
 /// The longest that all steps under one lease may take together; after the faults, and before.
 const LONGEST_LEASE: [Ms; 2] = [200_000, 900_000];
 
@@ -22,7 +24,7 @@ const LONGEST_LEASE: [Ms; 2] = [200_000, 900_000];
 #[derive(Debug, Default)]
 pub struct Known {
     /// The ids of what it launched, and of those the ones that did not come to serve.
-    pub own: BTreeSet<String>,
+    own: BTreeSet<String>,
     failed: BTreeSet<String>,
     surveyed: bool,
     /// Every HAProxy host has answered in the last survey with the lease.

@@ -1,6 +1,8 @@
 //! What one master's lease has to be, by the rules alone: kept beside the real one, and compared
 //! with it after each line.
 
+mod grants;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -11,37 +13,37 @@ use crate::core::protocol::{FromNode, NOT_NOW};
 /// So many grants may have gone unsaved before a restart.
 const MOST_UNSAVED: u64 = 1000;
 /// Nobody renews a lease for longer.
-pub const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_secs(3600);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone)]
-pub struct Held {
-    pub id: String,
-    pub node: String,
-    pub wish: Wish,
-    pub epoch: u64,
-    pub peer: Option<PeerId>,
-    pub expires: Instant,
-    pub last: Instant,
+struct Held {
+    id: String,
+    node: String,
+    wish: Wish,
+    epoch: u64,
+    peer: Option<PeerId>,
+    expires: Instant,
+    last: Instant,
 }
 
 /// What a node asks for.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    pub wish: Wish,
-    pub node: String,
-    pub force: bool,
+struct Asked {
+    wish: Wish,
+    node: String,
+    force: bool,
     /// `SCALE 0`.
-    pub repair: bool,
+    repair: bool,
     /// So many, by hand.
-    pub machines: Option<usize>,
+    machines: Option<usize>,
 }
 
 /// Failures in a row, and until when they forbid another try.
 #[derive(Debug, Clone, Copy)]
-pub struct Failing {
-    pub until: Instant,
-    pub in_a_row: u32,
+struct Failing {
+    until: Instant,
+    in_a_row: u32,
 }
 
 /// An entry as it is told from others.
@@ -53,38 +55,38 @@ fn key(entry: &Listed) -> Key {
 
 #[derive(Debug)]
 pub struct Ledger {
-    pub(super) rules: Rules,
-    pub(super) held: Option<Held>,
+    rules: Rules,
+    held: Option<Held>,
     /// The latest epoch that was ever granted here.
     pub last_epoch: u64,
     /// The latest that the running master knows of.
-    pub(super) known_epoch: u64,
-    pub(super) starting_until: Instant,
-    pub(super) grow_after: Instant,
-    pub(super) shrink_after: Instant,
-    pub(super) launching: Failing,
-    pub(super) leaving: Failing,
+    known_epoch: u64,
+    starting_until: Instant,
+    grow_after: Instant,
+    shrink_after: Instant,
+    launching: Failing,
+    leaving: Failing,
     /// Until when each machine counts that was launched and is not entered, and its lease's epoch.
-    pub(super) booting: Vec<(Instant, u64)>,
-    pub(super) failed_epoch: u64,
+    booting: Vec<(Instant, u64)>,
+    failed_epoch: u64,
     /// The master may know of more that boot.
-    pub(super) unsure: bool,
+    unsure: bool,
     /// When each was launched of those that count for the day.
-    pub(super) launches: Vec<Instant>,
+    launches: Vec<Instant>,
     /// The entries as the master saw them last.
-    pub(super) entries: Vec<Listed>,
+    entries: Vec<Listed>,
     /// Those that came after others and have not served yet.
-    pub(super) pending: BTreeSet<Key>,
-    pub(super) looked: bool,
+    pending: BTreeSet<Key>,
+    looked: bool,
     /// All of the above is on disk; or all but a new lease is not.
-    pub(super) saved: bool,
-    pub(super) behind: bool,
+    saved: bool,
+    behind: bool,
     /// Since it was written, the clocks that it is read by have not run as they should.
-    pub(super) clocks_jumped: bool,
+    clocks_jumped: bool,
     /// It was started from a disk that did not have all.
-    pub(super) forgot: bool,
-    pub(super) asked: Option<Asked>,
-    pub(super) held_before: Option<String>,
+    forgot: bool,
+    asked: Option<Asked>,
+    held_before: Option<String>,
 }
 
 impl Ledger {
@@ -311,7 +313,7 @@ impl Ledger {
         self.shrink_after = self.shrink_after.max(now + stay);
     }
 
-    pub(super) fn up(entries: &[Listed]) -> usize {
+    fn up(entries: &[Listed]) -> usize {
         let serves = |l: &&Listed| matches!(l.state, State::Up | State::Unknown);
         entries.iter().filter(serves).count()
     }

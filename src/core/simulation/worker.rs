@@ -1,18 +1,20 @@
 //! The steps of a change, each a few calls, as the real worker takes them.
 
+mod launching;
+
 use std::time::Duration;
 
 use super::Ms;
 use super::calls::{Order, Reply};
 use super::cloud::EPOCH;
 use super::events::Event;
-use super::launching::Launching;
 use super::site::balancer_name;
 use super::world::{World, note};
 use crate::core::listing::State;
 use crate::core::node::{Machine, Outcome, Step, Told};
 use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::error::{Error, Kind};
+use launching::Launching;
 
 /// So many machines that are UP are enough to tell whether a node sees any.
 const WITNESSES: usize = 3;
@@ -22,7 +24,7 @@ const WITNESSES: usize = 3;
 pub struct Task {
     pub server: usize,
     pub life: u32,
-    pub step: Step,
+    step: Step,
     /// What it asks EC2 at the moment, or the HAProxy hosts.
     pub order: Order,
     /// Which try; the answers to others are not waited for any more.
@@ -30,10 +32,10 @@ pub struct Task {
     pub deadline: Ms,
     pub answers: Vec<Option<Reply>>,
     view: Vec<Instance>,
-    pub launch: Launching,
+    launch: Launching,
 }
 
-pub fn failed(what: &str) -> Error {
+fn failed(what: &str) -> Error {
     Error::unavailable(what, "failed")
 }
 
@@ -107,11 +109,11 @@ impl World {
         (0..self.site.balancers).map(balancer_name).collect()
     }
 
-    pub fn task(&mut self, id: usize) -> &mut Task {
+    fn task(&mut self, id: usize) -> &mut Task {
         self.tasks.get_mut(&id).expect("it is under way")
     }
 
-    pub fn finish(&mut self, id: usize, outcome: Outcome) {
+    fn finish(&mut self, id: usize, outcome: Outcome) {
         let Some(task) = self.tasks.remove(&id) else {
             return;
         };

@@ -1,12 +1,12 @@
 //! A launch: RunInstances at one place after another, with the tokens of a chain that is the same for
 //! all.
 
-use super::Ms;
-use super::calls::{Order, Reply};
-use super::cloud::Launch;
-use super::events::Event;
-use super::worker::failed;
-use super::world::World;
+use super::super::Ms;
+use super::super::calls::{Order, Reply};
+use super::super::cloud::Launch;
+use super::super::events::Event;
+use super::super::world::World;
+use super::failed;
 use crate::core::node::{Launched, Machine, Outcome, Step};
 use crate::core::plan::client_token;
 use crate::core::shortage::{self, Place};
@@ -20,7 +20,7 @@ const LISTED: Ms = 60_000;
 /// A launch under way.
 #[derive(Debug, Default)]
 pub struct Launching {
-    pub places: Vec<Place>,
+    places: Vec<Place>,
     /// Which place is tried, with which token of its chain.
     at: usize,
     round: u32,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::ledger::{Asked, Held, LONGEST, Ledger};
+use super::{Asked, Held, LONGEST, Ledger};
 use crate::core::lease::{Lease, PeerId, Wish};
 use crate::core::listing::{Listed, State};
 

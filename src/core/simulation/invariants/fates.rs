@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::haproxy::{Admin, Entry};
-use super::invariants::{EC2_CLOCK, KNOWN};
-use super::world::World;
+use super::super::haproxy::{Admin, Entry};
+use super::super::world::World;
+use super::{EC2_CLOCK, KNOWN};
 use crate::core::node::Machine;
 
 impl World {
