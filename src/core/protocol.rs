@@ -398,6 +398,11 @@ pub fn is_word(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
 }
 
+/// The host in a node's name, `<host>/<instance or machine>`.
+pub fn host_of(node: &str) -> &str {
+    node.split_once('/').map_or(node, |(host, _)| host)
+}
+
 fn split_verb(line: &str) -> (&str, &str) {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     (verb, rest.trim())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{EC2_TIME, Worker, cloud};
 use crate::config::Config;
@@ -62,7 +62,7 @@ impl Worker {
     pub fn would_act(&self, up: bool, force: bool) -> Result<(), Error> {
         let mut rules = rules(&self.config, self.asks_ec2());
         if force {
-            rules.cooldown = Duration::ZERO;
+            rules = rules.forced();
         }
         if !up {
             let myself = self.may_end()?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::lease::PeerId;
 use super::super::need::Others;
+use super::super::protocol::host_of;
 
 /// A node that has been silent for this long is no longer shown by `STATUS`.
 const FORGET_NODE: Duration = Duration::from_secs(60);
@@ -193,8 +194,7 @@ impl Loads {
         now: Instant,
     ) -> Option<String> {
         let why = self.double(node, is_open, now)?;
-        let host = node.split_once('/').map_or(node, |(host, _)| host);
-        let new = self.said.len() < MOST_DOUBLES && self.said.insert(host.into());
+        let new = self.said.len() < MOST_DOUBLES && self.said.insert(host_of(node).into());
         new.then(|| format!("{node}: double: {why}"))
     }
 

@@ -20,7 +20,7 @@ impl Node {
                     Ok(count) => {
                         self.adopt_newcomers(adopted, now);
                         match count {
-                            0 => self.came_by_adoption(now),
+                            0 => self.on_their_way("took in what boots", 0, now),
                             _ => self.check_before(count, plan.fleet, now),
                         }
                     }
@@ -56,14 +56,6 @@ impl Node {
         let unaccounted = plan.booting.len().saturating_sub(counted);
         let taken = plan.booting.iter().take(unaccounted.min(granted as usize));
         taken.cloned().collect()
-    }
-
-    /// All that was asked for is on its way already.
-    fn came_by_adoption(&mut self, now: Instant) {
-        self.succeeded("took in what boots", 0, Phase::Idle);
-        self.newcomers.are_awaited();
-        self.wanted = None;
-        self.newcomers_when_due(now);
     }
 
     /// How many to launch, by what was granted and what the survey found, beside those `adopted`.
@@ -187,7 +179,12 @@ impl Node {
             self.out
                 .push(super::Action::Run(Step::Find { count, fleet, time }));
         }
-        self.succeeded(&replaces, count, Phase::Idle);
+        self.on_their_way(&replaces, count, now);
+    }
+
+    /// The lease has done its part; a command by hand waits until they serve.
+    fn on_their_way(&mut self, did: &str, launched: u32, now: Instant) {
+        self.succeeded(did, launched, Phase::Idle);
         if matches!(self.wanted, Some(Wanted::Grow { .. })) {
             self.newcomers.are_awaited();
             self.wanted = None;

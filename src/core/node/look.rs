@@ -120,7 +120,7 @@ impl Node {
         let memory = self.looks.memory(now);
         let mut rules = self.settings.plan.clone();
         if matches!(self.wanted, Some(Wanted::Grow { force: true, .. })) {
-            rules.cooldown = Duration::ZERO;
+            rules = rules.forced();
         }
         let mut plan = plan::plan(survey, &rules, &memory, self.myself.as_ref());
         self.looks.i_serve = plan.i_serve;

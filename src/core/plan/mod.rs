@@ -39,6 +39,16 @@ pub struct Rules {
     pub port: u16,
 }
 
+impl Rules {
+    /// The same, by hand with `--force`: it passes over the cooldown, and over nothing else.
+    pub fn forced(self) -> Rules {
+        Rules {
+            cooldown: Duration::ZERO,
+            ..self
+        }
+    }
+}
+
 /// What this node remembers from its surveys before.
 #[derive(Debug, Default, Clone)]
 pub struct Memory {
