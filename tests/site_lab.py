@@ -8,7 +8,7 @@ import contextlib
 import json
 import secrets
 
-from lab import Ec2Endpoint, Network, ProcStat
+from lab import Ec2Endpoint, Network, ProcStat, wait_until
 
 TEMPLATE = """\
 global
@@ -174,6 +174,11 @@ class Site(contextlib.ExitStack):
     def surveys(self):
         """How many times EC2 has been asked what there is: each look and each decision begins with it."""
         return sum("InstanceId.1" not in call.params for call in self.ec2.calls("DescribeInstances"))
+
+    def looked(self, times=2, timeout=150):
+        """Waits until EC2 has been asked what there is so many times more."""
+        before = self.surveys()
+        wait_until(lambda: self.surveys() >= before + times, timeout, f"{times} more looks")
 
     def scale_up(self, app, *options, timeout=60):
         """`autoscaler scale-up` by hand; returns the CompletedProcess."""

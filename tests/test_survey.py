@@ -2,6 +2,7 @@
 amiss is put right without load, and nothing that serves is hurt. Real HAProxy, real sshd, EC2."""
 
 import contextlib
+import re
 
 import pytest
 from fault_site import Visitor
@@ -32,12 +33,6 @@ def down(site, *names):
         site.webs[name].kill()
     for haproxy in site.haproxies.values():
         wait_until(lambda haproxy=haproxy: all(haproxy.servers()[name] == "DOWN" for name in names), 10, "they are DOWN")
-
-
-def looked(site, times=2, timeout=150):
-    """Waits until EC2 has been asked what there is so many times more."""
-    before = site.surveys()
-    wait_until(lambda: site.surveys() >= before + times, timeout, f"{times} more looks")
 
 
 # Somebody stays
@@ -85,6 +80,26 @@ def test_a_refused_termination_puts_the_machine_back_and_frees_the_lease(how, tm
         assert site.net.hosts["app2"].alive and site.terminated() == []
 
 
+def test_old_ones_are_terminated_one_by_one_and_a_refusal_holds_up_nothing(tmp_path, binary):
+    with a_site(tmp_path, binary) as site:
+        old = [site.ec2.seed(f"10.77.0.{number}", {"autoscaler:cluster": "test"}) for number in (90, 91)]
+        others = [site.ec2.seed("10.77.0.92", {"autoscaler:cluster": "test2"}), site.ec2.seed("10.77.0.93", {"Name": "test"})]
+        site.ec2.fail_next("TerminateInstances", n=None, kind="UnauthorizedOperation")
+        refused = ".*: EC2 TerminateInstances: UnauthorizedOperation: .*allow ec2:TerminateInstances"
+        wait_until(lambda: any(re.search(refused, each.text()) for each in site.daemons.values()), LOOKS, "it is named")
+        # What is needed is launched all the same.
+        site.load["app1"].load = 90
+        site.haproxies["lb1"].wait_servers(3, timeout=60)
+        site.load["app1"].load = 10
+        assert set(old) <= set(site.ec2.running) and len(site.ec2.launched) == 1
+        site.ec2.clear_faults()
+        wait_until(lambda: set(site.terminated()) == set(old), 200, "both are terminated")
+        assert len(site.terminated()) == 2 and not set(others) - set(site.ec2.running)
+        assert set(site.ids.values()) < set(site.ec2.running) and len(site.ec2.launched) == 1
+        for each in old:
+            site.masters["lb1"].wait_line(f"terminated {each}")
+
+
 # Nothing is launched that no HAProxy could take
 
 def test_nothing_is_launched_while_no_haproxy_could_take_it(tmp_path, binary):
@@ -96,7 +111,7 @@ def test_nothing_is_launched_while_no_haproxy_could_take_it(tmp_path, binary):
         site.daemons["app1"].wait_line("HAProxy host lb2: .*unknown keyword 'ballance'", timeout=30)
         site.masters["lb1"].wait_line("gave the lease back.*ballance")
         assert "ballance" in site.apps[0].run(["autoscaler", "status"]).stdout
-        looked(site)
+        site.looked()
         assert site.ec2.launched == [] and site.ec2.calls("RunInstances") == []
         # One of them can again; the other is no hindrance.
         site.balancers[0].path("/etc/autoscaler/haproxy.cfg").write_text(TEMPLATE)
@@ -114,7 +129,7 @@ def test_a_changed_host_key_launches_nothing(tmp_path, binary):
         lb.start_sshd()
         site.load["app1"].load = 90
         site.daemons["app1"].wait_line("lb1.*(REMOTE HOST IDENTIFICATION HAS CHANGED|[Hh]ost key)", timeout=60)
-        looked(site, 2)
+        site.looked(2)
         assert site.ec2.launched == [] and site.terminated() == []
 
 
@@ -150,7 +165,7 @@ def test_a_machine_at_an_old_address_takes_the_entrys_place(tmp_path, binary):
             site.masters[lb.name].wait_line(f"tunnel {new}: up", timeout=30)
             lb.run(["autoscaler", "prune", "--apply"], check=False)
         site.load["app1"].load = 10
-        looked(site)
+        site.looked()
         assert site.net.hosts[new].alive and site.terminated() == []
         assert all(set(site.listed(lb).values()) == {site.ids["app1"], new} for lb in site.balancers)
 
@@ -180,7 +195,7 @@ def test_a_haproxy_host_made_anew_gets_all_that_serve(tmp_path, binary):
         site.start_master(lb)
         site.haproxies["lb1"].wait_servers(4, timeout=LOOKS)
         assert sorted(site.listed(lb).values()) == sorted(site.ids.values())
-        looked(site, 1)
+        site.looked(1)
         assert site.terminated() == [] and site.ec2.launched == []
 
 
@@ -191,7 +206,7 @@ def test_an_entry_that_went_on_one_host_comes_back_unless_it_was_removed(tmp_pat
         lb1.run(["autoscaler", "generate"])
         lb2.run(["autoscaler", "remove-host", "app3", "--apply"])
         wait_until(lambda: site.ids["app2"] in site.listed(lb1).values(), LOOKS, "app2 is there again")
-        looked(site, 2)
+        site.looked(2)
         assert sorted(site.listed(lb1).values()) == sorted(site.ids.values())
         assert site.ids["app3"] not in site.listed(lb2).values()
 
@@ -234,7 +249,7 @@ def test_half_of_a_site_that_is_down_is_no_reason_to_end_any(tmp_path, binary):
         down(site, "app3", "app4")
         found = wait_until(lambda: [each for each in site.daemons.values() if "the fault is elsewhere" in each.text()],
                            LOOKS, "it is said")
-        looked(site, 1)
+        site.looked(1)
         assert found and site.terminated() == [] and all(app.alive for app in site.apps) and site.ec2.launched == []
 
 
@@ -245,7 +260,7 @@ def test_what_a_person_took_out_stays_out(tmp_path, binary):
         site.haproxies["lb1"].command("set server servers/app3 state maint")
         site.ec2.tag(site.ids["app4"], autoscaler_keep="")
         lb.run(["autoscaler", "remove-host", "app4", "--apply"])
-        looked(site, 3, timeout=220)
+        site.looked(3, timeout=220)
         assert site.haproxies["lb1"].servers() == {"app1": "UP", "app2": "UP", "app3": "MAINT"}
         assert site.terminated() == [] and all(app.alive for app in site.apps) and site.ec2.launched == []
 
@@ -262,7 +277,7 @@ def test_a_recommendation_at_max_hosts_takes_nobody_out(tmp_path, binary):
         with Visitor(site) as visitor:
             site.daemons["app1"].wait_line("rebalance", timeout=30)
             site.daemons["app2"].wait_line("rebalance", timeout=30)
-            looked(site, 2)
+            site.looked(2)
         assert visitor.failed == {"lb1": 0}
         assert site.haproxies["lb1"].servers() == {"app1": "UP", "app2": "UP"}
         assert site.terminated() == [] and site.ec2.launched == []

@@ -85,19 +85,15 @@ def test_an_old_orphan_is_terminated_only_when_every_haproxy_could_be_asked(tmp_
         for each in site.apps:
             site.start_daemon(each)
 
-        def looked(times):
-            before = site.surveys()
-            wait_until(lambda: site.surveys() >= before + times, 150, f"{times} more looks")
-
-        looked(2)
+        site.looked(2)
         assert site.terminated() == []
         lb2.run(["autoscaler", "add-host", "10.77.0.90", "80", "--id", orphan, "--apply"])  # one of them lists it
         lb2.start_sshd()
-        looked(2)
+        site.looked(2)
         assert site.terminated() == [] and orphan in listed(lb2) and orphan not in listed(lb1)
         lb2.run(["autoscaler", "remove-host", orphan, "--apply"])
         wait_until(site.terminated, 150, f"{orphan} is terminated")
-        looked(1)
+        site.looked(1)
         assert site.terminated() == [orphan] and site.ec2.launched == []
         assert set(site.ec2.running) == {entered, *others}
 
