@@ -5,11 +5,7 @@ REASON = "written for protocol version 1"
 
 PENDING = {
     "test_check.py::test_a_site": REASON,
-    "test_credentials.py::test_the_policy_is_enough_and_no_more_for_a_group": REASON,
-    "test_credentials.py::test_the_policy_is_enough_and_no_more_for_launch_templates": REASON,
     "test_fault_table.py::test_the_site_recovers": REASON,
-    "test_group.py::test_a_machine_whose_asker_died_is_entered_by_the_next": REASON,
-    "test_group.py::test_bounds_and_what_the_group_does_on_its_own": REASON,
     "test_scale_down.py::test_nobody_leaves_whose_load_the_others_could_not_take": REASON,
     "test_scale_down.py::test_a_balancer_that_was_down_is_brought_up_to_date_by_itself": REASON,
     "test_scale_down.py::test_a_machine_that_was_entered_by_hand_with_another_port_is_drained_as_well": REASON,

@@ -259,7 +259,8 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
         # A machine of another cluster stays, whoever asks.
         foreign = ec2.seed("10.77.0.240", {"autoscaler:cluster": "other"})
         host = site.net.hosts[new]
-        dry = host.run(["autoscaler", "scale-down", "--dry-run", "--force"])  # the cooldown is no matter here
+        rehearse = ["autoscaler", "scale-down", "--dry-run", "--force"]  # the cooldown is no matter here
+        dry = wait_until(lambda: (done := host.run(rehearse, check=False)).returncode == 0 and done, 20, "it may leave")
         assert dry.stdout == f"action TerminateInstances\nInstanceId.1={new}\n"
         wait_until(lambda: host.run(["autoscaler", "scale-down"], check=False) and not host.alive, 40, f"{new} leaves")
         assert ec2.exercised == actions(ec2.policy) and ec2.running == [foreign]
@@ -286,7 +287,7 @@ def test_the_policy_is_enough_and_no_more_for_a_group(tmp_path, binary):
         host = site.net.hosts[new]
         wait_until(lambda: host.run(["autoscaler", "scale-down"], check=False) and not host.alive, 40, f"{new} leaves")
         assert ec2.running == []
-        # What is in no group and does not serve is terminated by EC2 itself.
+        # What is in no group and does not serve is terminated by EC2 itself, by whoever looks next.
         left = ec2.seed("10.77.0.240", {"autoscaler:cluster": "test"})
-        wait_until(lambda: site.scale_up(app) and left not in ec2.running, 60, f"{left} is terminated")
+        wait_until(lambda: left not in ec2.running, 150, f"{left} is terminated")
         assert ec2.exercised == actions(document)

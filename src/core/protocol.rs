@@ -381,16 +381,15 @@ impl fmt::Display for FromMaster {
     }
 }
 
-/// Makes free text fit into one protocol line: printable ASCII, at most 300 bytes.
+/// Makes free text fit into one protocol line: printable ASCII, at most 300 bytes, no space at either end.
 pub fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            ' '..='~' => c,
-            c if c.is_whitespace() => ' ',
-            _ => '?',
-        })
-        .take(300)
-        .collect()
+    let printable = |c| match c {
+        ' '..='~' => c,
+        c if char::is_whitespace(c) => ' ',
+        _ => '?',
+    };
+    let line: String = text.trim().chars().map(printable).take(300).collect();
+    line.trim_end().into() // the cut may have left one
 }
 
 /// Can `name` stand as one word in a line? At most 128 printable ASCII characters, no space.

@@ -1,6 +1,5 @@
 //! What is there: EC2 and the HAProxy hosts are asked side by side.
 
-use std::collections::BTreeSet;
 use std::thread;
 use std::time::Instant;
 
@@ -132,13 +131,14 @@ impl Worker {
         }
     }
 
-    /// Which members of the group serve, by its own word.
+    /// Which members of the group serve, by its own word. What is in no group is as without one.
     fn note_group(&self, survey: &mut Survey) -> Result<(), Error> {
         if let Some(request) = self.group_request() {
             let group = self.group_of(request, EC2_TIME)?;
-            let serving: BTreeSet<&String> = group.in_service.iter().collect();
             for instance in &mut survey.instances {
-                instance.in_service = serving.contains(&instance.id);
+                // By EC2's tag: the group does not tell of its warm pool.
+                let stands_by = instance.of_group && !group.in_service.contains(&instance.id);
+                instance.in_service = !stands_by;
             }
         }
         Ok(())

@@ -44,7 +44,9 @@ pub struct Instance {
     pub launched_at: Option<u64>,
     /// Tagged `autoscaler:keep`: a person has taken it out.
     pub keep: bool,
-    /// False for a member of an Auto Scaling group that is not `InService`.
+    /// An Auto Scaling group launched it, or has taken it in.
+    pub of_group: bool,
+    /// False for a member of the Auto Scaling group that is not `InService`.
     pub in_service: bool,
 }
 

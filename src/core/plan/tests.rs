@@ -34,6 +34,7 @@ fn instance(text: &str) -> Instance {
         address: (life != Life::Gone).then(|| format!("10.0.0.{}", words[0])),
         launched_at: words[2].parse::<u64>().ok().map(|age| NOW - age),
         keep: words.contains(&"keep"),
+        of_group: false,
         in_service: !words.contains(&"standby"),
     }
 }

@@ -136,6 +136,7 @@ impl World<'_> {
             address: Some(ADDRESS.into()).filter(|_| life == Life::Live),
             launched_at: Some(launched_at),
             keep: false,
+            of_group: false,
             in_service: true,
         };
         let serving = self.machines.iter();
