@@ -82,6 +82,11 @@ impl Error {
         self.kind
     }
 
+    /// Without the subject.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
     /// The process's exit code for this failure.
     pub fn exit_code(&self) -> u8 {
         self.kind as u8

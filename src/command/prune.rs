@@ -52,7 +52,7 @@ fn ask(config: &Config, entries: &[Entry], log: Log) -> Result<Survey, Error> {
     let mut survey = Survey {
         instances: cloud::instances(&client, &config.cluster.name, EC2_TIME)?,
         now: client.now(),
-        listings: vec![Some(listing(entries))],
+        listings: vec![Ok(listing(entries))],
         ..Survey::default()
     };
     let ids = survey.unlisted_by_ec2().into_iter().collect();
@@ -79,7 +79,7 @@ fn listing(entries: &[Entry]) -> Vec<Listed> {
 /// What makes EC2's answer doubtful.
 fn decide(config: &Config, survey: &Survey, entries: &[Entry], force: bool) -> Result<Vec<Entry>, Error> {
     let survey = Survey {
-        listings: vec![Some(listing(entries))],
+        listings: vec![Ok(listing(entries))],
         ..survey.clone()
     };
     let suspects = survey.members(config.machine.port).into_iter().filter(|m| {

@@ -31,10 +31,7 @@ impl Worker {
         }
         for (server, result) in asked.wait() {
             let listing = result.and_then(|text| read(&text).map_err(|why| Error::unavailable(&server, why)));
-            if let Err(error) = &listing {
-                self.log.detail(&error.to_string());
-            }
-            survey.listings.push(listing.ok());
+            survey.listings.push(listing);
         }
         if self.asks_ec2() {
             let ids = survey.unlisted_by_ec2().into_iter().collect();
@@ -66,7 +63,7 @@ impl Worker {
         if !up {
             let myself = self.may_end()?;
             let survey = self.survey(Some(&myself))?;
-            return plan::may_leave(&survey, &rules, &myself).map_err(|why| Error::busy("scale-down", why));
+            return plan::may_leave(&survey, &rules, &myself);
         }
         let survey = self.survey(None)?;
         let plan = plan::plan(&survey, &rules, &Memory::default(), None);

@@ -106,7 +106,7 @@ fn survey(check: &Check, listing: &[Listed]) -> Result<Survey, Error> {
     let mut survey = Survey {
         instances: instances(check)?,
         now: check.client.as_ref().map_or(0, Client::now),
-        listings: vec![Some(listing.to_vec())],
+        listings: vec![Ok(listing.to_vec())],
         ..Survey::default()
     };
     let ids = survey.unlisted_by_ec2().into_iter().collect();

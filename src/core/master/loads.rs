@@ -142,7 +142,8 @@ impl Loads {
         for (node, load) in self.fresh(now).filter(|(node, _)| can(node)) {
             stayers.count += 1;
             stayers.names.insert(node);
-            let peak = load.peaks.highest(window, now);
+            // The last report stands until the next, however short the window.
+            let peak = load.peaks.highest(window, now).max(load.percent);
             match stayers.highest {
                 Some((_, highest)) if peak <= highest => stayers.second = stayers.second.max(peak),
                 before => {
@@ -298,6 +299,8 @@ mod tests {
         assert_eq!(highest(&loads, "a", 60 * SECOND, now), (2, 20.0));
         assert_eq!(highest(&loads, "b", 60 * SECOND, now), (2, 30.0));
         assert_eq!(highest(&loads, "x", 60 * SECOND, now), (3, 30.0));
+        // One that reports every five seconds, and a window of one.
+        assert_eq!(highest(&loads, "b", SECOND, now + 4 * SECOND), (2, 30.0));
         loads.note("c", 1.0, Some(1), 60 * SECOND, now + 15 * SECOND);
         assert_eq!(highest(&loads, "a", 60 * SECOND, now + 15 * SECOND), (2, 20.0));
         assert_eq!(highest(&loads, "a", 60 * SECOND, now + 16 * SECOND), (1, 20.0));

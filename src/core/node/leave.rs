@@ -51,10 +51,15 @@ impl Node {
                     return;
                 };
                 self.go_by(&survey, now);
-                if let Err(why) = plan::may_leave(&survey, &self.settings.plan, &machine) {
-                    self.not_now(Kind::Busy, &why, LOOK_AGAIN, now);
-                    self.calm.clear();
-                    return;
+                match plan::may_leave(&survey, &self.settings.plan, &machine) {
+                    Ok(()) => {}
+                    Err(why) if why.kind() == Kind::Busy => {
+                        self.not_now(Kind::Busy, why.cause(), LOOK_AGAIN, now);
+                        self.calm.clear();
+                        return;
+                    }
+                    // A host that hangs holds the lease for as long as it is asked: it is backed off from.
+                    Err(error) => return self.failed(error, 0, now),
                 }
                 self.say(format!("{} leaves: draining it in HAProxy", machine.title()));
                 let servers = self.settings.servers.clone();

@@ -113,6 +113,10 @@ impl Node {
     /// Plans, remembers what follows, and puts right what needs no lease. One that does not serve
     /// itself leaves it to others, whom it may not even reach.
     pub(super) fn go_by(&mut self, survey: &Survey, now: Instant) -> Plan {
+        for (server, listing) in self.settings.servers.clone().iter().zip(&survey.listings) {
+            let why = listing.as_ref().err().map_or(String::new(), ToString::to_string);
+            self.say_once(&format!("the listing of {server}"), &why);
+        }
         self.looks.unknown.retain(|id, _| survey.unknown.contains(id));
         for id in &survey.unknown {
             self.looks.unknown.entry(id.clone()).or_insert(now);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use super::listing::{Listed, State};
+use crate::error::Error;
 pub use survey::{Instance, Life, Machine, Member, Survey, Whom, is_machine};
 pub use token::client_token;
 
@@ -146,16 +147,17 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
 /// May `myself` leave? Every HAProxy host has its say, and somebody stays.
 ///
 /// # Errors
-/// Why not.
-pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(), String> {
-    if survey.listings.iter().any(Option::is_none) {
-        return Err("a HAProxy host could not be asked, and a departure waits for all of them".into());
+/// Busy: not now. Of another kind: a HAProxy host could not be asked.
+pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(), Error> {
+    let not_now = |why: &str| Err(Error::busy("scale-down", why));
+    if let Some(error) = survey.listings.iter().find_map(|l| l.as_ref().err()) {
+        return Err(error.clone().advise("a departure waits for every HAProxy host"));
     }
     let members = survey.members(rules.port);
     let own = members.iter().filter(|m| is_machine(myself, &m.machine));
     let mut own = own.flat_map(|m| m.lines.iter().flatten());
     if own.any(|line| line.state == State::Maint) {
-        return Err("a person has taken it out in HAProxy, and may look at it there".into());
+        return not_now("a person has taken it out in HAProxy, and may look at it there");
     }
     let least = rules.min_hosts.max(1);
     for at in 0..survey.listings.len() {
@@ -176,7 +178,7 @@ pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(),
             .any(|m| is_machine(myself, &m.machine))
             && others < least
         {
-            return Err(format!(
+            return not_now(&format!(
                 "{others} others serve, and min_hosts is {}",
                 rules.min_hosts
             ));
@@ -214,7 +216,7 @@ fn is_there(survey: &Survey, rules: &Rules, member: &Member) -> bool {
 /// What HAProxy hosts lack and what they list in vain, and whether ids are to be asked for again.
 fn fixes(survey: &Survey, rules: &Rules, memory: &Memory, members: &[Member]) -> (Vec<(usize, Fix)>, bool) {
     let mut fixes = Vec::new();
-    let answered = |at: &usize| survey.listings[*at].is_some();
+    let answered = |at: &usize| survey.listings[*at].is_ok();
     for member in members.iter().filter(|m| m.may_enter()) {
         let id = member.machine.instance.as_ref();
         let serves = match member.is_listed() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::listing::{Listed, State};
+use crate::error::Error;
 
 /// A machine on its way into service or out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +58,9 @@ pub struct Survey {
     pub now: u64,
     /// The cluster's instances, terminated ones included while EC2 lists them.
     pub instances: Vec<Instance>,
-    /// What each HAProxy host lists, in the order of `[haproxy] servers`; `None` for one that could
-    /// not be asked, or whose answer holds a line that cannot be read.
-    pub listings: Vec<Option<Vec<Listed>>>,
+    /// What each HAProxy host lists, in the order of `[haproxy] servers`, or why it could not be asked;
+    /// an answer with a line that cannot be read is none.
+    pub listings: Vec<Result<Vec<Listed>, Error>>,
     /// Ids in those listings that EC2, asked by the id, does not know, or calls shutting-down or
     /// terminated although they do not carry the cluster's tag.
     pub unknown: BTreeSet<String>,
@@ -235,9 +236,9 @@ impl Survey {
     /// EC2 shows live machines has no opinion.
     pub fn all_have_opinions(&self) -> bool {
         let live = self.instances.iter().any(|i| i.life == Life::Live);
-        let known =
-            |listing: &Option<Vec<Listed>>| listing.as_ref().is_some_and(|lines| !lines.is_empty() || !live);
-        self.listings.iter().all(known)
+        self.listings
+            .iter()
+            .all(|listing| matches!(listing, Ok(lines) if !lines.is_empty() || !live))
     }
 
     /// Ids that HAProxy hosts list and of which EC2's list says nothing: to be asked for one by one.

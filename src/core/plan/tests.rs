@@ -72,7 +72,10 @@ fn survey(ec2: &str, hosts: &[&str]) -> Survey {
     }
     survey.listings = hosts
         .iter()
-        .map(|text| (*text != "?").then(|| split(text).iter().map(|l| line(l)).collect()))
+        .map(|text| match *text {
+            "?" => Err(Error::unavailable("lb", "no route to host")),
+            _ => Ok(split(text).iter().map(|l| line(l)).collect()),
+        })
         .collect();
     survey
 }

@@ -151,7 +151,7 @@ impl World<'_> {
         Survey {
             now: LONG_AGO + self.now.as_secs(),
             instances: serving.chain(booting).chain(left).collect(),
-            listings: vec![Some(self.machines.iter().map(listed).collect())],
+            listings: vec![Ok(self.machines.iter().map(listed).collect())],
             healthy: healthy.map(|boot| id(boot.number)).collect(),
             sees: true,
             ..Survey::default()

@@ -184,7 +184,7 @@ impl World {
             Outcome::Surveyed(purpose, Ok(survey)) => {
                 known.surveyed = true;
                 if *purpose == Purpose::Lease {
-                    known.asked_all = survey.listings.iter().all(Option::is_some);
+                    known.asked_all = survey.listings.iter().all(Result::is_ok);
                 }
             }
             Outcome::Launched(launched) => {

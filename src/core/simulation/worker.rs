@@ -206,8 +206,8 @@ impl World {
             }
             Step::Survey { purpose, myself } => {
                 let listing = |reply| match reply {
-                    Reply::Listing(listing) => Some(listing),
-                    _ => None,
+                    Reply::Listing(listing) => Ok(listing),
+                    _ => Err(Error::unavailable("lb", "does not answer")),
                 };
                 let listings = answers.into_iter().map(listing).collect();
                 let survey = self.survey(id, listings, myself.as_ref());
@@ -217,7 +217,12 @@ impl World {
         }
     }
 
-    fn survey(&mut self, id: usize, listings: Vec<Option<Vec<Listed>>>, myself: Option<&Machine>) -> Survey {
+    fn survey(
+        &mut self,
+        id: usize,
+        listings: Vec<Result<Vec<Listed>, Error>>,
+        myself: Option<&Machine>,
+    ) -> Survey {
         let now = self.ec2_seconds();
         let seen = self.seen();
         let by = self.tasks[&id].server;

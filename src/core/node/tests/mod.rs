@@ -221,8 +221,8 @@ fn survey(instances: &[u32], hosts: &[&str]) -> Survey {
         in_service: true,
     };
     let listing = |text: &&str| match *text {
-        "?" => None,
-        text => Some(text.split(", ").filter_map(Listed::parse).collect()),
+        "?" => Err(Error::unavailable("lb", "no route to host")),
+        text => Ok(text.split(", ").filter_map(Listed::parse).collect()),
     };
     Survey {
         now: 1_000_000,
