@@ -4,6 +4,5 @@ and shown as `xfailed` or `xpassed`; whoever brings one over takes its line out.
 REASON = "written for protocol version 1"
 
 PENDING = {
-    "test_check.py::test_a_site": REASON,
     "test_fault_table.py::test_the_site_recovers": REASON,
 }

@@ -295,7 +295,7 @@ def test_a_site(tmp_path, binary):
 
         report = on(lb1).none("FAIL").none("warn")
         report.has("skip", "app server: this is a HAProxy host")
-        report.has("ok", "master lb1: ", "(app1)")
+        report.has("ok", "master lb1: ", "(app1/")
         report.has("ok", "hosts.d: in line with EC2")
 
         # Membership, per host: an instance that only lb1 lists, and an entry of lb2 whose instance is gone.
