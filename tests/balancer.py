@@ -93,6 +93,7 @@ def settle(peer, line):
     verb, word, *words = told.split()
     if verb == "GRANT":
         peer.send(f"FINISH {word} failed 0 not now: only asked")
+        settled(peer)  # before anybody else asks
         return words[2]
     return word
 

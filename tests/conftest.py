@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--without-sites", action="store_true", help="skip each test once it sets up a whole site")
+    parser.addoption("--without-sites", action="store_true", help="skip each test that takes minutes, or once it sets up a whole site")
 
 
 def left_out(*_, **__):
@@ -32,14 +32,22 @@ def pytest_configure(config):
         own_loopback()
     if config.getoption("without_sites"):
         Network.__init__ = Loopback.__init__ = left_out
+    config.addinivalue_line("markers", "minutes: takes more than one, and is left out with whole sites")
     config.addinivalue_line("markers", "native: looks into the process or the file, and so not under an emulator")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    # What takes longest is dealt out evenly: each worker begins with an equal part of the list.
+    long = [item for item in items if item.get_closest_marker("minutes")]
+    items[:] = [item for item in items if item not in long]
+    for number, item in enumerate(long):
+        items.insert(number * (len(items) // len(long) + 1), item)
     for item in items:
         name = item.nodeid.partition("[")[0].removeprefix("tests/")
         if name in PENDING:
             item.add_marker(pytest.mark.xfail(reason=PENDING[name], strict=False))
+        if config.getoption("without_sites") and item.get_closest_marker("minutes"):
+            item.add_marker(pytest.mark.skip("takes minutes"))
 
 
 @pytest.fixture(scope="session")

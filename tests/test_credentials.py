@@ -268,6 +268,7 @@ def test_the_policy_is_enough_and_no_more_for_launch_templates(tmp_path, binary)
         assert {call.verdict for call in ec2.requests} == {"ok", "DryRunOperation"}  # before the drain
 
 
+@pytest.mark.minutes
 @needs
 def test_the_policy_is_enough_and_no_more_for_a_group(tmp_path, binary):
     scaling = {"threshold": "100", "scale_down_threshold": "0"}

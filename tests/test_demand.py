@@ -8,6 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
 from balancer import Balancer, needs_haproxy, settle
 from lab import wait_until
 
@@ -85,6 +86,7 @@ class Arrivals:
         self.thread.join(10)
 
 
+@pytest.mark.minutes
 @needs_haproxy
 def test_arrivals_say_how_many_machines_are_missing_beyond_100_percent(cli, binary, tmp_path):
     with Balancer(binary, tmp_path, ["i-1", "i-2"], threshold=50, max_hosts=30, cooldown="0") as site:

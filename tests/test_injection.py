@@ -7,9 +7,10 @@ import re
 import subprocess
 import threading
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cli import CHECK, environment, refusal, run
+from cli import CHECK, Cli, environment, refusal, run
 from lab import missing, wait_until
 from peers import SECRET, Master
 
@@ -178,9 +179,9 @@ HOSTILE = [
 class Ec2(http.server.ThreadingHTTPServer):
     """An EC2 that answers with `answer`, whatever is asked; nothing is launched before RunInstances."""
 
-    def __init__(self):
+    def __init__(self, answer):
         super().__init__(("127.0.0.1", 0), Ec2Handler)
-        self.answer, self.launched = GOOD, False
+        self.answer, self.launched = answer, False
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
 
@@ -209,20 +210,13 @@ class Ec2Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def ec2():
-    with Ec2() as server:
-        yield server
-        server.shutdown()
-
-
-@pytest.mark.parametrize("answer", [{}, *HOSTILE], ids=lambda answer: " ".join(answer.values())[:30] or "good")
-def test_no_answer_of_ec2_gets_into_a_command(cli, binary, tmp_path, ec2, answer):
-    ec2.answer, ec2.launched = {**GOOD, **answer}, False
+def scaled_up(binary, directory, answer):
+    """(how a `scale-up` by hand with such an EC2 ended, what ssh was called with, what the master logged)."""
+    cli = Cli(binary, directory / "etc")
     # A HAProxy host that lists what it was told to enter, and has it UP.
     lists = """case "$*" in *list-hosts*) sed -n 's/.*add-host \\([^ ]*\\) \\([0-9]*\\) --id \\([^ ~]*\\).*/\\3 \\1 \\2 \\3 UP 1/p' """
-    ssh, calls = recorder(tmp_path, f"{lists} {tmp_path}/noted | sort -u;; esac\n")
-    with Master(binary, tmp_path / "m", lease="20s") as master:
+    ssh, calls = recorder(directory, f"{lists} {directory}/noted | sort -u;; esac\n")
+    with Ec2({**GOOD, **answer}) as ec2, Master(binary, directory / "m", lease="20s") as master:
         cli.write(f"""[aws]
 endpoint_url = http://127.0.0.1:{ec2.server_port}
 metadata_url = http://127.0.0.1:9
@@ -242,16 +236,28 @@ servers = 127.0.0.2
 ssh_command = {ssh}
 """)
         done = cli.call("-v", "scale-up", timeout=100)
-        assert is_plain(done.stderr) and done.stdout == "", done
-        assert is_plain(master.log.read_text())
-    entered = [call for call in calls() if "add-host" in call[-1]]
-    if answer:
-        assert done.returncode in (69, 78) and entered == [], done
-        assert not any("127.0.0.1" in call[-1] for call in calls())
-    else:
-        assert done.returncode == 0, done
-        assert [call[-2:] for call in entered] == [["127.0.0.2", f"autoscaler add-host 127.0.0.1 {ec2.server_port} --id i-0ab"
-                                                    " --apply"]]
+        ec2.shutdown()
+        return done, calls(), master.log.read_text()
+
+
+def test_a_good_answer_of_ec2_gets_into_a_command(binary, tmp_path):
+    done, calls, logged = scaled_up(binary, tmp_path, {})
+    assert done.returncode == 0 and done.stdout == "" and is_plain(done.stderr) and is_plain(logged), done
+    [entered] = [call for call in calls if "add-host" in call[-1]]
+    assert entered[-2] == "127.0.0.2" and re.fullmatch(r"autoscaler add-host 127\.0\.0\.1 \d+ --id i-0ab --apply", entered[-1])
+
+
+@pytest.mark.minutes
+def test_no_other_answer_of_ec2_gets_into_a_command(binary, tmp_path):
+    """Side by side: each is asked for again for a minute, before it is given up."""
+    with ThreadPoolExecutor(len(HOSTILE)) as pool:
+        tried = []
+        for number, answer in enumerate(HOSTILE):
+            (tmp_path / str(number)).mkdir()
+            tried.append(pool.submit(scaled_up, binary, tmp_path / str(number), answer))
+    for answer, (done, calls, logged) in zip(HOSTILE, [each.result() for each in tried]):
+        assert done.returncode in (69, 78) and done.stdout == "" and is_plain(done.stderr) and is_plain(logged), (answer, done)
+        assert not any("add-host" in call[-1] or "127.0.0.1" in call[-1] for call in calls), answer
 
 
 # A HAProxy host in wrong hands

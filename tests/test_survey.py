@@ -37,6 +37,7 @@ def down(site, *names):
 
 # Somebody stays
 
+@pytest.mark.minutes
 def test_the_last_that_serves_stays_and_the_one_that_does_not_goes(tmp_path, binary):
     with a_site(tmp_path, binary, **{**CALM["scaling"], "replace_after": "5s"}) as site:
         (app1, app2), [lb] = site.apps, site.balancers
@@ -80,6 +81,7 @@ def test_a_refused_termination_puts_the_machine_back_and_frees_the_lease(how, tm
         assert site.net.hosts["app2"].alive and site.terminated() == []
 
 
+@pytest.mark.minutes
 def test_old_ones_are_terminated_one_by_one_and_a_refusal_holds_up_nothing(tmp_path, binary):
     with a_site(tmp_path, binary) as site:
         old = [site.ec2.seed(f"10.77.0.{number}", {"autoscaler:cluster": "test"}) for number in (90, 91)]
@@ -147,6 +149,7 @@ def test_a_stray_file_among_the_entries_is_named_and_passed_over(tmp_path, binar
 
 # An address proves nothing
 
+@pytest.mark.minutes
 def test_a_machine_at_an_old_address_takes_the_entrys_place(tmp_path, binary):
     with a_site(tmp_path, binary, balancers=2, apps=1) as site:
         dead = site.ec2.seed("10.77.0.100", {"autoscaler:cluster": "test"})
@@ -184,6 +187,7 @@ def test_a_stale_entry_does_not_make_a_sick_machine_an_entered_one(tmp_path, bin
 
 # What serves is entered
 
+@pytest.mark.minutes
 def test_a_haproxy_host_made_anew_gets_all_that_serve(tmp_path, binary):
     with a_site(tmp_path, binary, apps=4) as site:
         [lb], entries = site.balancers, site.balancers[0].path("/etc/autoscaler/hosts.d")
@@ -234,6 +238,7 @@ def test_what_min_hosts_lacks_is_launched_whatever_the_load(tmp_path, binary):
         site.masters["lb1"].wait_line("launched 2 machines: .*: 2 fewer machines than min_hosts 3")
 
 
+@pytest.mark.minutes
 def test_one_that_hangs_is_replaced_before_it_goes(tmp_path, binary):
     with a_site(tmp_path, binary, apps=3, min_hosts="3", replace_after="70s") as site:
         down(site, "app3")
@@ -244,6 +249,7 @@ def test_one_that_hangs_is_replaced_before_it_goes(tmp_path, binary):
         wait_until(lambda: "app3" not in site.listed(site.balancers[0]), LOOKS, "its entry is gone")
 
 
+@pytest.mark.minutes
 def test_half_of_a_site_that_is_down_is_no_reason_to_end_any(tmp_path, binary):
     with a_site(tmp_path, binary, apps=4, replace_after="3s") as site:
         down(site, "app3", "app4")
@@ -253,6 +259,7 @@ def test_half_of_a_site_that_is_down_is_no_reason_to_end_any(tmp_path, binary):
         assert found and site.terminated() == [] and all(app.alive for app in site.apps) and site.ec2.launched == []
 
 
+@pytest.mark.minutes
 def test_what_a_person_took_out_stays_out(tmp_path, binary):
     """MAINT in HAProxy; and `remove-host` with the tag."""
     with a_site(tmp_path, binary, apps=4, replace_after="3s", machine={"boot_timeout": "3s"}) as site:
@@ -265,6 +272,7 @@ def test_what_a_person_took_out_stays_out(tmp_path, binary):
         assert site.terminated() == [] and all(app.alive for app in site.apps) and site.ec2.launched == []
 
 
+@pytest.mark.minutes
 def test_a_recommendation_at_max_hosts_takes_nobody_out(tmp_path, binary):
     with a_site(tmp_path, binary, max_hosts="2") as site:
         site.ec2.imds.spot = True

@@ -74,6 +74,7 @@ def test_a_machine_that_does_not_become_healthy_is_terminated(tmp_path, binary):
         assert first.params["ClientToken"] != second.params["ClientToken"] and len(site.ec2.running) == 1
 
 
+@pytest.mark.minutes
 def test_an_old_orphan_is_terminated_only_when_every_haproxy_could_be_asked(tmp_path, binary):
     """Nor while one of them lists it."""
     with Site(tmp_path, binary, balancers=2, apps=2) as site:
