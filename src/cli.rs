@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use crate::core::entry;
+use crate::core::haproxy::entry;
 use crate::core::plan::Whom;
-use crate::core::words::did_you_mean;
+use crate::core::text::words::did_you_mean;
 use crate::error::Error;
 use crate::help;
 use crate::system::log::Level;

@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 
 use crate::aws_cli;
 use crate::config::Config;
-use crate::core::cpu::Counters;
-use crate::core::entry::Entry;
-use crate::core::lease::{Arbiter, Rules};
-use crate::core::listing::{Listed, STATES};
+use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::ids;
+use crate::core::haproxy::listing::{Listed, STATES};
+use crate::core::haproxy::octets;
+use crate::core::haproxy::runtime::{replies, text};
+use crate::core::haproxy::template;
+use crate::core::load::cpu::Counters;
 use crate::core::master::Master;
+use crate::core::master::lease::{Arbiter, Rules};
 use crate::core::protocol::{FromMaster, FromNode, LONGEST_LINE};
-use crate::core::runtime::{replies, text};
-use crate::core::{ids, ini, octets, template, words};
+use crate::core::text::ini;
+use crate::core::text::words;
 use crate::ec2::{response, xml};
 
 /// Panics where a reader does not hold to what it should.

@@ -11,13 +11,22 @@
 //! aws_cli/  `aws ec2 run-instances …` → the parameters of one request   (pure)
 //! ec2/      EC2's Query API: signing, credentials, retries
 //! config/   autoscaler.ini → Config, every complaint with its line
-//! core/     the decisions: load, lease, protocol, plan of a scale-up    (pure)
+//! core/     the decisions, room by room                                 (pure)
+//!   node      the daemon's mind: samples, leases, what it does step by step
+//!   master    the master's: who may scale, by how many, and what it tells
+//!   plan      a survey of the site in, what is due out
+//!   load      CPU, its window, and what the requests call for beyond 100%
+//!   protocol  the lines between the two, and how they prove themselves
+//!   haproxy   entries, the template, the commands of the admin socket
+//!   report    what `status` shows, for people, as JSON and as metrics
+//!   replay    `simulate`: the same minds on a trace of load
+//!   text      INI, JSON, words, durations, a diff
 //! fuzz      what every reader holds to, whatever it is given                (tests)
 //! error     one failure: its subject, its cause, its exit code
 //! ```
 //!
-//! To follow one scale-up, read `core/node.rs` (the daemon's mind), `core/master.rs` (the
-//! master's), then `worker.rs`. Nothing under `core/` opens a file, a socket or a process, reads
+//! To follow one scale-up, read `core/node/mod.rs`, `core/master/asking.rs`, `core/plan/mod.rs`,
+//! then `worker/mod.rs`. Nothing under `core/` opens a file, a socket or a process, reads
 //! a clock or makes a random number: the callers in `command/` do.
 
 mod aws_cli;

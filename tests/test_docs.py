@@ -72,7 +72,7 @@ def test_commands_that_are_not_there_yet_are_named(commands):
 
 def test_every_field_of_status_is_in_the_manual():
     """The table of the lines of STATUS and REPORT, which --json follows, and the one of the metrics."""
-    source = (ROOT / "src/core/report/mod.rs").read_text()
+    source = (ROOT / "src/core/protocol/facts.rs").read_text()
     shapes = re.findall(r'^    shape_of\("(\w+)", "(\w*)", \w+,\s*&\[(.*?)\]\)', source, re.M)
     assert len(shapes) >= 12
     table = [(verb, key or "-", re.sub(r'[#…",]', "", fields)) for verb, key, fields in shapes]

@@ -2,8 +2,8 @@
 
 use super::shapes::Shape;
 use super::shorthand;
-use crate::core::json;
-use crate::core::value::{Value, integer};
+use crate::core::text::json;
+use crate::core::text::value::{Value, integer};
 
 /// Reads the file of a `file://` or `fileb://` value. The path is as written; `~/` is still in front.
 pub type Read<'a> = &'a dyn Fn(&str) -> std::io::Result<Vec<u8>>;

@@ -2,7 +2,7 @@
 //! (AWS CLI Command Reference, `run-instances`). Once there is one, EC2 takes subnet, groups and addresses
 //! within it only (EC2 API Reference, RunInstances, `NetworkInterface.N`).
 
-use crate::core::value::{Map, Value};
+use crate::core::text::value::{Map, Value};
 
 const INTERFACES: &str = "NetworkInterfaces";
 

@@ -4,7 +4,7 @@
 use super::line::{is_aws, recognise, variables};
 use super::shapes::OPERATIONS;
 use super::words::scan;
-use crate::core::words::did_you_mean;
+use crate::core::text::words::did_you_mean;
 
 /// Who carries out a command.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 //! `--opt=value`, unambiguous prefixes; the last of repeated options wins.
 
 use super::shapes::{Member, Operation, Shape};
-use crate::core::words::did_you_mean;
+use crate::core::text::words::did_you_mean;
 
 /// An option of one operation.
 pub struct Opt {

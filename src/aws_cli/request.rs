@@ -6,9 +6,9 @@ use super::interface;
 use super::options::{Given, Meaning, Opt, kebab};
 use super::shapes::Operation;
 use super::wire::{Params, user_data, write};
-use crate::core::json;
-use crate::core::value::{Map, Value, integer};
-use crate::core::words::did_you_mean;
+use crate::core::text::json;
+use crate::core::text::value::{Map, Value, integer};
+use crate::core::text::words::did_you_mean;
 use crate::ec2::Service;
 
 /// What the options say. The keys are names of members of the operation.

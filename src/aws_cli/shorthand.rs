@@ -4,7 +4,7 @@
 //! `Key@=file://PATH` reads the value from a file. Which list or scalar a value is, its text alone
 //! decides: `Key=a,b` is a list. Types come later, from the shape.
 
-use crate::core::value::{MAX_DEPTH, MAX_KEYS, Map, Value};
+use crate::core::text::value::{MAX_DEPTH, MAX_KEYS, Map, Value};
 
 /// Reads one `Key@=file://…` value.
 pub type Load<'a> = &'a dyn Fn(&str) -> Result<String, String>;

@@ -2,8 +2,8 @@
 //! lists are `NAME.1`, `NAME.2`, …, booleans `true` and `false`).
 
 use super::shapes::{Member, Shape};
-use crate::core::value::{Map, Value, integer};
-use crate::core::words::did_you_mean;
+use crate::core::text::value::{Map, Value, integer};
+use crate::core::text::words::did_you_mean;
 
 pub type Params = Vec<(String, String)>;
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use super::drain::Server;
 use super::{By, generate};
 use crate::config::Config;
-use crate::core::entry::Entry;
+use crate::core::haproxy::entry::Entry;
 use crate::error::Error;
 use crate::system::hosts_dir::{Added, HostsDir};
 use crate::system::log::Log;

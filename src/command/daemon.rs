@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ini::{Changes, Watched};
 use crate::config::{Config, Scaling};
-use crate::core::cpu::Counters;
+use crate::core::load::cpu::Counters;
 use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
 use crate::core::protocol::{self, FromNode};
 use crate::error::Error;

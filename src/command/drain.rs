@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::template;
 use crate::config::Config;
-use crate::core::duration;
-use crate::core::entry::Entry;
-use crate::core::runtime::replies::Row;
-use crate::core::runtime::{state, text};
+use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::runtime::replies::Row;
+use crate::core::haproxy::runtime::{state, text};
+use crate::core::text::duration;
 use crate::error::Error;
 use crate::system::drains::{Drains, Held};
 use crate::system::haproxy_socket::HaproxySocket;

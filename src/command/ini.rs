@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::core::ini;
+use crate::core::text::ini;
 use crate::error::Error;
 use crate::system::log::Log;
 

@@ -60,7 +60,8 @@ mod tests {
         assert!(config.cluster.is_named);
         assert!(config.haproxy.config.is_some());
         assert!(config.has_secret());
-        crate::core::template::render(SAMPLE_TEMPLATE, &[], &[].into(), &config.haproxy.server_line).unwrap();
+        crate::core::haproxy::template::render(SAMPLE_TEMPLATE, &[], &[].into(), &config.haproxy.server_line)
+            .unwrap();
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::{entries, print, template};
 use crate::config::Config;
-use crate::core::entry::Entry;
-use crate::core::listing::State;
-use crate::core::runtime::replies::Row;
-use crate::core::runtime::{state, text};
+use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::listing::State;
+use crate::core::haproxy::runtime::replies::Row;
+use crate::core::haproxy::runtime::{state, text};
 use crate::error::Error;
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::hosts_dir::HostsDir;

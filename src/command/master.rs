@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::ini::{Changes, Watched};
 use super::list_hosts::Running;
 use crate::config::Config;
-use crate::core::lease::{Arbiter, Rules, Wish};
+use crate::core::master::lease::{Arbiter, Rules, Wish};
 use crate::core::master::{Master, Output};
 use crate::error::Error;
 use crate::system::lines::End;

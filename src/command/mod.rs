@@ -25,8 +25,8 @@ use std::time::Instant;
 
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
-use crate::core::entry::Entry;
-use crate::core::octets;
+use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::octets;
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{entries, generate, print};
 use crate::cli::Prune;
 use crate::config::Config;
-use crate::core::entry::Entry;
+use crate::core::haproxy::entry::Entry;
 use crate::core::plan::{Listed, Survey};
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;

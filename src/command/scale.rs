@@ -11,7 +11,7 @@ use crate::cli::Scale;
 use crate::config::Config;
 use crate::core::node::{Action, Machine, Wanted};
 use crate::core::plan::Whom;
-use crate::core::report::Fact;
+use crate::core::protocol::facts::Fact;
 use crate::error::{Error, Kind};
 use crate::system::links::LOOPBACK;
 use crate::system::log::Log;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::ini::{self, mode_of};
 use crate::config::{Config, KEYS, is_secret};
-use crate::core::ini::edit;
-use crate::core::words::did_you_mean;
+use crate::core::text::ini::edit;
+use crate::core::text::words::did_you_mean;
 use crate::error::Error;
 use crate::system::files;
 use crate::system::hosts_dir::HostsDir;

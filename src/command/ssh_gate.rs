@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 
 use crate::cli::{self, Command};
-use crate::core::{gate, protocol};
+use crate::core::haproxy::gate;
+use crate::core::protocol;
 use crate::error::{Error, Kind};
 
 /// The command that came over ssh, to be carried out in this process, and the address that it came

@@ -12,8 +12,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::entry::{check_host, parse_port as port};
-use crate::core::words;
+use crate::core::haproxy::entry::{check_host, parse_port as port};
+use crate::core::text::words;
 use crate::error::Error;
 pub use keys::KEYS;
 pub use secrets::is_secret;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::ini::{self, Item};
-use crate::core::{duration, words};
+use crate::core::text::duration;
+use crate::core::text::ini::{self, Item};
+use crate::core::text::words;
 use crate::error::Error;
 
 /// In the place of a line of the file.

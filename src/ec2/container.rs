@@ -2,7 +2,8 @@
 
 use super::http::{Call, Http, Lost};
 use super::{Env, Failure, endpoint, var};
-use crate::core::{json, value::Value};
+use crate::core::text::json;
+use crate::core::text::value::Value;
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use super::sts::{Signer, Sts};
 use super::web_identity::WebIdentity;
 use super::xml::Element;
 use super::{Env, Failure, Settings, clock, container, process, var};
-use crate::core::value::Value;
+use crate::core::text::value::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

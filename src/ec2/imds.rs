@@ -3,7 +3,8 @@
 
 use super::http::{Answer, Call, Http, Lost};
 use super::{Env, Failure, clock, endpoint, var};
-use crate::core::{json, value::Value};
+use crate::core::text::json;
+use crate::core::text::value::Value;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,9 @@
 
 use super::credentials::{Keys, keys};
 use super::{Failure, clock, response};
-use crate::core::{json, value::Value, words};
+use crate::core::text::json;
+use crate::core::text::value::Value;
+use crate::core::text::words;
 use crate::system::child;
 use std::process::Command;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::config::Socket;
-use crate::core::runtime::replies::{self, Arrivals, Process, Row, Running};
+use crate::core::haproxy::runtime::replies::{self, Arrivals, Process, Row, Running};
 
 /// HAProxy answers within milliseconds; one that doesn't, hangs.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::files::{self, Place, Temporary};
-use crate::core::entry::{self, Entry, Form};
+use crate::core::haproxy::entry::{self, Entry, Form};
 use crate::error::{Error, Kind};
 
 /// What there is.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lines::{End, Lines, SILENCE};
-use crate::core::lease::PeerId;
+use crate::core::master::lease::PeerId;
 use crate::error::Error;
 
 /// What a reader needs on its stack is a line and little else.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::core::auth::hex;
-use crate::core::cpu::Counters;
+use crate::core::load::cpu::Counters;
 use crate::core::protocol;
+use crate::core::protocol::auth::hex;
 use crate::error::Error;
 
 /// The host's name (`uname -n`), as node and master call themselves.

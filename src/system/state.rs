@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::files::{self, Place};
-use crate::core::lease::Saved;
+use crate::core::master::lease::Saved;
 use crate::error::Error;
 
 /// The file.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use super::group::SET_DESIRED_CAPACITY;
 use super::{CLUSTER_TAG, EC2_TIME, Worker};
 use crate::aws_cli::{self, Kind, Request};
 use crate::config::{Config, Place};
@@ -11,6 +10,8 @@ use crate::ec2;
 use crate::error::Error;
 use crate::system::child::{self, Finished, Rest};
 use crate::system::machine;
+
+pub const SET_DESIRED_CAPACITY: &str = "SetDesiredCapacity";
 
 /// In `scale_down_command`: the id of the instance that leaves.
 const INSTANCE_ID: &str = "$INSTANCE_ID";

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::boot::{FIRST_LOOK, LONGEST_LOOK};
 use super::cloud::aws_error;
-use super::command::ScaleCommand;
+use super::command::{SET_DESIRED_CAPACITY, ScaleCommand};
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
 use crate::core::node::{Launched, Machine};
 use crate::ec2::{Failure, Group};
 use crate::error::Error;
-
-pub const SET_DESIRED_CAPACITY: &str = "SetDesiredCapacity";
 
 impl Worker {
     /// `scale_up_command`, if it is one that lets a group launch.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
-use crate::core::entry;
+use crate::core::haproxy::entry;
+use crate::core::node::shortage::{self, Place};
 use crate::core::node::{Launched, Machine};
 use crate::core::plan::client_token;
-use crate::core::shortage::{self, Place};
 use crate::ec2::{self, Failure};
 use crate::error::Error;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::config::Config;
 use crate::core::node::Notice;
 use crate::core::protocol::one_line;
-use crate::core::report::{object, text};
+use crate::core::text::json::{object, text};
 use crate::ec2;
 use crate::system::child::{self, Rest};
 use crate::system::log::Log;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::findings::{Finding, ssh_step};
 use super::{Check, Part, TIME, cloud};
 use crate::command::status;
-use crate::core::check::{Finding, ssh_step};
 use crate::core::plan::{Life, Listed};
 use crate::core::protocol::{FromMaster, host_of};
 use crate::error::Error;

@@ -1,8 +1,8 @@
 //! EC2: may this host ask it, and what does it say of the machines?
 
+use super::findings::{Finding, membership};
 use super::{Check, TIME};
 use crate::aws_cli::{Kind, kind};
-use crate::core::check::{Finding, membership};
 use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::ec2::{Client, Failure};
 use crate::error::Error;

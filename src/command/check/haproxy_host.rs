@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::findings::Finding;
 use super::{Check, Part, cloud};
 use crate::command::{generate, master, status, template};
 use crate::config::Config;
-use crate::core::check::Finding;
+use crate::core::haproxy::runtime::text::{self, Section};
+use crate::core::haproxy::runtime::{self, compare};
 use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
-use crate::core::runtime::text::{self, Section};
-use crate::core::runtime::{self, compare};
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;

@@ -2,6 +2,7 @@
 
 mod app_server;
 mod cloud;
+mod findings;
 mod haproxy_host;
 mod remote;
 
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant};
 use super::ini::{load, mode_of, private};
 use super::{print, template_path};
 use crate::config::Config;
-use crate::core::check::{Finding, ssh_step, verdict};
 use crate::core::plan::Instance;
 use crate::ec2::Client;
 use crate::error::Error;
@@ -22,6 +22,7 @@ use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 use crate::system::machine;
 use crate::worker;
+use findings::{Finding, ssh_step, verdict};
 
 /// For one call to EC2 or one HAProxy host.
 const TIME: Duration = Duration::from_secs(15);

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LOOK_EVERY;
-use crate::core::runtime::replies::{Process, Running};
-use crate::core::runtime::{self, Change, Commands, compare};
+use crate::core::haproxy::runtime::replies::{Process, Running};
+use crate::core::haproxy::runtime::{self, Change, Commands, compare};
 use crate::system::due::Due;
 use crate::system::haproxy_socket::HaproxySocket;
 
@@ -234,7 +234,7 @@ impl Admin<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::runtime::replies::info;
+    use crate::core::haproxy::runtime::replies::info;
     use crate::system::haproxy_socket::tests::scripted;
 
     #[test]

@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Socket};
-use crate::core::runtime::replies::Process;
-use crate::core::runtime::text::{self, Configuration};
-use crate::core::runtime::{self, Change, compare};
+use crate::core::haproxy::runtime::replies::Process;
+use crate::core::haproxy::runtime::text::{self, Configuration};
+use crate::core::haproxy::runtime::{self, Change, compare};
 use crate::error::Error;
 use crate::system::child::{self, Finished, Rest};
 use crate::system::drains::Drains;

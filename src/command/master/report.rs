@@ -9,12 +9,12 @@ use super::Event;
 use super::tunnels::Tunnels;
 use crate::command::generate;
 use crate::config::Config;
-use crate::core::duration;
-use crate::core::lease::PeerId;
+use crate::core::haproxy::runtime::replies::Row;
+use crate::core::haproxy::runtime::text;
+use crate::core::master::lease::PeerId;
+use crate::core::protocol::facts::{line, word};
 use crate::core::protocol::one_line;
-use crate::core::report::{line, word};
-use crate::core::runtime::replies::Row;
-use crate::core::runtime::text;
+use crate::core::text::duration;
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::listener::Writers;
 

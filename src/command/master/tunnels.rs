@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Event, LOOK};
 use crate::config::Config;
-use crate::core::entry::Entry;
+use crate::core::haproxy::entry::Entry;
 use crate::system::files;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::duration::seconds;
-use super::super::lease::{Ask, Lease, PeerId, Refusal, Share, Wish};
-use super::super::need::{Limits, Need, Picture};
-use super::super::protocol::{FromMaster, LONGEST_WAIT, Reason};
+use super::lease::{Ask, Lease, PeerId, Refusal, Share, Wish};
 use super::loads::Stayers;
+use super::need::{Limits, Need, Picture};
 use super::{Master, Output};
+use crate::core::protocol::{FromMaster, LONGEST_WAIT, Reason};
+use crate::core::text::duration::seconds;
 
 /// When to ask again where a load or an entry may change the answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::super::auth::{self, Claim, Role};
-use super::super::lease::PeerId;
-use super::super::protocol::{self, FromMaster, FromNode};
-use super::super::strangers::{self, Strangers};
+use super::lease::PeerId;
+use super::strangers::{self, Strangers};
 use super::{Guest, Master, Output, Stage};
+use crate::core::protocol::auth::{self, Claim, Role};
+use crate::core::protocol::{self, FromMaster, FromNode};
 
 /// Names of whose refusal is kept account, and that are complained of, each once.
 const MOST_REFUSED: usize = 32;

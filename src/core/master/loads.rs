@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::super::lease::PeerId;
-use super::super::need::Others;
-use super::super::protocol::host_of;
+use super::lease::PeerId;
+use super::need::Others;
+use crate::core::protocol::host_of;
 
 /// A node that has been silent for this long is no longer shown by `STATUS`.
 const FORGET_NODE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::protocol::Reason;
+use crate::core::protocol::Reason;
 
 /// A need of which nobody has spoken for so long is none any more.
 const FORGET: Duration = Duration::from_secs(60);

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::super::duration::seconds;
-use super::super::history;
-use super::super::lease::{Ask, PeerId, Refusal, Wish};
-use super::super::protocol::Reason;
-use super::super::report::{line, word};
+use super::history;
+use super::lease::{Ask, PeerId, Refusal, Wish};
 use super::{FromMaster, Master, Output};
+use crate::core::protocol::Reason;
+use crate::core::protocol::facts::{line, word};
+use crate::core::text::duration::seconds;
 
 /// A peer that there never is.
 const NOBODY: PeerId = 0;

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::super::lease::PeerId;
-use super::super::listing::{Listed, State};
-use super::super::plan::DOWN_COUNTS;
-use super::super::protocol::FromMaster;
+use super::lease::PeerId;
 use super::{Master, Output, Stage};
+use crate::core::haproxy::listing::{Listed, State};
+use crate::core::plan::DOWN_COUNTS;
+use crate::core::protocol::FromMaster;
 
 /// Between two `LOOK`s while nothing changes.
 pub const LOOK: Duration = Duration::from_secs(60);

@@ -14,6 +14,7 @@
 //! machine's departure, `replace` for somebody else's. `masters` keeps the connections and leases.
 
 mod asking;
+pub mod backoff;
 mod ending;
 mod grow;
 mod interruption;
@@ -23,21 +24,21 @@ mod masters;
 mod newcomers;
 mod notice;
 mod replace;
+pub mod shortage;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
-use super::duration::seconds;
-use super::plan;
-pub use super::plan::Machine;
-use super::protocol::{FromMaster, FromNode, Reason};
-use super::report::Fact;
-use super::shortage::Shortages;
-use super::window::Window;
+use crate::core::load::window::Window;
+use crate::core::plan;
+pub use crate::core::plan::Machine;
+use crate::core::protocol::facts::Fact;
+use crate::core::protocol::{FromMaster, FromNode, Reason};
+use crate::core::text::duration::seconds;
 use crate::error::Kind;
+use backoff::Backoff;
 use interruption::Interruption;
 pub use interruption::Warning;
 use look::Looks;
@@ -46,6 +47,7 @@ use masters::Masters;
 use newcomers::Newcomers;
 use notice::Need;
 pub use notice::Notice;
+use shortage::Shortages;
 pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
 
 /// How long a master may take to answer `SCALE`.

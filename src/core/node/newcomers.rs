@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
 use super::{Action, FIRST_RETRY, LONGEST_RETRY, Machine, Node, Outcome, Step, Told, Wanted};
-use crate::core::backoff::Backoff;
 use crate::core::plan::is_machine;
 use crate::core::protocol::FromNode;
 use crate::error::{Error, Kind};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Notice;
+use super::shortage::Place;
 use crate::core::plan::{Machine, Survey};
 use crate::core::protocol::FromNode;
-use crate::core::shortage::Place;
 use crate::error::Error;
 
 /// One connection to a master, numbered by whoever made it.

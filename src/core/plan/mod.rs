@@ -7,7 +7,7 @@ mod token;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use super::listing::{Listed, State};
+pub use crate::core::haproxy::listing::{Listed, State};
 use crate::error::Error;
 pub use survey::{Instance, Life, Machine, Member, Survey, Whom, is_machine};
 pub use token::client_token;

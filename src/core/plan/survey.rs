@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::core::listing::{Listed, State};
+use crate::core::haproxy::listing::{Listed, State};
 use crate::error::Error;
 
 /// A machine on its way into service or out of it.

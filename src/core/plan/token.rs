@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::core::auth::hex;
+use crate::core::protocol::auth::hex;
 
 /// 64 hex digits that follow from the cluster, its fleet (the ids that EC2 reports, sorted) and the
 /// attempt (at a subnet, with a type) alone, and not from the number of machines: two nodes that see

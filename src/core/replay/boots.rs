@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::duration;
+use crate::core::text::duration;
 
 /// Boots of `least` to `most`, each length as likely, the same ones in every run with the same seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

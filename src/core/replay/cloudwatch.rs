@@ -2,9 +2,9 @@
 //! `get-metric-data` print (Amazon CloudWatch API Reference). Its rows are in no order.
 
 use super::clock::Clock;
-use super::trace::Row;
-use crate::core::json;
-use crate::core::value::Value;
+use super::formats::Row;
+use crate::core::text::json;
+use crate::core::text::value::Value;
 
 /// The rows, by their times. The error is the line, from 1 or 0 for none, and what is wrong.
 pub fn rows(text: &str, clock: &mut Clock) -> Result<Vec<Row>, (usize, String)> {

@@ -3,7 +3,26 @@
 
 use super::clock::Clock;
 use super::cloudwatch;
-use super::trace::Row;
+
+/// One row: what the machines did from `begin` on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// In the file, from 1.
+    pub line: usize,
+    /// Milliseconds by the trace's clock.
+    pub begin: i64,
+    pub end: Option<i64>,
+    /// Percent of one machine, summed over `machines`.
+    pub percent: f64,
+    pub machines: usize,
+}
+
+impl Row {
+    /// The time that stands in the row.
+    pub fn written(&self) -> i64 {
+        self.end.unwrap_or(self.begin)
+    }
+}
 
 type Rows = Result<Vec<Row>, (usize, String)>;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Model, Run, Trace};
-use crate::core::report::object;
+use crate::core::text::json::object;
 
 /// One JSON document. `without` any scaling is what `runs` are compared with.
 pub fn json(name: &str, trace: &Trace, model: &Model, without: &Run, runs: &[Run]) -> String {

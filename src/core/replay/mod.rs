@@ -15,10 +15,10 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-use super::lease::{self, Arbiter, PeerId};
-use super::master::{Master, Output};
-use super::node::{Action, Aim, Node, Outcome, Settings};
-use super::protocol::{FromMaster, FromNode, Reason};
+use crate::core::master::lease::{self, Arbiter, PeerId};
+use crate::core::master::{Master, Output};
+use crate::core::node::{Action, Aim, Node, Outcome, Settings};
+use crate::core::protocol::{FromMaster, FromNode, Reason};
 pub use boots::Boots;
 pub use chart::svg;
 pub use formats::MOST_MACHINES;

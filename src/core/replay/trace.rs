@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::clock::{Clock, Face};
-use super::formats;
+use super::formats::{self, Row};
 
 /// A step between two rows this many times longer than usual is a gap.
 const GAP: i64 = 5;
@@ -11,26 +11,6 @@ const GAP: i64 = 5;
 const LONGEST: i64 = 366 * 24 * 3600 * 1000;
 /// From here on a machine may have had more to do than it could.
 const FULL: f64 = 99.5;
-
-/// One row: what the machines did from `begin` on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// In the file, from 1.
-    pub line: usize,
-    /// Milliseconds by the trace's clock.
-    pub begin: i64,
-    pub end: Option<i64>,
-    /// Percent of one machine, summed over `machines`.
-    pub percent: f64,
-    pub machines: usize,
-}
-
-impl Row {
-    /// The time that stands in the row.
-    fn written(&self) -> i64 {
-        self.end.unwrap_or(self.begin)
-    }
-}
 
 /// The load that a trace tells of.
 #[derive(Debug)]

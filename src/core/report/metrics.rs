@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Fact, Host, Report};
+use super::{Host, Report};
+use crate::core::protocol::facts::Fact;
 
 /// One metric, made of the lines of one verb.
 pub struct Metric {

@@ -2,8 +2,9 @@
 
 mod findings;
 
-use super::super::protocol::NOT_NOW;
-use super::{Fact, Host, Report};
+use super::{Host, Report};
+use crate::core::protocol::NOT_NOW;
+use crate::core::protocol::facts::Fact;
 
 /// A node that has not reported for this long, in seconds, is lost.
 const SILENT: u64 = 15;

@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::network::Packet;
 use super::site::balancer_name;
 use super::world::{Process, World, note};
-use crate::core::lease::{Arbiter, PeerId, Saved, Wish};
+use crate::core::master::lease::{Arbiter, PeerId, Saved, Wish};
 use crate::core::master::{Master, Output};
 
 /// From a change at the host to its master's look.

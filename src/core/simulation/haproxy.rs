@@ -6,7 +6,7 @@ use super::Ms;
 use super::calls::{Call, Reply};
 use super::events::Event;
 use super::world::{World, note};
-use crate::core::listing::{Listed, State};
+use crate::core::haproxy::listing::{Listed, State};
 use crate::core::node::Machine;
 
 /// For the requests of a server that drains.

@@ -6,8 +6,8 @@ mod grants;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::core::lease::{Lease, PeerId, Rules, Wish};
-use crate::core::listing::{Listed, State};
+use crate::core::haproxy::listing::{Listed, State};
+use crate::core::master::lease::{Lease, PeerId, Rules, Wish};
 use crate::core::protocol::{FromNode, NOT_NOW};
 
 /// So many grants may have gone unsaved before a restart.

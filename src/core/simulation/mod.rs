@@ -1,5 +1,5 @@
-//! Whole sites on a clock of their own: the real [`Node`](super::node::Node)s and
-//! [`Master`](super::master::Master)s, with everything around them (network, disks, clocks, EC2,
+//! Whole sites on a clock of their own: the real [`Node`](crate::core::node::Node)s and
+//! [`Master`](crate::core::master::Master)s, with everything around them (network, disks, clocks, EC2,
 //! HAProxy hosts, processes that die) made up, and going wrong, from one seed.
 //!
 //! After faults for a while, all is well again, the load stays, and the site has to come to rest at

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::Ms;
 use super::events::{Event, Who};
 use super::world::{World, note};
-use crate::core::lease::PeerId;
+use crate::core::master::lease::PeerId;
 use crate::core::node::{HEARTBEAT, LinkId};
 use crate::core::protocol::FromMaster;
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Ms;
 use super::random::Random;
-use crate::core::{lease, node, plan};
+use crate::core::master::lease;
+use crate::core::node;
+use crate::core::plan;
 
 /// How likely each fault is. Each seed has some kinds of faults and not others, so that rare ones
 /// are not drowned by frequent ones.

@@ -10,7 +10,7 @@ mod signature;
 mod string_to_sign;
 
 use super::clock;
-use crate::core::auth::hex;
+use crate::core::protocol::auth::hex;
 use sha2::{Digest, Sha256};
 
 pub use canonical::{canonical_request, encode, signed_headers};

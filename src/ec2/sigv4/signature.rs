@@ -1,7 +1,7 @@
 //! SigV4, steps 3 and 4: the signature and the header that carries it.
 
 use super::Scope;
-use crate::core::auth::hex;
+use crate::core::protocol::auth::hex;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

@@ -4,10 +4,10 @@ mod leaving;
 
 use std::time::Duration;
 
-use super::super::auth::{self, Claim, Role};
-use super::super::lease::Rules;
-use super::super::listing::Listed;
 use super::*;
+use crate::core::haproxy::listing::Listed;
+use crate::core::master::lease::Rules;
+use crate::core::protocol::auth::{self, Claim, Role};
 
 const NODE_NONCE: &str = "000102030405060708090a0b0c0d0e0f";
 const NONCE: &str = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";

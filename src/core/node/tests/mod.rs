@@ -10,8 +10,8 @@ mod replacing;
 mod shrinking;
 
 use super::*;
+use crate::core::node::shortage::Place;
 use crate::core::plan::{Instance, Life, Listed, Rules, Survey};
-use crate::core::shortage::Place;
 use crate::error::Error;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,8 +1,9 @@
 //! What a master finds: how many machines there are and are missing, what is in the way, and its
 //! settings.
 
-use super::super::{Fact, Report};
+use super::super::Report;
 use super::{Page, RED, change, span};
+use crate::core::protocol::facts::Fact;
 
 impl Page<'_> {
     /// How many there are, and how many are missing.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{Asked, Held, LONGEST, Ledger};
-use crate::core::lease::{Lease, PeerId, Wish};
-use crate::core::listing::{Listed, State};
+use crate::core::haproxy::listing::{Listed, State};
+use crate::core::master::lease::{Lease, PeerId, Wish};
 
 impl Ledger {
     /// # Errors

@@ -7,9 +7,9 @@ use super::super::cloud::Launch;
 use super::super::events::Event;
 use super::super::world::World;
 use super::failed;
+use crate::core::node::shortage::{self, Place};
 use crate::core::node::{Launched, Machine, Outcome, Step};
 use crate::core::plan::client_token;
-use crate::core::shortage::{self, Place};
 
 const CLUSTER: &str = "sim";
 /// How many times a token may have gone with another number, and how long what was launched with it

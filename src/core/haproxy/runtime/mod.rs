@@ -10,7 +10,7 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::template::{PLACEHOLDER, holds_servers};
+use crate::core::haproxy::template::{PLACEHOLDER, holds_servers};
 use addition::{Addition, HASH_KEY, addition};
 use replies::Running;
 use text::{Configuration, Section, Server};

@@ -190,7 +190,7 @@ pub fn check_host(host: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!(
             "`{}` is not a host name or address",
-            super::protocol::one_line(host)
+            crate::core::protocol::one_line(host)
         )),
     }
 }
@@ -204,7 +204,7 @@ pub fn check_instance(id: &str) -> Result<&str, String> {
         Some(hex) if (1..=32).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(id),
         _ => Err(format!(
             "`{}` is not an instance id such as i-0123456789abcdef0",
-            super::protocol::one_line(id)
+            crate::core::protocol::one_line(id)
         )),
     }
 }

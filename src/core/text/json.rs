@@ -1,4 +1,4 @@
-//! JSON text (RFC 8259) → `Value`.
+//! JSON text (RFC 8259) → `Value`, and what is written as it.
 
 use super::value::{MAX_DEPTH, MAX_KEYS, Map, Value};
 
@@ -185,6 +185,16 @@ impl Reader<'_> {
             _ => Err(self.error("`uXXXX`")),
         }
     }
+}
+
+/// A JSON object of `members`.
+pub fn object(members: &[String]) -> String {
+    format!("{{{}}}", members.join(","))
+}
+
+/// A JSON string of printable ASCII, which is what lines hold.
+pub fn text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::demand::Demand;
+use crate::core::load::demand::Demand;
 
 /// So many machines per one that serves are launched by what the requests ask for, at most.
 const MOST_MORE: usize = 3;

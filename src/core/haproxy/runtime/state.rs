@@ -1,7 +1,7 @@
 //! What the running HAProxy says of one server, over all sections that have it.
 
 use super::replies::Row;
-use crate::core::listing::State;
+use crate::core::haproxy::listing::State;
 
 /// The state of a server that has these `rows`, which are to be one for each of so many `sections`,
 /// and for how many seconds it has been so in all of them. `None` where they don't agree, or one is

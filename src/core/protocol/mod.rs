@@ -4,10 +4,11 @@
 //! strict about the words that it knows and passes over those after them, so that a later version
 //! can add some; and it is lenient about spaces, since people type it into `nc`.
 
+pub mod auth;
+pub mod facts;
+
 use std::fmt;
 use std::time::Duration;
-
-use super::report;
 
 /// The longest line, its line feed included, in bytes.
 pub const LONGEST_LINE: usize = 512;
@@ -296,7 +297,7 @@ impl FromMaster {
             "PING" => Ok(FromMaster::Ping),
             "PONG" => Ok(FromMaster::Pong),
             "ERROR" => Ok(FromMaster::Error(rest.into())),
-            _ if report::shape(verb).is_some() => Ok(FromMaster::Fact(line.into())),
+            _ if facts::shape(verb).is_some() => Ok(FromMaster::Fact(line.into())),
             _ if !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_uppercase()) => {
                 Ok(FromMaster::Later(one_line(line)))
             }

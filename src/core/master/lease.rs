@@ -9,7 +9,7 @@ mod saved;
 
 use std::time::{Duration, Instant};
 
-use super::protocol::{NOT_NOW, Reason};
+use crate::core::protocol::{NOT_NOW, Reason};
 use booting::Booting;
 use failing::Failing;
 use launches::Launches;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::lease::{Lease, Wish};
-use super::protocol::{NOT_NOW, REASONS, Reason};
+use crate::core::protocol::{NOT_NOW, REASONS, Reason};
 
 /// How many decisions are told.
 pub const KEPT: usize = 10;
@@ -244,7 +244,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::lease::{Arbiter, Ask, Rules, Share};
+    use crate::core::master::lease::{Arbiter, Ask, Rules, Share};
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::entry::Entry;
-use crate::core::template::render;
+use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::template::render;
 use compare::differences;
 use proptest::prelude::*;
 

@@ -3,22 +3,26 @@
 
 mod asking;
 mod greeting;
+mod history;
+pub mod lease;
 mod loads;
+pub mod need;
 mod progress;
+mod strangers;
 mod telling;
 mod watching;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::demand::Demands;
-use super::history::History;
-use super::lease::{Arbiter, Ask, Lease, PeerId, Wish};
-use super::protocol::{self, FromMaster, FromNode};
-use super::strangers::{self, Strangers};
+use crate::core::load::demand::Demands;
+use crate::core::protocol::{self, FromMaster, FromNode};
 use greeting::Refused;
+use history::History;
+use lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use loads::Loads;
 use progress::Progress;
+use strangers::Strangers;
 use watching::Fleet;
 
 /// Something for the caller to do.

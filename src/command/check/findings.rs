@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::plan::{Member, Survey};
+use crate::core::plan::{Member, Survey};
 use crate::error::{Error, Kind};
 
 /// One line of `check`, each as `<subject>: <text>`.

@@ -1,0 +1,10 @@
+//! What HAProxy has and is given: the entries of `hosts.d`, its configuration, and its admin socket.
+
+pub mod complaint;
+pub mod entry;
+pub mod gate;
+pub mod ids;
+pub mod listing;
+pub mod octets;
+pub mod runtime;
+pub mod template;
