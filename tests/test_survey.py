@@ -159,6 +159,7 @@ def test_a_machine_at_an_old_address_takes_the_entrys_place(tmp_path, binary):
         site.ec2.forget(dead)
         site.load["app1"].load = 90
         wait_until(lambda: site.ec2.launched, 30, "it is launched")
+        site.load["app1"].load = 10
         [new] = site.ec2.launched
         assert site.ec2.instances[new].address == "10.77.0.100"
         for lb in site.balancers:
@@ -167,7 +168,6 @@ def test_a_machine_at_an_old_address_takes_the_entrys_place(tmp_path, binary):
             # The host key of the old one locks nobody out.
             site.masters[lb.name].wait_line(f"tunnel {new}: up", timeout=30)
             lb.run(["autoscaler", "prune", "--apply"], check=False)
-        site.load["app1"].load = 10
         site.looked()
         assert site.net.hosts[new].alive and site.terminated() == []
         assert all(set(site.listed(lb).values()) == {site.ids["app1"], new} for lb in site.balancers)

@@ -131,7 +131,8 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_token(tmp_path, binary):
 
 
 def test_a_holder_whose_tunnel_breaks_keeps_the_lease_and_comes_to_the_end(tmp_path, binary):
-    with Site(tmp_path, binary, apps=2, boot_delay=3.0) as site:
+    # Long enough for ssh and the tunnels to come back within it.
+    with Site(tmp_path, binary, apps=2, boot_delay=3.0, settings={"master": {"lease": "15s"}}) as site:
         site.start()
         [lb] = site.balancers
         # Its launch takes its time, and with it the lease.

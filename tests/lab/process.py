@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from .support import children_of, wait_until
+from .support import children_of, pause, wait_until
 
 
 def nsenter(init, argv, cwd=None):
@@ -96,7 +96,7 @@ class Process:
         Fails with the whole log when `timeout` passes or the process ends without such a line.
         """
         pattern = re.compile(regex)
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         while True:
             ended = not self.alive  # asked before reading, so that its last words are read as well
             text = self.text(after)
@@ -104,10 +104,11 @@ class Process:
             for line in complete.splitlines():
                 if match := pattern.search(line):
                     return match
-            if ended or time.monotonic() >= deadline:
+            waited = time.monotonic() - began
+            if ended or waited >= timeout:
                 why = f"it ended with {self.returncode}" if ended else f"not within {timeout} s"
                 raise AssertionError(f"{self.name}: no line matches {regex!r} ({why}); its log:\n{self.text()}")
-            time.sleep(0.01)
+            time.sleep(pause(waited))
 
     def kill(self, sig=signal.SIGKILL):
         """Sends `sig` to the command alone, as kill(1) would; its children are its own affair."""

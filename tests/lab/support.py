@@ -20,14 +20,22 @@ def wait_until(condition, timeout=10.0, what="the condition", every=0.01):
 
     `timeout` in seconds; then AssertionError naming `what` (a text, or a function that makes one).
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
+        asked = time.monotonic()
         result = condition()
         if result:
             return result
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= began + timeout:
             raise AssertionError(f"after {timeout} s still not: {what() if callable(what) else what}")
-        time.sleep(every)
+        time.sleep(max(every, pause(now - began, now - asked)))
+
+
+def pause(waited, took=0.0):
+    """Seconds until it is looked again, `waited` seconds after the first look, of which each takes `took`: what takes
+    long is looked at less often, and the processors are left to those who are waited for."""
+    return min(max(0.01, waited / 100, 4 * took), 0.25)
 
 
 def in_netns(pid, action):
