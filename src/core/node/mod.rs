@@ -13,6 +13,7 @@
 //! back its [`Outcome`]. `asking` gets the lease, `grow` goes by it for a launch, `leave` for this
 //! machine's departure, `replace` for somebody else's. `masters` keeps the connections and leases.
 
+mod aims;
 mod asking;
 pub mod backoff;
 mod ending;
@@ -32,13 +33,13 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use crate::core::load::window::Window;
-use crate::core::plan;
 pub use crate::core::plan::Machine;
 use crate::core::protocol::facts::Fact;
-use crate::core::protocol::{FromMaster, FromNode, Reason};
+use crate::core::protocol::{FromMaster, FromNode};
 use crate::core::text::duration::seconds;
 use crate::error::Kind;
-use backoff::Backoff;
+pub use aims::{Aim, Settings, Wanted};
+use aims::{FIRST_BACKOFF, LONGEST_BACKOFF, Pause, Phase};
 use interruption::Interruption;
 pub use interruption::Warning;
 use look::Looks;
@@ -52,107 +53,9 @@ pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
 
 /// How long a master may take to answer `SCALE`.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// After a failure, and the longest wait after many in a row.
-const FIRST_BACKOFF: Duration = Duration::from_secs(10);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 /// Between two tries of one step.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
-/// The settings that decide.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Percent, over 0.
-    pub threshold: f64,
-    pub window: Duration,
-    /// Percent; 0: never leave.
-    pub scale_down_threshold: f64,
-    pub scale_down_window: Duration,
-    pub sample_interval: Duration,
-    pub servers: Vec<String>,
-    pub plan: plan::Rules,
-    /// An Auto Scaling group launches, which would replace whoever ends otherwise.
-    pub by_group: bool,
-    /// How long a need may last before it is said to be blocked; zero: never.
-    pub blocked_after: Duration,
-}
-
-/// What a lease is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aim {
-    /// Launch what is missing.
-    Grow,
-    /// Terminate a machine that does not serve.
-    Tidy,
-    /// End this machine.
-    Leave,
-    /// Launch one for an old one, by hand, and then end that.
-    Replace,
-}
-
-/// What a person asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    Grow {
-        machines: u32,
-        force: bool,
-    },
-    Leave {
-        force: bool,
-    },
-    /// `new`: what serves for it, once that does.
-    Replace {
-        old: Machine,
-        new: Option<Machine>,
-    },
-}
-
-#[derive(Debug)]
-enum Phase {
-    Idle,
-    /// `asked` owes an answer since `since`.
-    Asking {
-        aim: Aim,
-        asked: String,
-        since: Instant,
-    },
-    /// Granted: the next sample has to say that leaving is still right.
-    Resampling,
-    /// A step runs, or begins at `next`.
-    Working {
-        aim: Aim,
-        next: Option<(Instant, Box<Step>)>,
-        retry: Backoff,
-        tries: u32,
-        /// What follows once a HAProxy host would take a machine.
-        launch: Option<Box<Step>>,
-    },
-    /// This machine has been terminated.
-    Gone,
-}
-
-/// What holds up one kind of aim. A departure that failed holds up no scale-up, nor the reverse.
-#[derive(Debug)]
-struct Pause {
-    until: Option<Instant>,
-    /// What a master said about another node's lease is over with that lease; a pause that is firm
-    /// (back-off, EC2's own cooldown) is not.
-    firm: bool,
-    backoff: Backoff,
-    /// Why it was refused last; said once and not at every question.
-    refused: Option<Reason>,
-}
-
-impl Pause {
-    fn new() -> Pause {
-        Pause {
-            until: None,
-            firm: false,
-            backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
-            refused: None,
-        }
-    }
-}
 
 /// All that a daemon knows.
 #[derive(Debug)]

@@ -1,3 +1,6 @@
+use std::time::Instant;
+
+use super::world::MASTER;
 use super::*;
 use proptest::prelude::*;
 
