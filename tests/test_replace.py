@@ -1,5 +1,6 @@
 """`replace`, and what `scale-up` takes: several machines, waiting, passing over a cooldown. Real parts."""
 
+import json
 import re
 
 import pytest
@@ -19,6 +20,12 @@ def a_site(tmp_path, binary, balancers=1, apps=3, boot_timeout="20s", **scaling)
 def roll(app, *whom):
     """Runs `replace` there, from outside of the machines that it may end."""
     return app.run(["autoscaler", "replace", *whom], check=False, timeout=180)
+
+
+def booting(host):
+    """How many machines are on their way, as the master has it."""
+    [master] = json.loads(host.run(["autoscaler", "status", "--json"]).stdout)["masters"]
+    return master["hosts"]["booting"]
 
 
 def test_a_site_is_rolled_under_load_and_no_request_fails(tmp_path, binary):
@@ -105,7 +112,8 @@ def test_waiting_for_a_cooldown_and_passing_over_it(tmp_path, binary):
         assert done.returncode == 0 and len(site.ec2.launched) == 2, done
         first, second = site.ec2.calls("RunInstances")
         assert second.time - first.time >= 7.5
-        # At once, over the cooldown, and not over max_hosts.
+        # At once, over the cooldown, and not over max_hosts. The master has to have seen that the second one serves.
+        wait_until(lambda: booting(app) == 0, 10, "none boots")
         done = site.scale_up(app, "--force")
         assert done.returncode == 0 and len(site.ec2.launched) == 3, done
         assert site.ec2.calls("RunInstances")[2].time - second.time < 7.5
