@@ -273,6 +273,10 @@ class Bench:
         """Two HAProxy hosts and 200 app servers."""
         return bench_site.tunnels(self)
 
+    def first_request(self):
+        """A site that launches one machine after the other."""
+        return bench_site.first_request(self)
+
     def start_up(self, count=40):
         """From the start of the program to its first useful line; its size."""
         hello = compile_with("rustc", self.scratch / "hello.rs", 'fn main() { println!("hello"); }', *RUST)
@@ -305,7 +309,8 @@ def main(binary):
     bench = Bench(binary, scratch, screen)
     try:
         parts = (bench.scale_up, bench.rest, bench.after_tls, bench.reaction, bench.files, bench.start_up,
-                 bench.membership, lambda: many_nodes(bench), bench.tunnels)
+                 bench.membership, lambda: many_nodes(bench), bench.tunnels,
+                 bench.first_request)
         for part in parts:
             try:
                 for group in part():

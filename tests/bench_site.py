@@ -1,4 +1,4 @@
-"""The row of `make bench` about tunnels: a whole site of HAProxy hosts and many app servers, beside autossh."""
+"""The rows of `make bench` about whole sites: many tunnels, beside autossh, and a new machine's first request."""
 
 import contextlib
 import os
@@ -13,10 +13,12 @@ from pathlib import Path
 
 from bench_table import Figure, Group
 from lab import Network, missing, wait_until
-from site_lab import TEMPLATE
+from site_lab import TEMPLATE, Site
 
 CUT = 20  # seconds: longer than ssh takes to notice
 BACK_OFF_CAP = 60  # seconds
+APP_START = 2.5  # seconds: after EC2 calls it running, as ever
+FIRST_REQUEST = 0.6  # seconds
 AUTOSSH = "autossh -M 0 -N -o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o LogLevel=ERROR " \
           "-o StrictHostKeyChecking=accept-new -o ExitOnForwardFailure=yes -R 127.0.0.1:{port}:127.0.0.1:65432 root@{app}"
 INI = "[haproxy]\nssh_user = root\nconfig = /etc/haproxy/haproxy.cfg\n[cluster]\nsecret = {secret}\n"
@@ -50,6 +52,41 @@ def tunnels(bench, apps=200):
                 [Figure("autossh and its ssh, and a master", memory["autossh"], 1)])
     yield Group(f"{apps} tunnels: all back after {CUT} s without a network", "s", Figure("master", back["master"]),
                 [Figure("autossh", back["autossh"])], BACK_OFF_CAP)
+
+
+class _Listening(Site):
+    """Notes in `since` when the app of each new machine has begun to listen."""
+
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.since = {}
+
+    def start_web(self, host):
+        if host.name in self.ec2.launched:
+            time.sleep(APP_START)
+        super().start_web(host)
+        self.since[host.name] = time.monotonic()
+
+
+def first_request(bench, machines=9):
+    """From the moment that a new machine's app listens to the first answer that it gives through HAProxy."""
+    needs = missing("sshd", "haproxy")
+    title, took = "From the app's listening to its first request", []
+    if needs:
+        yield Group(title, "s", Figure(f"needs what is missing: {needs}", []))
+        return
+    settings = {"scaling": {"cooldown": "0", "threshold": "100", "max_hosts": str(machines + 1)}}
+    with _Listening(bench.scratch / "first", bench.binary, settings=settings, boot_delay=1.0) as site:
+        site.start()
+        [lb], [app] = site.balancers, site.apps
+        for _ in bench.rounds(machines, "launching machines"):
+            with ThreadPoolExecutor(1) as pool:
+                done = pool.submit(site.scale_up, app, "--wait")
+                while (name := site.get(lb)[0]) not in site.ec2.launched[len(took):]:
+                    time.sleep(0.005)
+                took.append(time.monotonic() - site.since[name])
+                assert done.result().returncode == 0, done.result()
+    yield Group(title, "s", Figure("the default server_line", took), limit=FIRST_REQUEST)
 
 
 class _Started:
