@@ -52,6 +52,35 @@ def test_a_site_is_rolled_under_load_and_no_request_fails(tmp_path, binary):
         assert "cooldown" not in site.scale_up(site.apps[0], "--dry-run").stderr
 
 
+# What the log says as each step is done.
+STEPS = ("granted", "launched", "runs at", "is healthy", "is in HAProxy on lb1", "is out of HAProxy on lb1", "is terminated")
+
+
+@pytest.mark.minutes
+def test_ten_are_rolled_though_it_is_stopped_at_each_step(tmp_path, binary):
+    with a_site(tmp_path, binary, apps=11, max_hosts="11") as site:
+        site.ec2.image = "ami-0new"
+        site.start()
+        app = site.apps[0]
+        command = ["autoscaler", "-v", "replace", "--not-image", "ami-0new"]
+        with Visitor(site) as visitor:
+            for step in STEPS:
+                stopped = app.popen(command, log=f"stopped {step}.log")
+                stopped.wait_line(step, timeout=60)
+                stopped.kill()
+                stopped.wait()
+
+            def rolled():
+                done = roll(app, "--not-image", "ami-0new")
+                assert done.returncode in (0, 75), done
+                return done.returncode == 0
+            wait_until(rolled, 170, "the roll goes on to its end")
+        assert visitor.failed == {"lb1": 0} and visitor.answered["lb1"] > 100
+        # Each old one went once, and nothing else; of what was launched in vain, one is left over at most.
+        assert sorted(site.terminated()) == sorted(site.ids[f"app{n}"] for n in range(2, 12))
+        assert len(site.haproxies["lb1"].wait_servers(len(site.ec2.running))) in (11, 12), site.ec2.launched
+
+
 def test_a_replacement_that_does_not_serve_stops_the_roll_and_the_old_one_stays(tmp_path, binary):
     with a_site(tmp_path, binary, boot_timeout="5s") as site:
         site.start()

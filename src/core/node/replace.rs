@@ -18,18 +18,31 @@ impl Node {
                 if let Err(error) = self.may_be_replaced(&survey, &old) {
                     return self.not_now(error.kind(), &error.to_string(), super::FIRST_RETRY, now);
                 }
-                match new {
-                    None => self.check_before(1, plan.fleet, now),
-                    Some(_) => {
-                        let servers = self.settings.servers.clone();
-                        let drain = Step::Drain {
-                            machine: old,
-                            servers,
-                            force: false,
-                        };
-                        self.work(Aim::Replace, drain, now);
-                    }
+                // One more than there may be is that of a roll that was stopped, which goes on with it.
+                let over = new.is_none() && plan.hosts > self.settings.plan.max_hosts;
+                if over && !plan.booting.is_empty() {
+                    let why =
+                        "there is one machine more than max_hosts, and it boots: run this again in a while";
+                    return self.not_now(Kind::Busy, why, super::FIRST_RETRY, now);
                 }
+                let new = new.or_else(|| match over {
+                    true => newest(&survey, self.settings.plan.port, &old),
+                    false => None,
+                });
+                if new.is_none() {
+                    return self.check_before(1, plan.fleet, now);
+                }
+                self.wanted = Some(Wanted::Replace {
+                    old: old.clone(),
+                    new,
+                });
+                let servers = self.settings.servers.clone();
+                let drain = Step::Drain {
+                    machine: old,
+                    servers,
+                    force: false,
+                };
+                self.work(Aim::Replace, drain, now);
             }
             Outcome::Checked(told) => self.checked(told, now),
             Outcome::Launched(launched) => self.launched(launched, now),
@@ -80,4 +93,15 @@ impl Node {
             )),
         }
     }
+}
+
+/// The machine that was launched last, of those that serve, `old` aside.
+fn newest(survey: &Survey, port: u16, old: &Machine) -> Option<Machine> {
+    let members = survey.members(port);
+    let serving = members
+        .iter()
+        .filter(|m| m.serves() && !is_machine(&m.machine, old));
+    let launched = serving.filter_map(|m| Some((m.instance?.launched_at?, &m.machine)));
+    let last = launched.max_by_key(|(at, _)| *at)?;
+    Some(last.1.clone())
 }

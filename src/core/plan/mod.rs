@@ -101,7 +101,8 @@ pub struct Plan {
     pub booting: Vec<(Machine, Duration)>,
     /// How many `min_hosts` lacks.
     pub lacking: usize,
-    /// How many more there may be.
+    /// How many count for `max_hosts`, and how many more there may be.
+    pub hosts: usize,
     pub room: Result<usize, Wait>,
     /// What a launch's ClientToken follows from.
     pub fleet: Vec<String>,
@@ -122,6 +123,7 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
     let (fixes, ask_again) = fixes(survey, rules, memory, &members);
     let mut fleet: Vec<String> = survey.instances.iter().map(|i| i.id.clone()).collect();
     fleet.sort();
+    let hosts = members.iter().filter(|m| is_there(survey, rules, m)).count();
     Plan {
         fixes,
         ask_again,
@@ -130,11 +132,8 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
         serving,
         booting,
         lacking: rules.min_hosts.saturating_sub(there),
-        room: room(
-            survey,
-            rules,
-            members.iter().filter(|m| is_there(survey, rules, m)).count(),
-        ),
+        hosts,
+        room: room(survey, rules, hosts),
         fleet,
         i_serve: members
             .iter()

@@ -65,3 +65,19 @@ fn nobody_replaces_itself_or_what_is_not_the_clusters() {
     let mut b = replacing();
     assert_eq!(b.surveyed(alone()).last().unwrap(), "Busy");
 }
+
+#[test]
+fn a_stopped_roll_goes_on_with_what_it_launched() {
+    let mut b = replacing();
+    let numbers: Vec<_> = (1..=11).collect();
+    let up = |n: &_| format!("m{n} 10.0.0.{n} 80 i-{n} UP 900");
+    let lines = |numbers: &[_]| numbers.iter().map(up).collect::<Vec<_>>().join(", ");
+    // Of eleven, where ten may be, none is launched.
+    let seen = b.surveyed(survey(&numbers, &[&lines(&numbers)]));
+    assert_eq!(seen, ["Drain i-2"]);
+    let mut b = replacing();
+    let mut booting = survey(&numbers, &[&lines(&numbers[..10])]);
+    booting.instances[10].launched_at = Some(booting.now - 5);
+    let seen = b.surveyed(booting);
+    assert_eq!(seen.last().unwrap(), "Busy", "it boots: {seen:?}");
+}
