@@ -320,3 +320,37 @@ def test_made_up_loads_and_failures_go_no_further_than_the_limits(binary, tmp_pa
 def granted(peer, line):
     words = peer.ask(line).split()
     return words if words[0] == "GRANT" else None
+
+
+# `status` among the same
+
+@pytest.mark.native
+@pytest.mark.parametrize("line", ["NODE app1 42 1", "PONG"])
+def test_status_against_a_peer_that_floods_stays_small_and_ends(cli, line):
+    """Answers without an end, and lines that nobody asked for."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cli.write(f"[master]\ntunnel_ports = {server.getsockname()[1]}\n")
+
+        def serve():
+            with contextlib.suppress(OSError, AssertionError), Peer(server.accept()[0]) as peer:
+                assert peer.line().startswith("HELLO 2 ")
+                peer.ask("WELCOME evil")
+                while not over.is_set():
+                    peer.send(f"{line}\n".encode() * 1000)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        process = cli.start("status")
+        try:
+            wait_until(lambda: process.poll() is not None or size(process.pid)[2] > 24 * 1024, 20, "it ends", every=0.02)
+            assert process.poll() is not None, f"{size(process.pid)[2]} KiB"
+            said = process.communicate(timeout=5)
+        finally:
+            over.set()
+            process.kill()
+            process.wait()
+            thread.join(5)
+    assert time.monotonic() - began < 15 and process.returncode == 69, said
+    assert said[1].startswith("autoscaler: ") and "no master answers here: its answer is over 8 MiB" in said[1], said

@@ -6,7 +6,7 @@ mod terminal;
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +27,10 @@ use crate::system::machine;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For a master of this host to greet.
 const GREETING: Duration = Duration::from_secs(2);
+/// The most that is kept of one master's answer, in bytes; ten thousand nodes need less.
+const LONGEST_ANSWER: usize = 8 << 20;
+/// The most news that wait to be heard; who says more waits for its turn.
+const NEWS: usize = 64;
 /// Between two looks of `--watch`.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -180,6 +184,8 @@ struct Link {
     id: LinkId,
     stream: TcpStream,
     answer: Answer,
+    /// What its lines take, in bytes.
+    size: usize,
     /// How many `END`s are due.
     owing: u8,
     /// The connection is gone; what came before stands.
@@ -190,6 +196,7 @@ impl Link {
     /// The second question is one that not every master knows.
     fn ask(&mut self) {
         self.answer.lines.clear();
+        self.size = 0;
         let asked = write!(self.stream, "{}\n{}\n", FromNode::Status, FromNode::Report);
         self.owing = if asked.is_ok() { 2 } else { 0 };
     }
@@ -201,7 +208,7 @@ impl Masters {
             node: machine::host_name()?,
             secrets: Arc::new(Mutex::new(config.cluster.secrets().to_vec())),
         };
-        let (send, news) = mpsc::channel();
+        let (send, news) = mpsc::sync_channel(NEWS);
         links::look(at, ports.clone(), identity, move |news| send.send(news).is_ok());
         Ok(Masters {
             at,
@@ -218,12 +225,9 @@ impl Masters {
     /// Waits until those that were found have greeted, or not. Is there anyone?
     fn greet(&mut self, deadline: Instant) -> bool {
         while self.found.is_none_or(|found| self.greeted < found) {
-            match self
-                .news
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
-                Ok(news) => self.hear(news),
-                Err(_) => break,
+            match self.next(deadline, true) {
+                Some(news) => self.hear(news),
+                None => break,
             }
         }
         !self.links.is_empty()
@@ -243,14 +247,10 @@ impl Masters {
         self.asking = true;
         loop {
             let all_greeted = self.found.is_some_and(|found| self.greeted >= found);
-            let left = match all_greeted && self.links.iter().all(|l| l.owing == 0) {
-                // What is there already.
-                true => Duration::ZERO,
-                false => deadline.saturating_duration_since(Instant::now()),
-            };
-            match self.news.recv_timeout(left) {
-                Ok(news) => self.hear(news),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            let due = !all_greeted || self.links.iter().any(|l| l.owing > 0);
+            match self.next(deadline, due) {
+                Some(news) => self.hear(news),
+                None => break,
             }
         }
         if self.links.is_empty() {
@@ -265,6 +265,14 @@ impl Masters {
         Ok(answers)
     }
 
+    /// What comes until the deadline, and never after it, for somebody may always have more to say; only
+    /// what is there already where nothing is `due`.
+    fn next(&self, deadline: Instant, due: bool) -> Option<News> {
+        let left = deadline.checked_duration_since(Instant::now())?;
+        let left = if due { left } else { Duration::ZERO };
+        self.news.recv_timeout(left).ok()
+    }
+
     fn hear(&mut self, news: News) {
         match news {
             News::Connected { link, master, stream } => {
@@ -277,6 +285,7 @@ impl Masters {
                         id: link,
                         stream,
                         answer,
+                        size: 0,
                         owing: 0,
                         lost: false,
                     };
@@ -301,9 +310,17 @@ impl Masters {
                 }
             }
             News::Line(link, line) => {
-                let Some(link) = self.links.iter_mut().find(|l| l.id == link && l.owing > 0) else {
+                let Some(at) = self.links.iter().position(|l| l.id == link && l.owing > 0) else {
                     return;
                 };
+                let link = &mut self.links[at];
+                link.size += size_of::<FromMaster>() + line.to_string().len();
+                if link.size > LONGEST_ANSWER {
+                    let link = self.links.swap_remove(at);
+                    let _ = link.stream.shutdown(Shutdown::Both);
+                    self.why = format!(": its answer is over {} MiB", LONGEST_ANSWER >> 20);
+                    return;
+                }
                 match line {
                     FromMaster::End | FromMaster::Error(_) => link.owing -= 1,
                     FromMaster::Node { .. }

@@ -143,6 +143,8 @@ fn what_follows_from_a_survey() {
          its address has gone to another | 1 gone 900, !2 live 900, 3 live 900 | 1@2 UP, 3 UP | lb0 +i-2
          which does not serve yet | 1 gone 900, 2 live 9, 3 live 900 | 1@2 DOWN, 3 UP | lb0 -app1, no room
          and never does | 1 gone 900, 2 live 900, 3 live 900 | 1@2 DOWN, 3 UP | lb0 -app1, end i-2
+         one HAProxy has the old one there, one the new | 1 gone 900, 2 live 900, 3 live 900 | 1@2 UP, 3 UP / 2 UP, 3 UP | lb0 +i-2
+         one machine, two addresses | 1 live 900, 2 live 900 | 1 UP, 2 UP / 1 UP, 2@9 UP | -
          # What never served.
          it boots | 1 live 900, 2 live 299 | 1 UP | -
          it had its time | 1 live 900, 2 live 301 | 1 UP | end i-2
