@@ -125,7 +125,7 @@ MINUTES ?= 10
 soak: setup build
 	@$(PYTHON) tests/soak.py $(BINARY) $(MINUTES)
 
-# Every fault at every step of a scale-up, on real parts: some ten minutes; writes docs/faults.md.
+# Every fault at every step of a scale-up, and troubles of a site at rest, on real parts: some ten minutes; writes docs/faults.md.
 faults: setup build
 	@$(PYTHON) tests/faults.py $(BINARY)
 

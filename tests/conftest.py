@@ -9,7 +9,6 @@ from cli import Cli
 from lab import Network
 from lab.namespaces import own_loopback
 from loopback import Loopback
-from pending import PENDING
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,9 +42,6 @@ def pytest_collection_modifyitems(config, items):
     for number, item in enumerate(long):
         items.insert(number * (len(items) // len(long) + 1), item)
     for item in items:
-        name = item.nodeid.partition("[")[0].removeprefix("tests/")
-        if name in PENDING:
-            item.add_marker(pytest.mark.xfail(reason=PENDING[name], strict=False))
         if config.getoption("without_sites") and item.get_closest_marker("minutes"):
             item.add_marker(pytest.mark.skip("takes minutes"))
 

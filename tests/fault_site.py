@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 from lab import wait_until
 from lab.hosts import BIN
@@ -18,8 +19,10 @@ HELD = '#!/bin/sh\nif [ "$1" = add-host ]; then while [ -e /run/held ]; do sleep
 # In the place of the binary: it runs in an emulator of this same processor, whose system clock, and no other, is what
 # the host's /run/clock says, such as +3600.
 LIBFAKETIME = f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1"
+# The mark of a service that ignores SIGHUP already: to ignore it, a service starts itself anew, which no emulator outlives.
 CLOCKED = """#!/bin/sh
-export LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/run/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
+trap '' HUP
+export AUTOSCALER_SIGHUP=ignored LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/run/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
 exec autoscaler-emulator -U LD_PRELOAD {binary} "$@"
 """
 STEPS = {
@@ -36,7 +39,8 @@ class FaultSite(Site):
     is held at a step, app2 wants to as well."""
 
     def __init__(self, scratch, binary, limits=":", clocked=False):
-        settings = {"scaling": {"cooldown": "5m"}, "machine": {"boot_timeout": "30s"}}
+        # One machine, however many the loads of two call for.
+        settings = {"scaling": {"cooldown": "5m", "max_step": "1"}, "machine": {"boot_timeout": "30s"}}
         super().__init__(scratch, binary, balancers=2, apps=2, settings=settings)
         self.limits, self.clocked, self._serves = limits, clocked, threading.Event()
         self._serves.set()
@@ -141,7 +145,7 @@ class FaultSite(Site):
             argvs = [argv for argv in host.commands().values() if argv[0] != "/bin/sh"]
             found += [f"{name}: {' '.join(argv)}" for argv in argvs if "add-host" in argv]
             for what, limit in (("master", 1), ("daemon", 1)):
-                running = [argv for argv in argvs if argv[0].startswith("autoscaler") and what in argv[1:]]
+                running = [argv for argv in argvs if program(argv).startswith("autoscaler") and what in argv[1:]]
                 found += [f"{name}: {len(running)} × {what}"] * (len(running) > limit)
             tunnels = [argv for argv in argvs if argv[0] == "ssh" and "-R" in argv]
             limit = len(self.ec2.running) + 2 if host in self.balancers else 0
@@ -149,33 +153,51 @@ class FaultSite(Site):
         return found
 
 
+def program(argv):
+    """The name of what was started so."""
+    return os.path.basename(argv[0])
+
+
 def kill(host, *words):
     """SIGKILL to what runs on the host with all of `words` among its arguments, its name first."""
     for pid, argv in host.commands().items():
-        if os.path.basename(argv[0]).startswith(words[0]) and all(word in argv for word in words[1:]):
+        if program(argv).startswith(words[0]) and all(word in argv for word in words[1:]):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 class Visitor:
     """Asks each HAProxy of a site for a page, ten times a second, until the `with` block ends; counts in `answered`
-    and `failed`, by HAProxy host."""
+    and `failed`, by HAProxy host. It has a stop-watch: from `harmed()`, else the beginning of the block, to `whole()`,
+    else its end, are `seconds`."""
 
     def __init__(self, site):
         self.site, self._over = site, threading.Event()
         self.answered = {lb.name: 0 for lb in site.balancers}
         self.failed = dict(self.answered)
         self._threads = [threading.Thread(target=self._visit, args=(lb,)) for lb in site.balancers]
+        self._harmed = self.seconds = None
 
     def __enter__(self):
+        self.harmed()
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_):
+        if self.seconds is None:
+            self.whole()
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+    def harmed(self):
+        """The stop-watch begins, anew."""
+        self._harmed = time.monotonic()
+
+    def whole(self):
+        """The stop-watch ends."""
+        self.seconds = time.monotonic() - self._harmed
 
     def _visit(self, lb):
         while not self._over.wait(0.1):

@@ -1,28 +1,33 @@
-"""What goes wrong on a site while it scales up, row by row, and how long it takes until all is well again.
+"""What goes wrong on a site, row by row, and how long it takes until all is well again.
 
-`make faults` runs every row on real parts and writes the table to docs/faults.md. A row holds the scale-up of app1
-at one step, does the harm, lets go, and then waits until the site is whole: the new machine behind both HAProxies and
-up, every node known to both masters, nobody with a lease. On the way traffic is watched, and at the end there is
-exactly one machine more, nothing left running, and a line in a log that says what happened.
+`make faults` runs every row on real parts and writes the table to docs/faults.md. Rows at rest are the scenarios of
+at_rest.py. Any other holds the scale-up of app1 at one step, does the harm, lets go, and then waits until the site is
+whole: the new machine behind both HAProxies and up, every node known to both masters, nobody with a lease. On the way
+traffic is watched, and at the end there is exactly one machine more, nothing left running, and a line in a log that
+says what happened.
 """
 
 import contextlib
+import multiprocessing
 import os
 import re
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
-from fault_site import STEPS, FaultSite, Visitor, kill
+import at_rest
+from fault_site import STEPS, FaultSite, Visitor, kill, program
 from lab import wait_until
 from screen import Screen
 
 TARGET = Path(__file__).resolve().parents[1] / "docs/faults.md"
-WHOLE_WITHIN = 100  # seconds: a lease, a back-off and a boot, on a slow machine
-LEASE = 4
+WHOLE_WITHIN = 120  # seconds: what a daemon leaves behind waits for the next look, within a minute, and for a slow machine
+LEASE, HEARTBEAT = 4, 5
+AT_ONCE = 4  # rows mostly wait
 
 
 @dataclass
@@ -153,7 +158,7 @@ def _no_processes(site):
 
     for host in (_lb1(site), _app1(site)):
         for pid, argv in host.commands().items():
-            if argv[0].startswith("autoscaler"):
+            if program(argv).startswith("autoscaler"):
                 move(pid, group)
     (group / "pids.max").write_text("0")
 
@@ -176,7 +181,7 @@ def _no_stat(site):
 EVERY = tuple(STEPS)
 FAULTS = (
     Fault("the daemon that scales is killed", EVERY, lambda site: kill(_app1(site), "autoscaler", "daemon"),
-          r"app1: the lease ran out|app1: is back|app1: connection lost|app1: (gone|left)"),
+          r"app1: the lease ran out|i-\w+ is in HAProxy on lb1"),
     Fault("a master is killed", EVERY, lambda site: kill(_lb1(site), "autoscaler", "master"),
           r"master lb1: connection lost"),
     Fault("all ssh of a HAProxy host and of the daemon are killed", EVERY,
@@ -194,8 +199,10 @@ FAULTS = (
     Fault("cable cut: app server and new machine", ("waiting",), _cut("app1", "new"), "", lasts=6.0),
     Fault("cable cut: a HAProxy host and the new machine", ("entering",), _cut("lb1", "new"), "",
           lasts=6.0),
-    Fault("cable cut: app server from everything, for longer than a lease", ("booting", "entering"), _cut("app1"),
+    Fault("cable cut: app server from everything, for longer than a lease", ("granted",), _cut("app1"),
           r"app1: the lease ran out", lasts=3.0 * LEASE, through=()),
+    Fault("cable cut: app server from everything, for longer than three heartbeats", ("booting", "entering"), _cut("app1"),
+          r"master lb1: connection lost", lasts=4.0 * HEARTBEAT, through=()),
     Fault("slow link: EC2, 0.2 s each way", ("granted",), _slow("aws"), "", lasts=10.0),
     Fault("slow link: app server, 0.2 s each way", ("granted",), _slow("app1"), "", lasts=10.0),
     Fault("slow link: a HAProxy host, 50 ms each way", ("granted",), _slow("lb1", 50), "", lasts=10.0),
@@ -216,9 +223,42 @@ FAULTS = (
 )
 
 
+@dataclass
+class Trouble:
+    """A scenario of at_rest, and what one of the logs has to say about it."""
+    what: str
+    scenario: Callable
+    says: str
+
+
+TROUBLES = (
+    Trouble("the app of one of two is dead, and the other is idle: it stays, and the sick one is terminated",
+            at_rest.the_last_that_serves_stays, r"nobody else is UP"),
+    Trouble("the termination of one that leaves is refused: it is protected",
+            partial(at_rest.a_refused_termination_frees_the_lease, how="protected"), r"goes back into service"),
+    Trouble("the termination of one that leaves is refused: the right to it is missing",
+            partial(at_rest.a_refused_termination_frees_the_lease, how="right"), r"allow ec2:TerminateInstances"),
+    Trouble("a typo in the template of every HAProxy host, under load: nothing is launched; then one is mended",
+            partial(at_rest.nothing_is_launched_while_no_haproxy_could_take_it, why="template"), r"unknown keyword"),
+    Trouble("no space for entries on every HAProxy host, under load: nothing is launched; then one has space again",
+            partial(at_rest.nothing_is_launched_while_no_haproxy_could_take_it, why="disk"), r"No space left"),
+    Trouble("EC2 gives a new machine the address of one that is gone and was entered",
+            at_rest.a_machine_at_an_old_address_takes_the_entrys_place, r"10\.77\.0\.100"),
+    Trouble("a HAProxy host is made anew, and one of four machines entered by hand",
+            at_rest.a_haproxy_host_made_anew_gets_all_that_serve, r"is in HAProxy on lb1"),
+)
+
+
 def rows():
-    """(fault, step) of every row."""
+    """(fault, step) of every row amid a scale-up."""
     return [(fault, step) for fault in FAULTS for step in fault.steps]
+
+
+def run_trouble(trouble, binary, scratch):
+    """One row at rest, on a site of its own."""
+    visitor = trouble.scenario(scratch, binary)
+    said = _said(trouble.says, visitor.site)
+    return Outcome(visitor.seconds, visitor.failed, said, [] if said else [f"no line in the logs matches {trouble.says}"])
 
 
 def run_row(fault, step, binary, scratch):
@@ -226,20 +266,18 @@ def run_row(fault, step, binary, scratch):
     with FaultSite(scratch, binary, fault.limits, fault.clocked) as site:
         site.start()
         site.hold(step)
-        logs = {process: process.mark() for process in (*site.masters.values(), *site.daemons.values())}
+        marks = {process: process.mark() for process in _logged(site)}
         with Visitor(site) as visitor:
-            began = time.monotonic()
             undo = fault.harm(site)
             site.let_go()
             if undo:
                 time.sleep(fault.lasts)
                 undo()
             wait_until(site.is_whole, WHOLE_WITHIN, lambda: f"the site is whole; {_state(site)}", every=0.1)
-            recovery = time.monotonic() - began
         for load in site.load.values():
             load.load = 10
-        said = _said(fault.says, logs)
-        outcome = Outcome(recovery, visitor.failed, said)
+        said = _said(fault.says, site, marks)
+        outcome = Outcome(visitor.seconds, visitor.failed, said)
         if fault.says and not said and (not fault.says_at or step in fault.says_at):
             outcome.wrong.append(f"no line in the logs matches {fault.says}")
         if len(site.ec2.running) != 1 or len(site.ec2.launched) != 1:
@@ -251,53 +289,82 @@ def run_row(fault, step, binary, scratch):
         return outcome
 
 
-def _said(pattern, logs):
-    """The first line of the logs since their marks that matches; "" for none."""
-    for process, mark in logs.items():
-        for line in process.text(mark).splitlines():
+def _logged(site):
+    return (*site.masters.values(), *site.daemons.values())
+
+
+def _said(pattern, site, marks=None):
+    """The first line of the site's logs, since these marks, that matches; "" for none."""
+    for process in _logged(site):
+        for line in process.text((marks or {}).get(process, 0)).splitlines():
             if pattern and re.search(pattern, line):
                 return f"{process.name.split()[-1]}: {line.removeprefix('autoscaler: ')}"
     return ""
 
 
 def _state(site):
-    logs = [f"--- {process.name}\n{process.text()[-3000:]}" for process in (*site.masters.values(),
-                                                                           *site.daemons.values())]
+    logs = [f"--- {process.name}\n{process.text()[-3000:]}" for process in _logged(site)]
     servers = {lb.name: site.haproxies[lb.name].servers() for lb in site.balancers}
     return f"{servers}, launched {site.ec2.launched}, running {site.ec2.running}\n" + "\n".join(logs)
 
 
+def _table():
+    """(what happens, when, `run(binary, scratch)`) of every row. Those at rest take longest, and come first."""
+    return ([(trouble.what, "at rest", partial(run_trouble, trouble)) for trouble in TROUBLES]
+            + [(fault.what, step, partial(run_row, fault, step)) for fault, step in rows()])
+
+
+def _outcome(number, binary):
+    """Row and outcome of the table's row of that number, in a process of its own."""
+    run = _table()[number][2]
+    with tempfile.TemporaryDirectory(prefix="autoscaler-faults-") as scratch:
+        try:
+            return number, run(binary=Path(binary).resolve(), scratch=Path(scratch))
+        except (AssertionError, KeyError, OSError, RuntimeError) as error:
+            return number, Outcome(float("nan"), {}, "", [str(error)])
+
+
 def main(binary, only=""):
     """Runs the rows whose text has `only` in it, prints each; writes the table if it ran all of them."""
-    screen, lines, bad = Screen(), [], 0
-    chosen = [row for row in rows() if only in f"{row[0].what}: {row[1]}"]
-    for number, (fault, step) in enumerate(chosen, 1):
-        screen.waiting(f"{number} of {len(chosen)}: {fault.what}: {step}")
-        with tempfile.TemporaryDirectory(prefix="autoscaler-faults-") as scratch:
-            try:
-                outcome = run_row(fault, step, Path(binary).resolve(), Path(scratch))
-            except (AssertionError, KeyError, OSError, RuntimeError) as error:
-                outcome = Outcome(float("nan"), {}, "", [str(error)])
-        lost = sum(outcome.failed.values())
-        screen.line(f"{outcome.recovery:6.1f} s  {fault.what}: {step}" + f"  ({lost} requests lost)" * (lost > 0))
-        for wrong in outcome.wrong:
-            screen.line(f"          WRONG: {wrong}")
-        bad += bool(outcome.wrong)
-        lines.append(f"| {fault.what} | {STEPS[step]} | {outcome.recovery:.1f} s | {lost or 'none'} | "
-                     f"{outcome.said.replace('|', chr(92) + '|') or '–'} |")
+    screen, lines, bad = Screen(), {}, 0
+    table = _table()
+    chosen = [number for number, (what, when, _) in enumerate(table) if only in f"{what}: {when}"]
+    with multiprocessing.get_context("spawn").Pool(AT_ONCE, maxtasksperchild=1) as pool:
+        pending = [pool.apply_async(_outcome, (number, binary)) for number in chosen]
+        while pending:
+            screen.waiting(f"{len(chosen) - len(pending)} of {len(chosen)} rows are through")
+            pending[0].wait(0.1)
+            for done in [each for each in pending if each.ready()]:
+                pending.remove(done)
+                number, outcome = done.get()
+                what, when, _ = table[number]
+                lost = sum(outcome.failed.values())
+                screen.line(f"{outcome.recovery:6.1f} s  {what}: {when}" + f"  ({lost} requests lost)" * (lost > 0))
+                for wrong in outcome.wrong:
+                    screen.line(f"          WRONG: {wrong}")
+                bad += bool(outcome.wrong)
+                lines[number] = (f"| {what} | {STEPS.get(when, when)} | {outcome.recovery:.1f} s | {lost or 'none'} | "
+                                 f"{outcome.said.replace('|', chr(92) + '|') or '–'} |")
     if not only and not bad:
-        TARGET.write_text(HEAD + "\n".join(lines) + "\n")
+        TARGET.write_text(HEAD + "\n".join(line for _, line in sorted(lines.items())) + "\n")
         screen.line(f"written to {TARGET.name}")
     return 1 if bad else 0
 
 
 HEAD = f"""# Faults, and how long they last
 
-Made by `make faults`, on real parts: two HAProxy hosts and two busy app servers, sshd, and an EC2 endpoint, each in
-namespaces of its own. While app1 is in the middle of a scale-up, something breaks; processes are started again after
-a second, as runit does, and cables are mended. The time is from the fault until the site is whole: one machine more,
-behind both HAProxies and up, every node known to both masters, nobody with a lease (here {LEASE} s). In each row exactly
-one machine was launched, and nothing was left running.
+Made by `make faults`, on real parts: HAProxy hosts, app servers, sshd, and an EC2 endpoint, each in namespaces of its
+own. In each row exactly one machine was launched, or none where the row says so; nothing that serves was terminated,
+and nothing was left running.
+
+In the rows at rest, something is amiss on a site that has no other trouble. The time is until all is well: the machine
+is gone, or back in service, or everything that serves is entered. Where the trouble lasts until somebody mends it, the
+time is from then on. Who is to put it right is told to look about once a minute.
+
+In the others, two busy app servers stand behind two HAProxies, and something breaks while app1 is in the middle of a
+scale-up; processes are started again after a second, as runit does, and cables are mended. The time is from the fault
+until the site is whole: one machine more, behind both HAProxies and up, every node known to both masters, nobody with a
+lease (here {LEASE} s). What a dead daemon leaves behind waits for the next look.
 
 | what happens | when | whole after | requests lost | what the log says |
 |---|---|--:|--:|---|

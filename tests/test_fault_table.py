@@ -12,7 +12,7 @@ CHOSEN = {
     "a master is killed": "booting",
     "all ssh of a HAProxy host and of the daemon are killed": "entering",
     "a HAProxy is killed": "entering",
-    "cable cut: app server from everything, for longer than a lease": "booting",
+    "cable cut: app server from everything, for longer than a lease": "granted",
     "a master is killed, and its disk is full when it comes back": "booting",
     "/etc of a HAProxy host is read-only": "entering",
     "the clock of the app server steps an hour forward, then two back": "booting",

@@ -1,84 +1,28 @@
 """Machines that are alive and sick, refusals that last, addresses that come again, entries that come and go: what is
 amiss is put right without load, and nothing that serves is hurt. Real HAProxy, real sshd, EC2."""
 
-import contextlib
 import re
 
+import at_rest
 import pytest
+from at_rest import LOOKS, a_site, down
 from fault_site import Visitor
 from lab import missing, wait_until
-from site_lab import TEMPLATE, Site, loads
-from test_scale_down import CALM
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
-
-# The next look comes within a minute, and EC2 and HAProxy have to be asked then.
-LOOKS = 100
-
-
-@contextlib.contextmanager
-def a_site(tmp_path, binary, balancers=1, apps=2, machine=None, start=True, **scaling):
-    """A site whose app servers are instances of the cluster."""
-    settings = {"scaling": {"cooldown": "1s", "scale_down_threshold": "0", **scaling},
-                "machine": {"boot_timeout": "20s", **(machine or {})}}
-    with Site(tmp_path, binary, balancers=balancers, apps=apps, settings=settings, instances=True) as site:
-        if start:
-            site.start()
-        yield site
-
-
-def down(site, *names):
-    """The apps on these end, their machines and daemons live on; every HAProxy has them DOWN."""
-    for name in names:
-        site.webs[name].kill()
-    for haproxy in site.haproxies.values():
-        wait_until(lambda haproxy=haproxy: all(haproxy.servers()[name] == "DOWN" for name in names), 10, "they are DOWN")
-
 
 # Somebody stays
 
 @pytest.mark.minutes
 def test_the_last_that_serves_stays_and_the_one_that_does_not_goes(tmp_path, binary):
-    with a_site(tmp_path, binary, **{**CALM["scaling"], "replace_after": "5s"}) as site:
-        (app1, app2), [lb] = site.apps, site.balancers
-        site.load["app1"].load = site.load["app2"].load = 30
-        down(site, "app1")
-        with Visitor(site) as visitor:
-            site.load["app2"].load = 0
-            site.daemons["app2"].wait_line("nobody else is UP", timeout=30)
-            for refused in (app2.run(["autoscaler", "scale-down"], check=False),
-                            lb.run(["autoscaler", "remove-host", "app2", "--apply"], check=False)):
-                assert refused.returncode == 75, refused
-            # The one that does not serve is the one to go.
-            wait_until(lambda: not app1.alive, LOOKS, "app1 is terminated")
-            wait_until(lambda: site.listed(lb) == {"app2": site.ids["app2"]}, LOOKS, "its entry is gone")
-        assert visitor.failed == {"lb1": 0} and visitor.answered["lb1"] > 20
-        assert site.terminated() == [site.ids["app1"]] and app2.alive and site.ec2.launched == []
+    at_rest.the_last_that_serves_stays(tmp_path, binary)
 
 
 # What is refused for good
 
 @pytest.mark.parametrize("how", ["protected", "command"])
 def test_a_refused_termination_puts_the_machine_back_and_frees_the_lease(how, tmp_path, binary):
-    machine = {"scale_down_command": "echo not today >&2; exit 1"} if how == "command" else {}
-    with a_site(tmp_path, binary, machine=machine, **CALM["scaling"]) as site:
-        [lb] = site.balancers
-        if how == "protected":
-            site.ec2.protect(site.ids["app2"])
-        site.load["app1"].load = 30
-        wait_until(lambda: loads(lb).get("app1", 0) >= 25, 20, "the master knows what app1 has to do")
-        with Visitor(site) as visitor:
-            site.load["app2"].load = 5
-            site.daemons["app2"].wait_line("goes back into service", timeout=60)
-            site.masters["lb1"].wait_line("app2.*gave the lease back")
-            assert ("not today" if how == "command" else "may not be terminated") in site.daemons["app2"].text()
-            wait_until(lambda: list(site.haproxies["lb1"].servers().values()) == ["UP", "UP"], 20, "both serve")
-            assert sorted(site.listed(lb).values()) == sorted(site.ids.values())
-            # Backed off from, and in nobody's way: the next need is met.
-            site.load["app1"].load = site.load["app2"].load = 90
-            site.haproxies["lb1"].wait_servers(3, timeout=40)
-        assert visitor.failed == {"lb1": 0}
-        assert site.net.hosts["app2"].alive and site.terminated() == []
+    at_rest.a_refused_termination_frees_the_lease(tmp_path, binary, how)
 
 
 @pytest.mark.minutes
@@ -105,20 +49,7 @@ def test_old_ones_are_terminated_one_by_one_and_a_refusal_holds_up_nothing(tmp_p
 # Nothing is launched that no HAProxy could take
 
 def test_nothing_is_launched_while_no_haproxy_could_take_it(tmp_path, binary):
-    """A typo in the template on every HAProxy host."""
-    with a_site(tmp_path, binary, balancers=2, apps=1) as site:
-        for lb in site.balancers:
-            lb.path("/etc/autoscaler/haproxy.cfg").write_text(TEMPLATE.replace("balance", "ballance"))
-        site.load["app1"].load = 90
-        site.daemons["app1"].wait_line("HAProxy host lb2: .*unknown keyword 'ballance'", timeout=30)
-        site.masters["lb1"].wait_line("gave the lease back.*ballance")
-        assert "ballance" in site.apps[0].run(["autoscaler", "status"]).stdout
-        site.looked()
-        assert site.ec2.launched == [] and site.ec2.calls("RunInstances") == []
-        # One of them can again; the other is no hindrance.
-        site.balancers[0].path("/etc/autoscaler/haproxy.cfg").write_text(TEMPLATE)
-        site.haproxies["lb1"].wait_servers(2, timeout=90)
-        assert len(site.ec2.launched) == 1
+    at_rest.nothing_is_launched_while_no_haproxy_could_take_it(tmp_path, binary, "template")
 
 
 def test_a_changed_host_key_launches_nothing(tmp_path, binary):
@@ -151,26 +82,7 @@ def test_a_stray_file_among_the_entries_is_named_and_passed_over(tmp_path, binar
 
 @pytest.mark.minutes
 def test_a_machine_at_an_old_address_takes_the_entrys_place(tmp_path, binary):
-    with a_site(tmp_path, binary, balancers=2, apps=1) as site:
-        dead = site.ec2.seed("10.77.0.100", {"autoscaler:cluster": "test"})
-        for lb in site.balancers:
-            lb.run(["autoscaler", "add-host", "10.77.0.100", "80", "--id", dead, "--apply"])
-        site.ec2.end(dead)
-        site.ec2.forget(dead)
-        site.load["app1"].load = 90
-        wait_until(lambda: site.ec2.launched, 30, "it is launched")
-        site.load["app1"].load = 10
-        [new] = site.ec2.launched
-        assert site.ec2.instances[new].address == "10.77.0.100"
-        for lb in site.balancers:
-            wait_until(lambda lb=lb: set(site.listed(lb).values()) == {site.ids["app1"], new}, 40, "it has the place")
-            wait_until(lambda lb=lb: new in site.get(lb, 2), 20, f"{new} answers")
-            # The host key of the old one locks nobody out.
-            site.masters[lb.name].wait_line(f"tunnel {new}: up", timeout=30)
-            lb.run(["autoscaler", "prune", "--apply"], check=False)
-        site.looked()
-        assert site.net.hosts[new].alive and site.terminated() == []
-        assert all(set(site.listed(lb).values()) == {site.ids["app1"], new} for lb in site.balancers)
+    at_rest.a_machine_at_an_old_address_takes_the_entrys_place(tmp_path, binary)
 
 
 def test_a_stale_entry_does_not_make_a_sick_machine_an_entered_one(tmp_path, binary):
@@ -189,18 +101,7 @@ def test_a_stale_entry_does_not_make_a_sick_machine_an_entered_one(tmp_path, bin
 
 @pytest.mark.minutes
 def test_a_haproxy_host_made_anew_gets_all_that_serve(tmp_path, binary):
-    with a_site(tmp_path, binary, apps=4) as site:
-        [lb], entries = site.balancers, site.balancers[0].path("/etc/autoscaler/hosts.d")
-        site.masters["lb1"].kill()
-        for entry in entries.iterdir():
-            entry.unlink()
-        lb.run(["autoscaler", "add-host", site.apps[0].address, "80", "--name", "app1", "--id", site.ids["app1"], "--apply"])
-        site.haproxies["lb1"].wait_servers(1)
-        site.start_master(lb)
-        site.haproxies["lb1"].wait_servers(4, timeout=LOOKS)
-        assert sorted(site.listed(lb).values()) == sorted(site.ids.values())
-        site.looked(1)
-        assert site.terminated() == [] and site.ec2.launched == []
+    at_rest.a_haproxy_host_made_anew_gets_all_that_serve(tmp_path, binary)
 
 
 def test_an_entry_that_went_on_one_host_comes_back_unless_it_was_removed(tmp_path, binary):
