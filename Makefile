@@ -12,6 +12,9 @@
 TARGET ?= x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/release/autoscaler
 PYTHON := target/venv/bin/python
+# A script under tests/ finds what the others offer, as a test does.
+nothing :=
+SCRIPT = PYTHONPATH=$(subst $(nothing) ,:,$(addprefix $(CURDIR)/,$(shell sed -n 's/^pythonpath = //p' pytest.ini))) $(PYTHON)
 PREFIX ?= /usr/local
 DIST := target/dist
 # No path of this machine is in the binary, so that it is the same bytes wherever it is built.
@@ -69,7 +72,7 @@ setup:
 	@tests/setup
 
 demo: setup build
-	@$(PYTHON) tests/demo.py $(BINARY)
+	@$(SCRIPT) tests/site/demo.py $(BINARY)
 
 # Tests mostly wait: this many at once keep two processors busy. Once more for one that fails, which says what it missed.
 WORKERS ?= 8
@@ -105,10 +108,10 @@ commands:
 test-aarch64: setup
 	@$(MAKE) static TARGET=aarch64-unknown-linux-musl
 	@tests/emulated qemu-aarch64 target/aarch64-unknown-linux-musl/release/autoscaler target/qemu-aarch64
-	AUTOSCALER=$(CURDIR)/target/aarch64-unknown-linux-musl/release/autoscaler $(PYTHON) -m pytest tests/test_binary.py \
+	AUTOSCALER=$(CURDIR)/target/aarch64-unknown-linux-musl/release/autoscaler $(PYTHON) -m pytest tests/commands/test_binary.py \
 		-k "static or small and not daemon"
 	AUTOSCALER=$(CURDIR)/target/qemu-aarch64/autoscaler $(PYTHON) -m pytest --reruns 2 -m "not native" tests \
-		--ignore tests/test_lab.py --ignore tests/test_lab_guard.py --ignore tests/test_dependencies.py
+		--ignore tests/lab/test_lab.py --ignore tests/lab/test_lab_guard.py --ignore tests/packaging/test_dependencies.py
 
 lint:
 	cargo fmt --check
@@ -118,16 +121,16 @@ check: lint test
 
 bench: build
 	@tests/setup bench
-	@$(PYTHON) tests/bench.py $(BINARY)
+	@$(SCRIPT) tests/bench/bench.py $(BINARY)
 
 # A thousand nodes on one master, two hundred of them by real tunnels: nothing lost, nothing growing.
 MINUTES ?= 10
 soak: setup build
-	@$(PYTHON) tests/soak.py $(BINARY) $(MINUTES)
+	@$(SCRIPT) tests/master/soak.py $(BINARY) $(MINUTES)
 
 # Every fault at every step of a scale-up, and troubles of a site at rest, on real parts: some ten minutes; writes docs/faults.md.
 faults: setup build
-	@$(PYTHON) tests/faults.py $(BINARY)
+	@$(SCRIPT) tests/site/faults.py $(BINARY)
 
 # The manual page for those who read it on the web.
 reference: setup
@@ -138,4 +141,4 @@ clean:
 
 # The policy beside those that people run instead, on the same loads: writes docs/policies.md.
 policies: build
-	@$(PYTHON) tests/policies.py $(BINARY)
+	@$(SCRIPT) tests/commands/policies.py $(BINARY)

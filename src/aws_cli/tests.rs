@@ -1,4 +1,4 @@
-//! Whole command lines. `tests/test_aws_cli.py` compares many more with the AWS CLI itself.
+//! Whole command lines. `tests/ec2/test_aws_cli.py` compares many more with the AWS CLI itself.
 
 use super::*;
 

@@ -11,7 +11,7 @@ What there is:
                    Auto Scaling groups, AssumeRoleWithWebIdentity, and an IAM policy where one is set;
 * ``ProcStat``     a ``stat`` file that shows exactly the load asked for (the ini's ``procfs`` key).
 
-How it is used (tests/test_lab.py has one example of everything)::
+How it is used (tests/lab/test_lab.py has one example of everything)::
 
     with Network(tmp_path) as net:
         lb, app = net.host("lb1"), net.host("app1")

@@ -69,9 +69,9 @@ def test_promtool_takes_the_rules_and_what_the_dashboard_asks(tmp_path):
 
 @needs_promtool
 def test_each_alert_is_raised_and_only_when_it_should_be():
-    done = promtool("test", "rules", ROOT / "tests/alerts.yml")
+    done = promtool("test", "rules", ROOT / "tests/packaging/alerts.yml")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    tried = {each["alertname"] for test in yaml.safe_load((ROOT / "tests/alerts.yml").read_text())["tests"]
+    tried = {each["alertname"] for test in yaml.safe_load((ROOT / "tests/packaging/alerts.yml").read_text())["tests"]
              for each in test.get("alert_rule_test", []) if each["exp_alerts"]}
     assert tried == set(alerts())
 

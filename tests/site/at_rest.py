@@ -1,5 +1,5 @@
-"""What is amiss on a site at rest, and how it is put right without load: for tests/test_survey.py, and for the table
-that tests/faults.py makes.
+"""What is amiss on a site at rest, and how it is put right without load: for tests/site/test_survey.py, and for the table
+that tests/site/faults.py makes.
 
 Each scenario takes a directory for its site and the binary, fails by AssertionError, and returns the Visitor of the
 site, who saw no request fail and whose stop-watch ran from the harm until all was well.

@@ -18,7 +18,7 @@ pytest.importorskip("awscli")
 
 from awscli.clidriver import create_clidriver
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("AUTOSCALER", str(ROOT / "target/x86_64-unknown-linux-musl/release/autoscaler"))
 OUR_TAGS = "autoscaler:"
 

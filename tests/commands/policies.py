@@ -13,7 +13,7 @@ import load_shapes
 from other_policies import OTHERS, Limit, Played, play
 from policies_chart import as_svg
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/policies.md"
 START, MOST, BOOT = 2, 40, 60
 SETTINGS = ("--boot-time", f"{BOOT}s", "--max-hosts", MOST, "--scale-down-threshold", 40)
@@ -35,7 +35,7 @@ HEAD = """\
 What the policy of `autoscaler` does with a load, beside what people run instead, by the rules of their documentation:
 EC2 Auto Scaling with target tracking (one-minute metrics) and with step scaling, Kubernetes' HorizontalPodAutoscaler,
 and nomad-autoscaler's target-value. `make policies` writes this page: `autoscaler simulate` replays each load through
-the code that runs in `daemon` and `master`; the others are models in `tests/other_policies.py`, which names its sources.
+the code that runs in `daemon` and `master`; the others are models in `tests/commands/other_policies.py`, which names its sources.
 
 All aim at 50% CPU, have {boot} s from launch to service, start with {start} machines (the shipped traces with as many as
 they are of), and may have up to {most}. `autoscaler` runs with its defaults and `scale_down_threshold = 40`. *Over 50%* is

@@ -25,7 +25,7 @@ from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, free_p
 from lab import Ec2Endpoint, ProcStat, wait_until
 from screen import Screen
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NODE_EXPORTER = ROOT / "target/debian/node-exporter/usr/bin/prometheus-node-exporter"
 REST_PARTS, REST_SECONDS, STRACE_SECONDS = 4, 12, 20
 EXPORTER = f"node_exporter, asked every {REST_SECONDS} s"

@@ -261,7 +261,7 @@ def test_a_killed_test_process_leaves_nothing(tmp_path):
     before = traces()
     program = textwrap.dedent(f"""
         import sys, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
         from lab import Network
         host = Network({str(tmp_path / "n")!r}).host("one")
         host.start_sshd()
