@@ -105,7 +105,7 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
         if now >= next_look {
             next_look = now + LOOK;
             let lease = master.arbiter.lease();
-            let leaving = lease.is_some_and(|lease| lease.wish == Wish::Shrink);
+            let leaving = lease.is_some_and(|lease| lease.wish == Wish::Leave);
             if let Some(new) = file.look(&config, lease.is_some(), now) {
                 config = Arc::new(new);
                 master.arbiter.set_rules(rules(&config), now);

@@ -137,7 +137,7 @@ impl Master {
             // Its load says nothing of what is missing.
             Wish::Grow if by_load && is_down => again(Reason::Failing),
             Wish::Grow => self.growth(machines, &picture, now),
-            Wish::Shrink => self.departure(node, &self.stayers(now), now),
+            Wish::Leave => self.departure(node, &self.stayers(now), now),
         };
         let verdict = self.arbiter.ask(ask, share, node, peer, &salt, now).cloned();
         let load = self.loads.of(node, now);
@@ -156,7 +156,7 @@ impl Master {
             }
             Ok(lease) if epoch_before != Some(lease.epoch) => {
                 let (what, text) = match (ask.wish, lease.share.machines) {
-                    (Wish::Shrink, _) => ("leave".into(), String::new()),
+                    (Wish::Leave, _) => ("leave".into(), String::new()),
                     (Wish::Grow, 0) => ("put things right".into(), String::new()),
                     (Wish::Grow, n) if machines.is_some() => (deed(n), "by hand".into()),
                     (Wish::Grow, n) => (deed(n), picture.to_string()),

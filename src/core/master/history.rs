@@ -37,7 +37,7 @@ const OUTCOMES: [(Outcome, &str); 6] = [
     (Outcome::Expired, "expired"),
 ];
 
-const WISHES: [(Wish, &str); 2] = [(Wish::Grow, "SCALE"), (Wish::Shrink, "RETIRE")];
+const WISHES: [(Wish, &str); 2] = [(Wish::Grow, "SCALE"), (Wish::Leave, "RETIRE")];
 
 /// The verb that asks for it.
 pub fn verb(wish: Wish) -> &'static str {

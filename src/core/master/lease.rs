@@ -39,7 +39,7 @@ pub enum Wish {
     /// `SCALE`: add machines.
     Grow,
     /// `RETIRE`: leave.
-    Shrink,
+    Leave,
 }
 
 /// How it asks.
@@ -131,7 +131,7 @@ pub struct Arbiter {
     gap: u64,
     lease: Option<Lease>,
     grow_after: Instant,
-    shrink_after: Instant,
+    leave_after: Instant,
     /// When the next single hot machine may get another one beside it.
     hot_after: Instant,
     launches: Launches,
@@ -169,9 +169,9 @@ impl Arbiter {
             }),
             // A clock that jumped between the two runs must not block for longer than a cooldown.
             grow_after: now + saved.grow_cooldown.min(rules.cooldown),
-            shrink_after: now
+            leave_after: now
                 + saved
-                    .shrink_cooldown
+                    .leave_cooldown
                     .min(rules.cooldown.max(rules.scale_down_cooldown)),
             hot_after: now + saved.hot_cooldown.min(rules.scale_down_window),
             launches: Launches::restore(&saved.launches, now),
@@ -190,7 +190,7 @@ impl Arbiter {
         Saved {
             epoch: self.epoch,
             grow_cooldown: left(self.grow_after),
-            shrink_cooldown: left(self.shrink_after),
+            leave_cooldown: left(self.leave_after),
             hot_cooldown: left(self.hot_after),
             launches: self.launches.save(now),
             booting: self.booting.save(now),
@@ -218,7 +218,7 @@ impl Arbiter {
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
         let after = rules.cooldown.max(rules.scale_down_cooldown);
         self.grow_after = self.grow_after.min(now + rules.cooldown);
-        self.shrink_after = self.shrink_after.min(now + after);
+        self.leave_after = self.leave_after.min(now + after);
         self.hot_after = self.hot_after.min(now + rules.scale_down_window);
         self.booting.limit(now + rules.boot_timeout);
         self.rules = rules;
@@ -237,7 +237,7 @@ impl Arbiter {
     fn failures(&self, wish: Wish) -> &Failing {
         match wish {
             Wish::Grow => &self.launching,
-            Wish::Shrink => &self.leaving,
+            Wish::Leave => &self.leaving,
         }
     }
 
@@ -266,10 +266,11 @@ impl Arbiter {
         self.cool_down(self.rules.cooldown, now);
     }
 
-    /// Nobody launches for the cooldown, nor leaves for `stay`, which is no shorter.
+    /// Nobody launches for the cooldown, nor leaves for `stay`, which is no shorter. A second one, by the
+    /// newest launch that EC2 reports, is kept by whoever launches: `room` in `plan`.
     fn cool_down(&mut self, stay: Duration, now: Instant) {
         self.grow_after = self.grow_after.max(now + self.rules.cooldown);
-        self.shrink_after = self.shrink_after.max(now + stay);
+        self.leave_after = self.leave_after.max(now + stay);
     }
 
     /// How many more `max_launches_per_day` allows now; `None` where it is not set.
@@ -346,7 +347,7 @@ impl Arbiter {
         }
         let cooldown = match ask.wish {
             Wish::Grow => self.grow_after,
-            Wish::Shrink => self.shrink_after,
+            Wish::Leave => self.leave_after,
         };
         if !ask.force {
             until(Reason::Cooldown, cooldown)?;
@@ -439,12 +440,12 @@ impl Arbiter {
                 }
             }
             Wish::Grow => {}
-            Wish::Shrink if ok => {
+            Wish::Leave if ok => {
                 self.leaving.end();
-                self.shrink_after = now + self.rules.scale_down_cooldown;
+                self.leave_after = now + self.rules.scale_down_cooldown;
             }
-            Wish::Shrink if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
-            Wish::Shrink => {}
+            Wish::Leave if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
+            Wish::Leave => {}
         }
         Some(lease)
     }
@@ -456,7 +457,7 @@ impl Arbiter {
         let lease = self.lease.take_if(|lease| lease.expires <= now)?;
         match lease.wish {
             Wish::Grow => self.count(&lease, lease.share.machines.min(MOST_MACHINES), now),
-            Wish::Shrink => self.shrink_after = now + self.rules.scale_down_cooldown,
+            Wish::Leave => self.leave_after = now + self.rules.scale_down_cooldown,
         }
         Some(lease)
     }

@@ -241,7 +241,7 @@ impl Master {
                 self.ask(ask, machines, peer, &node, nonce, now, out);
             }
             FromNode::Retire { force } => {
-                let wish = Wish::Shrink;
+                let wish = Wish::Leave;
                 let repair = false;
                 let ask = Ask { wish, force, repair };
                 self.ask(ask, None, peer, &node, nonce, now, out);
@@ -342,7 +342,7 @@ fn verdict(lease: &Lease, ok: bool, launched: usize, text: &str) -> String {
     let done = match (lease.wish, ok) {
         (Wish::Grow, true) if launched == 1 => "launched a machine".into(),
         (Wish::Grow, true) if launched > 1 => format!("launched {launched} machines"),
-        (Wish::Shrink, true) => "left".into(),
+        (Wish::Leave, true) => "left".into(),
         (_, true) => "is done".into(),
         (_, false) => String::from("gave the lease back"),
     };

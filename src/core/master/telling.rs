@@ -61,7 +61,7 @@ impl Master {
         }
         for (wish, share) in [
             (Wish::Grow, self.growth(None, &picture, now)),
-            (Wish::Shrink, self.anybodys_departure(now)),
+            (Wish::Leave, self.anybodys_departure(now)),
         ] {
             let (answer, left) = match self.arbiter.verdict(Ask::plain(wish), share, NOBODY, now) {
                 Ok(_) => ("yes".into(), 0),
@@ -69,7 +69,7 @@ impl Master {
             };
             send(format!("MAY {} {answer} {left}", history::verb(wish)));
         }
-        for wish in [Wish::Grow, Wish::Shrink] {
+        for wish in [Wish::Grow, Wish::Leave] {
             let (left, in_a_row) = self.arbiter.failing(wish, now);
             if in_a_row > 0 {
                 send(format!(

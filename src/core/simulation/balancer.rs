@@ -63,9 +63,9 @@ impl Balancer {
     }
 
     /// Is a node about to leave, as far as the master knows?
-    fn is_shrinking(&self) -> bool {
+    fn is_leaving(&self) -> bool {
         let lease = self.master.as_ref().and_then(|m| m.arbiter.lease());
-        lease.is_some_and(|lease| lease.wish == Wish::Shrink)
+        lease.is_some_and(|lease| lease.wish == Wish::Leave)
     }
 
     /// What was not on the disk is gone.
@@ -292,7 +292,7 @@ impl World {
         let host = &self.balancers[number];
         let listed: BTreeSet<usize> = self.listed(number).collect();
         let gone: Vec<usize> = host.tunnels.difference(&listed).copied().collect();
-        let (shrinking, life) = (host.is_shrinking(), host.process.life);
+        let (shrinking, life) = (host.is_leaving(), host.process.life);
         let host = &mut self.balancers[number];
         host.tunnels.extend(listed);
         if gone.is_empty() {

@@ -63,7 +63,7 @@ pub struct Ledger {
     known_epoch: u64,
     starting_until: Instant,
     grow_after: Instant,
-    shrink_after: Instant,
+    leave_after: Instant,
     launching: Failing,
     leaving: Failing,
     /// Until when each machine counts that was launched and is not entered, and its lease's epoch.
@@ -98,7 +98,7 @@ impl Ledger {
             known_epoch: 0,
             starting_until: now,
             grow_after: now,
-            shrink_after: now,
+            leave_after: now,
             launching: Failing {
                 until: now,
                 in_a_row: 0,
@@ -161,7 +161,7 @@ impl Ledger {
         if !self.saved || self.clocks_jumped {
             // It may not know of these.
             self.grow_after = now;
-            self.shrink_after = now;
+            self.leave_after = now;
             self.launching = Failing {
                 until: now,
                 in_a_row: 0,
@@ -196,8 +196,8 @@ impl Ledger {
         self.asked = None;
         if let Some(held) = self.held.take_if(|held| held.expires <= now) {
             self.lags();
-            if held.wish == Wish::Shrink {
-                self.shrink_after = now + self.rules.scale_down_cooldown;
+            if held.wish == Wish::Leave {
+                self.leave_after = now + self.rules.scale_down_cooldown;
             }
         }
     }
@@ -269,7 +269,7 @@ impl Ledger {
             }
             Ok(FromNode::Retire { force }) => {
                 self.asked = Some(Asked {
-                    wish: Wish::Shrink,
+                    wish: Wish::Leave,
                     node: node.into(),
                     force,
                     repair: false,
@@ -293,12 +293,12 @@ impl Ledger {
                     self.launching.failed(self.rules.cooldown, now);
                 }
             }
-            Wish::Shrink if ok => {
+            Wish::Leave if ok => {
                 self.leaving.in_a_row = 0;
                 self.leaving.until = now;
-                self.shrink_after = now + self.rules.scale_down_cooldown;
+                self.leave_after = now + self.rules.scale_down_cooldown;
             }
-            Wish::Shrink if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
+            Wish::Leave if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
             _ => {}
         }
     }
@@ -310,7 +310,7 @@ impl Ledger {
 
     fn cool_down(&mut self, stay: Duration, now: Instant) {
         self.grow_after = self.grow_after.max(now + self.rules.cooldown);
-        self.shrink_after = self.shrink_after.max(now + stay);
+        self.leave_after = self.leave_after.max(now + stay);
     }
 
     fn up(entries: &[Listed]) -> usize {

@@ -10,7 +10,7 @@ pub struct Saved {
     pub epoch: u64,
     /// What is left of each cooldown.
     pub grow_cooldown: Duration,
-    pub shrink_cooldown: Duration,
+    pub leave_cooldown: Duration,
     pub hot_cooldown: Duration,
     /// For how long each launch still counts, the oldest first.
     pub launches: Vec<Duration>,
@@ -34,7 +34,7 @@ pub struct Held {
     pub left: Duration,
 }
 
-const WISHES: [(Wish, &str); 2] = [(Wish::Grow, "SCALE"), (Wish::Shrink, "RETIRE")];
+const WISHES: [(Wish, &str); 2] = [(Wish::Grow, "SCALE"), (Wish::Leave, "RETIRE")];
 
 impl Saved {
     /// As it is written at `now`, the time since 1970: a cooldown stands there as its end, a launch as the time
@@ -43,7 +43,7 @@ impl Saved {
         let mut text = format!("epoch {}\n", self.epoch);
         for (word, left) in [
             ("cooldown", self.grow_cooldown),
-            ("scale_down_cooldown", self.shrink_cooldown),
+            ("scale_down_cooldown", self.leave_cooldown),
             ("hot_cooldown", self.hot_cooldown),
         ] {
             if !left.is_zero() {
@@ -86,7 +86,7 @@ impl Saved {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["epoch", epoch] => saved.epoch = epoch.parse().unwrap_or(0),
                 ["cooldown", until] => saved.grow_cooldown = left(until),
-                ["scale_down_cooldown", until] => saved.shrink_cooldown = left(until),
+                ["scale_down_cooldown", until] => saved.leave_cooldown = left(until),
                 ["hot_cooldown", until] => saved.hot_cooldown = left(until),
                 ["launch", until] => saved.launches.push(left(until)),
                 ["booting", until, epoch] => {
@@ -96,7 +96,7 @@ impl Saved {
                     let failing = (left(until), in_a_row.parse().unwrap_or(0));
                     match wish(verb) {
                         Some(Wish::Grow) => saved.launching = failing,
-                        Some(Wish::Shrink) => saved.leaving = failing,
+                        Some(Wish::Leave) => saved.leaving = failing,
                         None => {}
                     }
                 }
@@ -110,7 +110,7 @@ impl Saved {
                             machines: match (more.get(1), wish) {
                                 (Some(machines), _) => machines.parse().unwrap_or(0),
                                 (None, Wish::Grow) => 1,
-                                (None, Wish::Shrink) => 0,
+                                (None, Wish::Leave) => 0,
                             },
                             hot: more.get(2) == Some(&"hot"),
                         },
@@ -151,7 +151,7 @@ mod tests {
         let saved = Saved {
             epoch: 7,
             grow_cooldown: 50 * SECOND,
-            shrink_cooldown: Duration::ZERO,
+            leave_cooldown: Duration::ZERO,
             hot_cooldown: 60 * SECOND,
             launches: vec![9 * SECOND, 3600 * SECOND],
             booting: vec![(40 * SECOND, 6), (70 * SECOND, 7)],
@@ -192,7 +192,7 @@ mod tests {
         let lease = saved.held.unwrap();
         assert_eq!(
             (lease.wish, lease.share, lease.left),
-            (Wish::Shrink, Share::NONE, LONGEST)
+            (Wish::Leave, Share::NONE, LONGEST)
         );
         let grow = Saved::parse("lease 7-ab app1 SCALE\n", SECOND).held.unwrap();
         assert_eq!((grow.wish, grow.share.machines), (Wish::Grow, 1));

@@ -26,8 +26,8 @@ fn grow<'a>(a: &'a mut Arbiter, node: &str, peer: PeerId, now: Instant) -> Resul
     a.ask(Ask::plain(Wish::Grow), share(1), node, peer, "salt", now)
 }
 
-fn shrink<'a>(a: &'a mut Arbiter, node: &str, peer: PeerId, now: Instant) -> Result<&'a Lease, Refusal> {
-    a.ask(Ask::plain(Wish::Shrink), share(0), node, peer, "salt", now)
+fn retire<'a>(a: &'a mut Arbiter, node: &str, peer: PeerId, now: Instant) -> Result<&'a Lease, Refusal> {
+    a.ask(Ask::plain(Wish::Leave), share(0), node, peer, "salt", now)
 }
 
 fn share(machines: usize) -> Result<Share, Refusal> {
@@ -146,7 +146,7 @@ fn a_launch_that_went_well_begins_the_cooldown() {
         refused(grow(&mut a, "app2", 2, now + 20 * SECOND)),
         (Reason::Cooldown, 100)
     );
-    assert_eq!(refused(shrink(&mut a, "app2", 2, now)), (Reason::Cooldown, 600));
+    assert_eq!(refused(retire(&mut a, "app2", 2, now)), (Reason::Cooldown, 600));
     assert!(grow(&mut a, "app2", 2, now + 120 * SECOND).is_ok());
 }
 
@@ -188,7 +188,7 @@ fn failures_in_a_row_double_the_back_off_until_a_machine_serves() {
     launch(&mut a, false, 1, later);
     assert_eq!(refused(grow(&mut a, "app1", 1, later)), (Reason::Failing, 240));
     // It holds up no departure, and hands force nothing.
-    assert!(shrink(&mut a, "app1", 1, later).is_ok());
+    assert!(retire(&mut a, "app1", 1, later).is_ok());
     a.finish("2-salt", "app1", false, 0, NOT_NOW, later);
     let force = Ask {
         force: true,
@@ -224,19 +224,19 @@ fn failed_departures_hold_up_departures_alone() {
     let now = Instant::now();
     let mut a = fresh(now);
     let leave = |a: &mut Arbiter, ok, text, now| {
-        let id = shrink(a, "app1", 1, now).unwrap().id.clone();
+        let id = retire(a, "app1", 1, now).unwrap().id.clone();
         a.finish(&id, "app1", ok, 0, text, now);
     };
     leave(&mut a, false, "not now: master lb2: few, 10 s", now);
     leave(&mut a, false, "EC2: UnauthorizedOperation", now);
-    assert_eq!(refused(shrink(&mut a, "app1", 1, now)), (Reason::Failing, 120));
+    assert_eq!(refused(retire(&mut a, "app1", 1, now)), (Reason::Failing, 120));
     assert!(a.verdict(Ask::plain(Wish::Grow), share(1), 9, now).is_ok());
     let later = now + 120 * SECOND;
     leave(&mut a, false, "again", later);
-    assert_eq!(refused(shrink(&mut a, "app1", 1, later)), (Reason::Failing, 240));
+    assert_eq!(refused(retire(&mut a, "app1", 1, later)), (Reason::Failing, 240));
     let later = later + 240 * SECOND;
     leave(&mut a, true, "", later);
-    assert_eq!(refused(shrink(&mut a, "app1", 1, later)), (Reason::Cooldown, 600));
+    assert_eq!(refused(retire(&mut a, "app1", 1, later)), (Reason::Cooldown, 600));
     assert!(grow(&mut a, "app1", 1, later).is_ok(), "its own cooldown only");
 }
 
@@ -313,7 +313,7 @@ fn force_passes_over_cooldowns_alone() {
     let now = Instant::now();
     let mut a = fresh(now);
     launch(&mut a, true, 1, now);
-    for (wish, machines) in [(Wish::Grow, 2), (Wish::Shrink, 0)] {
+    for (wish, machines) in [(Wish::Grow, 2), (Wish::Leave, 0)] {
         let ask = |force| Ask {
             force,
             ..Ask::plain(wish)
@@ -362,7 +362,7 @@ fn other_rules_hold_at_once() {
     };
     a.set_rules(shorter, now);
     assert_eq!(refused(grow(&mut a, "app1", 1, now)), (Reason::Cooldown, 5));
-    assert_eq!(refused(shrink(&mut a, "app1", 1, now)), (Reason::Cooldown, 6));
+    assert_eq!(refused(retire(&mut a, "app1", 1, now)), (Reason::Cooldown, 6));
     assert_eq!(a.booting(now + 7 * SECOND), 0);
 }
 
@@ -381,10 +381,10 @@ fn only_the_holder_finishes() {
 fn a_node_that_left_without_a_word_keeps_others_from_leaving_but_not_from_scaling_up() {
     let now = Instant::now();
     let mut a = fresh(now);
-    shrink(&mut a, "app1", 1, now).unwrap();
+    retire(&mut a, "app1", 1, now).unwrap();
     let later = now + 30 * SECOND;
     a.expire(later).unwrap();
-    assert_eq!(refused(shrink(&mut a, "app2", 2, later)).0, Reason::Cooldown);
+    assert_eq!(refused(retire(&mut a, "app2", 2, later)).0, Reason::Cooldown);
     assert!(grow(&mut a, "app2", 2, later).is_ok());
 }
 

@@ -3,11 +3,11 @@
 mod asking;
 mod growing;
 mod interruption;
+mod leaving;
 mod looking;
 mod newcomers;
 mod notices;
 mod replacing;
-mod shrinking;
 
 use super::*;
 use crate::core::node::shortage::Place;

@@ -19,7 +19,7 @@ impl Ledger {
         let machines = lease.share.machines;
         let (after, failing) = match asked.wish {
             Wish::Grow => (self.grow_after, self.launching),
-            Wish::Shrink => (self.shrink_after, self.leaving),
+            Wish::Leave => (self.leave_after, self.leaving),
         };
         self.booting.retain(|(until, _)| *until > now);
         let hosts = self.entries.len() + self.booting.len();
@@ -55,9 +55,9 @@ impl Ledger {
             && self.rules.max_launches_per_day > 0
         {
             "beyond max_launches_per_day"
-        } else if asked.wish == Wish::Shrink && Ledger::up(&self.entries) <= self.rules.min_hosts {
+        } else if asked.wish == Wish::Leave && Ledger::up(&self.entries) <= self.rules.min_hosts {
             "with no more than min_hosts that serve"
-        } else if asked.wish == Wish::Shrink && known && others == 0 {
+        } else if asked.wish == Wish::Leave && known && others == 0 {
             "with nobody else UP"
         } else {
             ""
