@@ -27,7 +27,7 @@ from screen import Screen
 TARGET = Path(__file__).resolve().parents[1] / "docs/faults.md"
 WHOLE_WITHIN = 120  # seconds: what a daemon leaves behind waits for the next look, within a minute, and for a slow machine
 LEASE, HEARTBEAT = 4, 5
-AT_ONCE = 4  # rows mostly wait
+AT_ONCE = 6  # rows mostly wait
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Fault:
     through: tuple = ("lb1", "lb2")
     limits: str = ":"
     clocked: bool = False
+    cooldown: str = "5m"  # short where app1 is DOWN amid it: as it comes back UP, a cooldown begins
 
 
 @dataclass
@@ -181,7 +182,7 @@ def _no_stat(site):
 EVERY = tuple(STEPS)
 FAULTS = (
     Fault("the daemon that scales is killed", EVERY, lambda site: kill(_app1(site), "autoscaler", "daemon"),
-          r"app1: the lease ran out|i-\w+ is in HAProxy on lb1"),
+          r"app1: the lease ran out|i-\w+ is in HAProxy on lb1", ("granted", "launching", "booting", "waiting")),
     Fault("a master is killed", EVERY, lambda site: kill(_lb1(site), "autoscaler", "master"),
           r"master lb1: connection lost"),
     Fault("all ssh of a HAProxy host and of the daemon are killed", EVERY,
@@ -195,16 +196,16 @@ FAULTS = (
     Fault("cable cut: app server and EC2", ("granted", "booting"), _cut("app1", "aws"), r"EC2|RunInstances|DescribeInst",
           ("never",), lasts=6.0),
     Fault("cable cut: app server and a HAProxy host", ("granted", "booting", "entering"), _cut("app1", "lb1"),
-          r"HAProxy host lb1: |the lease ran out|connection lost", ("never",), lasts=6.0, through=("lb2",)),
+          r"HAProxy host lb1: |the lease ran out|connection lost", ("never",), lasts=6.0, through=("lb2",), cooldown="20s"),
     Fault("cable cut: app server and new machine", ("waiting",), _cut("app1", "new"), "", lasts=6.0),
     Fault("cable cut: a HAProxy host and the new machine", ("entering",), _cut("lb1", "new"), "",
           lasts=6.0),
     Fault("cable cut: app server from everything, for longer than a lease", ("granted",), _cut("app1"),
-          r"app1: the lease ran out", lasts=3.0 * LEASE, through=()),
+          r"app1: the lease ran out", lasts=3.0 * LEASE, through=(), cooldown="20s"),
     Fault("cable cut: app server from everything, for longer than three heartbeats", ("booting", "entering"), _cut("app1"),
           r"master lb1: connection lost", lasts=4.0 * HEARTBEAT, through=()),
     Fault("slow link: EC2, 0.2 s each way", ("granted",), _slow("aws"), "", lasts=10.0),
-    Fault("slow link: app server, 0.2 s each way", ("granted",), _slow("app1"), "", lasts=10.0),
+    Fault("slow link: app server, 0.2 s each way", ("granted",), _slow("app1"), "", lasts=10.0, cooldown="20s"),
     Fault("slow link: a HAProxy host, 50 ms each way", ("granted",), _slow("lb1", 50), "", lasts=10.0),
     Fault("a master is killed, and its disk is full when it comes back", ("booting",), _disk_full,
           r"/var/lib/autoscaler.*([Nn]o space)", lasts=5.0),
@@ -263,7 +264,7 @@ def run_trouble(trouble, binary, scratch):
 
 def run_row(fault, step, binary, scratch):
     """One row on a site of its own."""
-    with FaultSite(scratch, binary, fault.limits, fault.clocked) as site:
+    with FaultSite(scratch, binary, fault.limits, fault.clocked, fault.cooldown) as site:
         site.start()
         site.hold(step)
         marks = {process: process.mark() for process in _logged(site)}
@@ -329,7 +330,7 @@ def main(binary, only=""):
     screen, lines, bad = Screen(), {}, 0
     table = _table()
     chosen = [number for number, (what, when, _) in enumerate(table) if only in f"{what}: {when}"]
-    with multiprocessing.get_context("spawn").Pool(AT_ONCE, maxtasksperchild=1) as pool:
+    with multiprocessing.Pool(AT_ONCE, maxtasksperchild=1) as pool:
         pending = [pool.apply_async(_outcome, (number, binary)) for number in chosen]
         while pending:
             screen.waiting(f"{len(chosen) - len(pending)} of {len(chosen)} rows are through")
