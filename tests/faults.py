@@ -331,6 +331,12 @@ def _outcome(number, binary):
             return number, Outcome(float("nan"), {}, "", [str(error)])
 
 
+def _line(what, when, outcome):
+    lost = sum(outcome.failed.values()) or "none"
+    said = outcome.said.replace("|", "\\|") or "–"
+    return f"| {what} | {STEPS.get(when, when)} | {outcome.recovery:.1f} s | {lost} | {said} |"
+
+
 def main(binary, only=""):
     """Runs the rows whose text has `only` in it, prints each; writes the table if it ran all of them."""
     screen, lines, bad = Screen(), {}, 0
@@ -350,8 +356,7 @@ def main(binary, only=""):
                 for wrong in outcome.wrong:
                     screen.line(f"          WRONG: {wrong}")
                 bad += bool(outcome.wrong)
-                lines[number] = (f"| {what} | {STEPS.get(when, when)} | {outcome.recovery:.1f} s | {lost or 'none'} | "
-                                 f"{outcome.said.replace('|', chr(92) + '|') or '–'} |")
+                lines[number] = _line(what, when, outcome)
     if not only and not bad:
         TARGET.write_text(HEAD + "\n".join(line for _, line in sorted(lines.items())) + "\n")
         screen.line(f"written to {TARGET.name}")
@@ -361,8 +366,7 @@ def main(binary, only=""):
 HEAD = f"""# Faults, and how long they last
 
 Made by `make faults`, on real parts: HAProxy hosts, app servers, sshd, and an EC2 endpoint, each in namespaces of its
-own. In each row exactly one machine was launched, or none where the row says so; nothing that serves was terminated,
-and nothing was left running.
+own. Nothing that serves was terminated, and nothing was launched that no load called for.
 
 In the rows at rest, something is amiss on a site that has no other trouble. The time is until all is well: the machine
 is gone, or back in service, or everything that serves is entered. Where the trouble lasts until somebody mends it, the
@@ -371,7 +375,8 @@ time is from then on. Who is to put it right is told to look about once a minute
 In the others, two busy app servers stand behind two HAProxies, and something breaks while app1 is in the middle of a
 scale-up; processes are started again after a second, as runit does, and cables are mended. The time is from the fault
 until the site is whole: one machine more, behind both HAProxies and up, every node known to both masters, nobody with a
-lease (here {LEASE} s). What a dead daemon leaves behind waits for the next look.
+lease (here {LEASE} s). In each, exactly one machine was launched, and nothing was left running. What a dead daemon leaves
+behind waits for the next look.
 
 | what happens | when | whole after | requests lost | what the log says |
 |---|---|--:|--:|---|
