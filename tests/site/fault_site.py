@@ -38,9 +38,9 @@ class FaultSite(Site):
     """Two HAProxy hosts and two app servers; everything ends with the `with` block. app1 scales, and as soon as it
     is held at a step, app2 wants to as well."""
 
-    def __init__(self, scratch, binary, limits=":", clocked=False):
+    def __init__(self, scratch, binary, limits=":", clocked=False, cooldown="5m"):
         # One machine, however many the loads of two call for.
-        settings = {"scaling": {"cooldown": "5m", "max_step": "1"}, "machine": {"boot_timeout": "30s"}}
+        settings = {"scaling": {"cooldown": cooldown, "max_step": "1"}, "machine": {"boot_timeout": "30s"}}
         super().__init__(scratch, binary, balancers=2, apps=2, settings=settings)
         self.limits, self.clocked, self._serves = limits, clocked, threading.Event()
         self._serves.set()
