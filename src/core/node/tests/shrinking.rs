@@ -44,8 +44,12 @@ fn a_machine_that_autoscaler_did_not_launch_stays() {
 #[test]
 fn a_haproxy_host_that_cannot_be_asked_is_a_failure() {
     let mut b = Bench::leaving();
-    let seen = b.surveyed(survey(&[1, 2], &[&format!("{ONE_UP}, b 10.0.0.2 80 i-2 UP 900"), "?"]));
-    let why = "1 FINISH 1-a failed 0 lb: no route to host; a departure waits for every HAProxy host; next try in ";
+    let seen = b.surveyed(survey(
+        &[1, 2],
+        &[&format!("{ONE_UP}, b 10.0.0.2 80 i-2 UP 900"), "?"],
+    ));
+    let why =
+        "1 FINISH 1-a failed 0 lb: no route to host; a departure waits for every HAProxy host; next try in ";
     assert!(seen.iter().any(|line| line.starts_with(why)), "{seen:?}");
 }
 
