@@ -1,8 +1,8 @@
 //! `generate`: template and `hosts.d` → HAProxy's configuration → the running HAProxy.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -29,6 +29,7 @@ use crate::system::files::{self, Place, Temporary};
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
+use crate::system::owner;
 
 pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
     let hosts = HostsDir::new(config.dir());
@@ -82,7 +83,7 @@ pub fn rehearse(config: &Config, entries: &[Entry], log: Log) -> Result<String, 
     let target = can_apply(config)?;
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
     let text = render(config, entries)?.text;
-    let candidate = candidate(target, &text, fs::metadata(target).ok().as_ref())?;
+    let candidate = candidate(config, target, &text, fs::metadata(target).ok().as_ref())?;
     check(config, target, &candidate.path, &text, log)?;
     Ok(text)
 }
@@ -135,7 +136,10 @@ fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
 /// I/O.
 pub fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
     let read = || -> io::Result<(String, Metadata)> {
-        Ok((octets::widen(&fs::read(target)?), fs::metadata(target)?))
+        let mut file = File::open(target)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok((octets::widen(&bytes), file.metadata()?))
     };
     match read() {
         Ok(found) => Ok(Some(found)),
@@ -182,7 +186,14 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         ));
     }
     let candidate = changed
-        .then(|| candidate(target, text, before.as_ref().map(|(_, metadata)| metadata)))
+        .then(|| {
+            candidate(
+                config,
+                target,
+                text,
+                before.as_ref().map(|(_, metadata)| metadata),
+            )
+        })
         .transpose()?;
     // While `check_command` has its look, the disk is waited for and HAProxy asked.
     let began = Instant::now();
@@ -262,8 +273,14 @@ fn refuse_master(config: &Config) -> Result<(), Error> {
 
 /// The new configuration in a file beside `target`, unchecked, with the mode and owner of the one
 /// `before`.
-fn candidate(target: &Path, text: &str, before: Option<&Metadata>) -> Result<Temporary, Error> {
-    let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
+fn candidate(
+    config: &Config,
+    target: &Path,
+    text: &str,
+    before: Option<&Metadata>,
+) -> Result<Temporary, Error> {
+    owner::may_install(&config.path, target)?;
+    let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
     let io = |e| Error::io(target.display(), e);
     let candidate = Temporary::create(target, octets::narrow(text), mode).map_err(io)?;
     if let Some(metadata) = before {

@@ -54,7 +54,7 @@ pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()>
 /// I/O; nothing is changed then.
 pub fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     let before = fs::metadata(path)?;
-    let temporary = Temporary::create(path, text, before.mode() & 0o7777)?;
+    let temporary = Temporary::create(path, text, before.mode() & 0o777)?;
     let now = temporary.file.metadata()?;
     if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
         fchown(&temporary.file, Some(before.uid()), Some(before.gid()))?;

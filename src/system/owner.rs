@@ -1,5 +1,5 @@
-//! As whom root runs a command of an INI: as the user who may write it, or not at all. Otherwise that
-//! user would be root as soon as root enters a host by hand.
+//! As whom root runs a command of an INI: as the user who may write it, or not at all, and where it
+//! installs. Otherwise that user would be root as soon as root enters a host by hand.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -45,6 +45,32 @@ pub fn shell(ini: &Path) -> Result<Command, Error> {
     };
     shell.arg("-c");
     Ok(shell)
+}
+
+/// May root put a file where `ini` has it put, at `target` without links? Where another user may write
+/// the one, that user must be able to write the other as well.
+///
+/// # Errors
+/// I/O; config: it may not.
+pub fn may_install(ini: &Path, target: &Path) -> Result<(), Error> {
+    let Some(owner) = owner(ini)? else {
+        return Ok(());
+    };
+    let places = [Some(target), target.parent()].into_iter().flatten();
+    let mut owners = places.filter_map(|path| fs::metadata(path).ok());
+    if owners.any(|metadata| metadata.uid() == owner.uid) {
+        return Ok(());
+    }
+    Err(Error::config(
+        target.display(),
+        format!(
+            "user {uid} may write {}, and not this, so root does not write it either; run: chown {uid} {}, or make the \
+             INI and its directory root's",
+            ini.display(),
+            target.display(),
+            uid = owner.uid
+        ),
+    ))
 }
 
 /// Who but root may write `ini`; `None` where nobody else may, or this process is not root's.

@@ -293,9 +293,12 @@ def open_site(binary):
         yield Cli(binary, Path(directory) / "etc")
 
 
-def test_root_runs_the_commands_of_somebody_else_s_ini_as_that_user(open_site):
+@pytest.mark.parametrize("command", [["generate"], ["add-host", "10.0.0.2", 80, "--apply"]])
+def test_root_runs_the_commands_of_somebody_else_s_ini_as_that_user(open_site, command):
     site = open_site
     site("add-host", "10.0.0.1", 80)
+    site.installed.touch()
+    os.chown(site.installed, 60999, 60998)
     who = site.dir / "who"
     who.touch()
     who.chmod(0o666)
@@ -303,15 +306,45 @@ def test_root_runs_the_commands_of_somebody_else_s_ini_as_that_user(open_site):
     for whose in (site.ini, site.dir):
         os.chown(whose, 60999, 60998)
         site.template.write_text(TEMPLATE + f"# {whose}\n")
-        site("generate")
+        site(*command)
         assert who.read_text() == f"60999\n60998\n{TEMPLATE.splitlines()[0]}\n60999\n"
         who.write_text("")
         os.chown(whose, 0, 0)
     # One that the system knows has its own groups.
     os.chown(site.ini, 1, 1)
+    os.chown(site.installed, 1, 1)
     site.template.write_text(TEMPLATE)
-    site("generate")
+    site(*command)
     assert who.read_text().split()[:2] == ["1", "1"]
+
+
+def test_root_installs_for_somebody_else_s_ini_only_where_that_user_may_write(open_site):
+    """Whoever owns the INI names files of root's in it, also by a link, or puts a link where the configuration was."""
+    site = open_site
+    site("add-host", "10.0.0.1", 80)
+    elsewhere, theirs = site.dir.parent / "root", site.dir.parent / "theirs"
+    for directory in (elsewhere, theirs):
+        directory.mkdir()
+    os.chown(site.dir, 60999, 60998)
+    os.chown(theirs, 60999, 60998)
+    program, fresh, link = elsewhere / "program", elsewhere / "fresh", theirs / "link"
+    program.write_text("root's\n")
+    program.chmod(0o4755)
+    link.symlink_to(program)
+    for target in (program, fresh, link):
+        site.settings(config=target, check_command="true")
+        os.chown(site.ini, 60999, 60998)
+        for command in (["generate"], ["generate", "--check"]):
+            complaint = site.refused(78, *command)
+            assert complaint.startswith(f"{elsewhere}/") and "run: chown 60999 " in complaint
+        done = site.call("add-host", "10.0.0.2", 80, "--apply")
+        assert "run: chown 60999 " in refusal(done, 78)
+        assert program.read_text() == "root's\n" and os.listdir(elsewhere) == ["program"]
+    # What it made of that itself, it may have replaced; nothing becomes a program of root's by it.
+    link.unlink()
+    os.link(program, link)
+    site("generate")
+    assert program.read_text() == "root's\n" and link.stat().st_mode & 0o7777 == 0o755
 
 
 @pytest.mark.parametrize("which, mode", [("ini", 0o666), ("dir", 0o777)])

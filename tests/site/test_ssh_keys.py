@@ -82,6 +82,23 @@ def test_the_key_of_the_app_servers_runs_a_daemons_calls_alone(thefts):
         assert not theft.forwards(listen), listen
 
 
+def test_the_key_of_the_app_servers_enters_no_more_than_max_hosts_and_one(thefts):
+    theft = thefts["app"]
+    ini, hosts = (theft.there.path(f"/etc/autoscaler/{name}") for name in ("autoscaler.ini", "hosts.d"))
+    ini.write_text("[scaling]\nmax_hosts = 3\n[haproxy]\nconfig = /run/haproxy.cfg\ncheck_command = true\nreload_command = true\n")
+    theft.there.path("/etc/autoscaler/haproxy.cfg").write_text("backend web\n    $SERVERS\n")
+    # One connection each, as from daemons that launched them all; and several for one machine.
+    orders = [f"10.0.0.{number} 80 --id i-{number}" for number in range(1, 7)] + [f"10.0.0.1 {port}" for port in (81, 82)]
+    try:
+        codes = [theft.ssh("root@there", f"autoscaler add-host {order} --apply").returncode for order in orders]
+        assert codes == [0] * 4 + [77] * 4 and len(list(hosts.glob("[!.]*"))) == 4
+        assert theft.there.path("/run/haproxy.cfg").read_text().count("server ") == 4
+    finally:
+        ini.write_text("")
+        for entry in hosts.iterdir():
+            entry.unlink()
+
+
 def test_the_key_of_the_haproxy_hosts_opens_their_tunnel_alone(thefts):
     theft = thefts["haproxy"]
     for order in ([], ["id"], ["sh", "-i"], ["touch /tmp/pwned"]):

@@ -9,6 +9,8 @@ use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wan
 use crate::core::plan::{self, ASK_AGAIN, Fix, Memory, Plan, Survey};
 use crate::error::{Error, Kind};
 
+/// What is said of a survey that failed.
+const SURVEY: &str = "the survey";
 /// Who looked within this time passes `LOOK` over.
 const RECENT: Duration = Duration::from_secs(30);
 /// From a termination to the look that takes its entries out.
@@ -103,10 +105,11 @@ impl Node {
         self.looks.looking = false;
         match result {
             Ok(survey) => {
+                self.say_once(SURVEY, "");
                 self.go_by(&survey, now);
                 self.consider(now);
             }
-            Err(error) => self.say_once("", &error.to_string()),
+            Err(error) => self.say_once(SURVEY, &error.to_string()),
         }
     }
 
@@ -175,12 +178,15 @@ impl Node {
     pub(super) fn removed(&mut self, server: &str, name: &str, result: Result<(), Error>) {
         self.looks.mending.remove(&(server.to_string(), name.to_string()));
         match result {
-            Ok(()) => self.say(format!("{name} is gone, and out of HAProxy on {server}")),
+            Ok(()) => {
+                self.say_once(server, "");
+                self.say(format!("{name} is gone, and out of HAProxy on {server}"));
+            }
             Err(error) => self.say_once(server, &error.to_string()),
         }
     }
 
-    /// Says what is wrong with `subject`, unless that was said last.
+    /// Says what is wrong with `subject`, unless that was said last; an empty text: nothing any more.
     pub(super) fn say_once(&mut self, subject: &str, text: &str) {
         let before = self.looks.said.insert(subject.into(), text.into());
         if before.as_deref() != Some(text) && !text.is_empty() {

@@ -374,7 +374,10 @@ impl Node {
         let mut failed = Vec::new();
         for (server, result) in told {
             match result {
-                Ok(()) => self.say(format!("{} is in HAProxy on {server}", machine.title())),
+                Ok(()) => {
+                    self.say_once(server, "");
+                    self.say(format!("{} is in HAProxy on {server}", machine.title()));
+                }
                 Err(error) => {
                     self.say_once(server, &error.to_string());
                     failed.push(server.clone());

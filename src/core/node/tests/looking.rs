@@ -169,12 +169,11 @@ fn who_may_not_look_now_does_so_later() {
 }
 
 #[test]
-fn a_failed_survey_is_said_once() {
+fn a_failed_survey_is_said_once_and_again_after_one_that_did_not_fail() {
     let mut b = looking();
     let mut said = 0;
-    for _ in 0..3 {
-        b.node
-            .finished(Outcome::Surveyed(Purpose::Look, Err(failure())), b.now);
+    for result in [Err(failure()), Err(failure()), Ok(two()), Err(failure())] {
+        b.node.finished(Outcome::Surveyed(Purpose::Look, result), b.now);
         said += b
             .node
             .actions()
@@ -184,5 +183,5 @@ fn a_failed_survey_is_said_once() {
         b.after(60 * SECOND);
         b.hear(1, "LOOK");
     }
-    assert_eq!(said, 1);
+    assert_eq!(said, 2);
 }

@@ -109,6 +109,20 @@ fn a_haproxy_that_is_gone_for_good_is_not_told_for_ever() {
 }
 
 #[test]
+fn what_stands_against_it_is_said_once_and_again_when_it_comes_back() {
+    let mut b = Bench::booting();
+    b.finish(Outcome::Booted(machine(2), Ok(())));
+    let mut said = 0;
+    for there in [false, false, true, false, false] {
+        let result = told(&[("lb1", true), ("lb2", there)]);
+        b.node.finished(Outcome::Entered(machine(2), result), b.now);
+        let told = |a: &Action| matches!(a, Action::Say(text) if !text.contains("is in HAProxy"));
+        said += b.node.actions().iter().filter(|a| told(a)).count();
+    }
+    assert_eq!(said, 2);
+}
+
+#[test]
 fn one_that_no_haproxy_could_be_told_of_stays() {
     let mut b = Bench::booting();
     b.finish(Outcome::Booted(machine(2), Ok(())));
