@@ -69,13 +69,9 @@ fn describe(config: Arc<Config>, asked: Scale, log: Log) -> Result<(), Error> {
 fn would_grant(masters: &[status::Answer], asked: Scale) -> Result<(), Error> {
     let request = if asked.up { "SCALE" } else { "RETIRE" };
     for master in masters {
-        let facts = master
-            .lines
-            .iter()
-            .filter_map(|line| Fact::parse(&line.to_string()));
         let is_it = |fact: &Fact| fact.get("request") == request && !fact.get("answer").is_empty();
-        let answer = facts
-            .into_iter()
+        let answer = master
+            .facts()
             .find(is_it)
             .map_or(String::new(), |f| f.get("answer").to_string());
         let granted = match answer.as_str() {

@@ -41,14 +41,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn report(&self) -> Report {
-        let facts = self
-            .lines
+    /// Its lines, read.
+    pub fn facts(&self) -> impl Iterator<Item = Fact> {
+        self.lines
             .iter()
-            .filter_map(|line| Fact::parse(&line.to_string()));
+            .filter_map(|line| Fact::parse(&line.to_string()))
+    }
+
+    fn report(&self) -> Report {
         Report {
             master: self.master.clone(),
-            facts: facts.collect(),
+            facts: self.facts().collect(),
         }
     }
 }

@@ -179,6 +179,11 @@ def test_what_is_missing_and_what_is_in_the_way(start):
     assert [each["node"] for each in told["doubles"]] == ["web/i-1", "web/i-2"]
     assert "web/i-1: double: web/i-2 has the same host name" in master.log.read_text() or \
         "web/i-2: double: web/i-1 has the same host name" in master.log.read_text()
+    ini = master.ini.with_name("check.ini")
+    ini.write_text(master.ini.read_text().replace("[haproxy]\n", f"[haproxy]\nconfig = {master.dir}/haproxy.cfg\n"))
+    ini.chmod(0o600)
+    checked = run([str(master.binary), "-c", str(ini), "check"]).stdout
+    assert re.search(r"warn .*: web/i-1: web/i-2 has the same host name; they count as two; give each", checked), checked
     a.send(f"FINISH {a.ask('SCALE').split()[1]} ok 1")
     assert b.lines_until("FINISH web/i-1") == ["SCALE web/i-1"]
     assert a.ask("SCALE").startswith("WAIT full ")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::findings::{Finding, ssh_step};
-use super::{Check, Part, TIME, cloud};
+use super::{Check, Part, TIME, cloud, haproxy_host};
 use crate::command::status;
 use crate::core::plan::{Life, Listed};
 use crate::core::protocol::{FromMaster, host_of};
@@ -119,6 +119,7 @@ fn tunnels(check: &Check) -> Vec<Finding> {
         }
         false => Finding::Ok(format!("masters: {masters}")),
     }];
+    found.extend(answers.iter().flat_map(haproxy_host::doubles));
     let open = machine::open_ports(config.master.tunnel_ports.clone());
     let open = open.into_iter().filter(|port| !is_own(*port, &config.master));
     found.extend(open.map(|port| Finding::Warn(open_port(port))));

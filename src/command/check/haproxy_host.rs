@@ -10,6 +10,7 @@ use crate::core::haproxy::runtime::text::{self, Section};
 use crate::core::haproxy::runtime::{self, compare};
 use crate::core::plan::Listed;
 use crate::core::protocol::FromMaster;
+use crate::core::protocol::facts::Fact;
 use crate::error::Error;
 use crate::system::due::DueFile;
 use crate::system::haproxy_socket::HaproxySocket;
@@ -219,12 +220,26 @@ fn master(check: &Check) -> Vec<Finding> {
         "master {}: answers on {place}; entries: {entries}, nodes that report: {nodes} ({names})",
         answer.master
     );
-    vec![match nodes < entries {
+    let mut found = vec![match nodes < entries {
         true => {
             Finding::Warn(text + "; its log tells of each tunnel, and daemon has to run on each app server")
         }
         false => Finding::Ok(text),
-    }]
+    }];
+    found.extend(doubles(&answer));
+    found
+}
+
+/// Nodes that go by one name, or by one host's, as after an image of a running machine.
+pub fn doubles(answer: &status::Answer) -> Vec<Finding> {
+    let facts = answer.facts().filter(|fact| fact.shape.verb == "DOUBLE");
+    let double = |fact: Fact| {
+        let (master, node, why) = (&answer.master, fact.get("node"), fact.get("text"));
+        Finding::Warn(format!(
+            "master {master}: {node}: {why}; give each machine a host name of its own"
+        ))
+    };
+    facts.map(double).collect()
 }
 
 /// The name of a node that has reported lately.

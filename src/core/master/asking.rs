@@ -83,15 +83,16 @@ impl Master {
     /// May `node` leave, and those stay that would?
     pub(super) fn departure(&self, node: &str, stayers: &Stayers, now: Instant) -> Result<Share, Refusal> {
         let rules = self.arbiter.rules();
-        let others = stayers.without(node);
+        let mut others = stayers.without(node);
         let up = self.fleet.as_ref().map_or(0, |fleet| fleet.up);
         let known = self.fleet.as_ref().filter(|fleet| fleet.is_known);
-        let nobody = match known {
-            Some(fleet) => fleet.others_up(node) == 0,
-            // Where HAProxy says nothing, those who report count.
-            None => others.count < rules.min_hosts,
-        };
-        if up <= rules.min_hosts || nobody || others.count == 0 {
+        if let Some(fleet) = known {
+            // Of a node whose entry has no id it is not known that HAProxy has it in MAINT.
+            others.count = others.count.min(fleet.others_up(node));
+        }
+        // Where HAProxy says nothing, those who report count.
+        let too_few = known.is_none() && others.count < rules.min_hosts;
+        if up <= rules.min_hosts || too_few || others.count == 0 {
             return again(Reason::Few);
         }
         let load = self.loads.of(node, now).unwrap_or(0.0);

@@ -103,3 +103,15 @@ fn a_departure_begins_its_own_cooldown_only() {
     assert_eq!(b.ask(2, "RETIRE force"), "failing 120");
     assert_eq!(b.ask(2, "SCALE"), "1");
 }
+
+#[test]
+fn who_is_in_maint_takes_no_load_over_though_its_entry_has_no_id() {
+    let mut b = Bench::new("");
+    b.see(&["app1/i-1 UP", "app2/- MAINT", "app3/i-3 UP"]);
+    for (peer, node, load) in [(1, "a/i-1", 24), (2, "b/i-2", 0), (3, "c/i-3", 24)] {
+        b.join(peer, node);
+        b.say(peer, &format!("LOAD {load}"));
+    }
+    // 24 and half of 24 would fit under 0.8 times the threshold of 50, and 48 do not.
+    assert_eq!(b.ask(3, "RETIRE"), "loaded 10");
+}
