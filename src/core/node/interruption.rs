@@ -105,10 +105,16 @@ impl Node {
 
     /// A master has said no: at `max_hosts` a mere hint is not followed.
     pub(super) fn refused_replacement(&mut self, reason: Reason) {
-        let is_hint = self.interruption.as_ref().is_some_and(|i| i.drain_by.is_none());
-        if is_hint && reason == Reason::Full {
+        if reason == Reason::Full {
+            self.drop_hint("there may be no machine more");
+        }
+    }
+
+    /// A mere hint is not followed, for `why`; what EC2 takes back for certain is.
+    pub(super) fn drop_hint(&mut self, why: &str) {
+        if self.interruption.as_ref().is_some_and(|i| i.drain_by.is_none()) {
             self.interruption = None;
-            self.say("there may be no machine more, so the recommendation is not followed".into());
+            self.say(format!("{why}, so the recommendation is not followed"));
         }
     }
 

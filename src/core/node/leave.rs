@@ -38,9 +38,10 @@ impl Node {
                         self.stays = true;
                         self.not_now(Kind::Config, &error.to_string(), Duration::ZERO, now);
                     }
-                    // Its group is as small as it may be, for now.
+                    // A person keeps it, or its group is as small as it may be, for now.
                     Kind::Busy => {
-                        self.not_now(Kind::Busy, &error.to_string(), Duration::ZERO, now);
+                        self.not_now(Kind::Busy, &error.to_string(), LOOK_AGAIN, now);
+                        self.drop_hint("this machine may not leave");
                         self.calm.clear();
                     }
                     _ => self.failed(error, 0, now),

@@ -79,6 +79,8 @@ pub struct Node {
     /// This machine is not one that autoscaler may end.
     stays: bool,
     interruption: Option<Interruption>,
+    /// Whom the work under a lease has terminated last.
+    ending: Option<String>,
     said_alone: bool,
     need: Need,
     out: Vec<Action>,
@@ -102,6 +104,7 @@ impl Node {
             myself,
             stays: false,
             interruption: None,
+            ending: None,
             said_alone: false,
             need: Need::default(),
             out: Vec::new(),
@@ -309,7 +312,11 @@ impl Node {
         if let Outcome::Entered(machine, told) = &outcome {
             self.looks.mended(machine, told);
         }
-        let Some(outcome) = self.of_a_newcomer(outcome, now) else {
+        // A newcomer and the plan may both have it ended: each hears of it.
+        let is_ended = matches!(&outcome, Outcome::Terminated(id, _) if self.ending.as_ref() == Some(id));
+        let own = is_ended.then(|| outcome.clone());
+        let others = self.of_a_newcomer(outcome, now);
+        let Some(outcome) = own.or(others) else {
             return;
         };
         match outcome {
@@ -350,6 +357,9 @@ impl Node {
             self.masters.drop_expired(now);
             self.ask_next(aim, now);
             return;
+        }
+        if let Step::Terminate { id } = &step {
+            self.ending = Some(id.clone());
         }
         self.out.push(Action::Run(step));
     }

@@ -60,6 +60,16 @@ fn a_recommendation_leaves_only_once_replaced() {
 }
 
 #[test]
+fn whom_a_person_keeps_does_not_ask_again_and_again() {
+    let mut b = warned(Warning::Rebalance);
+    assert_eq!(replaced(&mut b), ["1 RETIRE"]);
+    b.hear(1, "GRANT 2-a 30 2 0");
+    let end = b.finish(Outcome::Identified(Err(Error::busy("this machine", "is kept"))));
+    assert_eq!(end, ["1 FINISH 2-a failed 0 not now: this machine: is kept"]);
+    assert_eq!(b.after(60 * SECOND), NOTHING);
+}
+
+#[test]
 fn at_max_hosts_a_recommendation_is_not_followed() {
     let mut b = warned(Warning::Rebalance);
     b.hear(1, "WAIT full 10");
