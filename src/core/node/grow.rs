@@ -74,11 +74,13 @@ impl Node {
             Err(wait) => return Err(wait.clone()),
         };
         let lacking = plan.lacking as u32;
-        let by_load = match &self.wanted {
-            Some(_) => return Ok(granted.saturating_sub(adopted).min(room)),
-            None if self.is_for_an_interruption(Aim::Grow) => return Ok(granted.min(room)),
-            None => self.is_over(),
-        };
+        if self.wanted.is_some() || self.is_for_an_interruption(Aim::Grow) {
+            return match granted {
+                0 => wait("the lease was lost before the launch", FIRST_BACKOFF),
+                _ => Ok(granted.saturating_sub(adopted).min(room)),
+            };
+        }
+        let by_load = self.is_over();
         if !by_load && lacking == 0 {
             return wait("the load fell before the launch", Duration::ZERO);
         }
