@@ -17,9 +17,11 @@
 //!   plan      a survey of the site in, what is due out
 //!   load      CPU, its window, and what the requests call for beyond 100%
 //!   protocol  the lines between the two, and how they prove themselves
-//!   haproxy   entries, the template, the commands of the admin socket
+//!   haproxy   entries, the template, the admin socket's commands, what the key may do
+//!   backoff   how long each failure in a row blocks, whoever tries
 //!   report    what `status` shows, for people, as JSON and as metrics
 //!   replay    `simulate`: the same minds on a trace of load
+//!   simulation the same minds, HAProxy and EC2 in a random world of faults (tests)
 //!   text      INI, JSON, words, durations, a diff
 //! fuzz      what every reader holds to, whatever it is given                (tests)
 //! error     one failure: its subject, its cause, its exit code

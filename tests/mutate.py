@@ -29,7 +29,7 @@ MUTATIONS = [
     ("master/lease.rs", "take_if(|lease| lease.id == id && lease.node == node)", "take_if(|lease| @FINISH from anyone@ || (lease.id == id && lease.node == node))"),
     ("master/lease.rs", "            && lease.bearer == Some(peer)\n        {", "            && (lease.bearer == Some(peer) || @LOAD of anyone renews@)\n        {"),
     ("master/lease.rs", "        if newest.is_none_or(|epoch| epoch > self.failed_epoch) {", "        if !@no back-off after FAILED@ && newest.is_none_or(|epoch| epoch > self.failed_epoch) {"),
-    ("master/lease/failing.rs", "self.in_a_row = self.in_a_row.saturating_add(1);", "self.in_a_row = if @a master's back-off does not double@ { 1 } else { self.in_a_row.saturating_add(1) };"),
+    ("master/lease/backoff.rs", "self.in_a_row = self.in_a_row.saturating_add(1);", "self.in_a_row = if @a master's back-off does not double@ { 1 } else { self.in_a_row.saturating_add(1) };"),
     ("master/lease.rs", "launching: Failing::restore(saved.launching, rules.cooldown, now),", "launching: if @back-off not read from disk@ { Failing::default() } else { Failing::restore(saved.launching, rules.cooldown, now) },"),
     # How many.
     ("master/need.rs", "self.max_hosts.saturating_sub(self.hosts)", "(self.max_hosts + usize::from(@max_hosts off by one@)).saturating_sub(self.hosts)"),
@@ -64,7 +64,7 @@ MUTATIONS = [
     ("node/masters.rs", "first.extend(master.lease.as_ref().map(|lease| FromNode::Hold {", "first.extend(master.lease.as_ref().filter(|_| !@no HOLD@).map(|lease| FromNode::Hold {"),
     ("node/masters.rs", "self.lease.as_ref().is_some_and(|lease| lease.expires > now)", "self.lease.as_ref().is_some_and(|lease| lease.expires > now || @acts after its lease ran out@)"),
     ("node/masters.rs", ".all(|master| master.leased(now) || master.link.is_none())", ".all(|master| master.leased(now) || master.link.is_none() || @acts without every master@)"),
-    ("node/backoff.rs", "self.next = (self.next * 2).min(self.cap);", "if !@a node's back-off does not double@ { self.next = (self.next * 2).min(self.cap); }"),
+    ("backoff.rs", "self.in_a_row = self.in_a_row.saturating_add(1);", "self.in_a_row = if @a node's back-off does not double@ { 1 } else { self.in_a_row.saturating_add(1) };"),
     ("node/ending.rs", "pause.backoff.reset();", "if !@a node's back-off is not reset@ { pause.backoff.reset(); }"),
     ("node/asking.rs", "pause.until.take_if(|_| !pause.firm && for_it);", "pause.until.take_if(|_| @another's end ends the back-off@ || (!pause.firm && for_it));"),
     ("node/leave.rs", "let Some(error) = told.iter().find_map(|(_, result)| result.as_ref().err()).cloned() else {", "let Some(error) = told.iter().find_map(|(_, result)| result.as_ref().err()).cloned().filter(|_| !@leaves before it is drained@) else {"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ini::{Changes, Watched};
+use super::watched_ini::{Changes, Watched};
 use crate::config::{Config, Scaling};
 use crate::core::load::cpu::Counters;
 use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
@@ -18,7 +18,7 @@ use crate::system::links::{self, Identity, LOOPBACK, News};
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
-use crate::worker::{Worker, leave, survey};
+use crate::worker::{Worker, own_machine, survey};
 
 /// For a master to see that a command takes its leave.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ impl Body {
         let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
         worker.check_ready()?;
         let settings = settings(&config, worker.asks_ec2(), worker.has_group());
-        let instance = leave::own_instance(&config, &worker);
+        let instance = own_machine::instance(&config, &worker);
         let host = machine::host_name()?;
         let node = match &instance {
             Some(id) => format!("{host}/{id}"),
@@ -183,7 +183,7 @@ impl Body {
             secrets: Arc::clone(&secrets),
         };
         // Where there is no way to HAProxy yet, its listings do not tell which entry this is.
-        let myself = leave::own_address(&config).ok().map(|host| Machine {
+        let myself = own_machine::address(&config).ok().map(|host| Machine {
             instance,
             host,
             port: config.machine.port,
@@ -220,7 +220,7 @@ impl Body {
 
     /// Looks out for EC2 taking this machine back.
     fn watch_for_warnings(&self) {
-        if !self.worker.asks_ec2() || !leave::has_metadata(&self.config) {
+        if !self.worker.asks_ec2() || !own_machine::has_metadata(&self.config) {
             return;
         }
         let (worker, send) = (Arc::clone(&self.worker), self.send.clone());

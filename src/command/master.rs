@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::ini::{Changes, Watched};
 use super::list_hosts::Running;
+use super::watched_ini::{Changes, Watched};
 use crate::config::Config;
 use crate::core::master::lease::{Arbiter, Rules, Wish};
 use crate::core::master::{Master, Output};

@@ -17,6 +17,7 @@ mod set;
 mod simulate;
 mod ssh_gate;
 mod status;
+mod watched_ini;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -32,8 +33,9 @@ use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 use crate::system::{files, hangup};
 use add_host::Addition;
-use ini::{Watched, load};
+use ini::load;
 use remove_host::Removal;
+use watched_ini::Watched;
 
 /// Who gives a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

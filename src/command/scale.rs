@@ -15,7 +15,7 @@ use crate::core::protocol::facts::Fact;
 use crate::error::{Error, Kind};
 use crate::system::links::LOOPBACK;
 use crate::system::log::Log;
-use crate::worker::{Worker, leave};
+use crate::worker::{Worker, own_machine};
 
 /// For the masters to greet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ fn would_grant(masters: &[status::Answer], asked: Scale) -> Result<(), Error> {
 pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
     let config = Arc::new(load(path)?);
     let worker = Worker::new(Arc::clone(&config), log)?;
-    let own = leave::own_instance(&config, &worker);
+    let own = own_machine::instance(&config, &worker);
     let (own, others): (Vec<Machine>, Vec<Machine>) = worker
         .to_replace(asked)?
         .into_iter()

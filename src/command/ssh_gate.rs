@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 
 use crate::cli::{self, Command};
-use crate::core::haproxy::gate;
+use crate::core::haproxy::ssh_gate;
 use crate::core::protocol;
 use crate::error::{Error, Kind};
 
@@ -32,7 +32,7 @@ pub fn command() -> Result<(Command, Option<IpAddr>), Error> {
             ),
         )
     };
-    let arguments = gate::arguments(&order).ok_or_else(refused)?;
+    let arguments = ssh_gate::arguments(&order).ok_or_else(refused)?;
     let arguments = arguments.into_iter().map(OsString::from);
     // sshd sets it, and the other end can't.
     let connection = env::var("SSH_CONNECTION").unwrap_or_default();

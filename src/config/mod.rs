@@ -1,6 +1,6 @@
 //! `autoscaler.ini`: text in, typed settings out, every complaint with its file and line.
 
-mod change;
+mod difference;
 mod keys;
 mod notify;
 mod secrets;
@@ -32,7 +32,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub haproxy: Haproxy,
     pub notify: notify::Notify,
-    file: change::Texts,
+    file: difference::Texts,
 }
 
 /// `[aws]`; an empty text is an unset key.
@@ -182,7 +182,7 @@ impl Config {
 
     fn read(path: &Path, text: &str, source: Source, scaling: &[(&str, &str)]) -> Result<Config, Error> {
         let mut v = Values::read(path, text, KEYS, source)?;
-        let file = change::Texts::of(&v);
+        let file = difference::Texts::of(&v);
         for (key, value) in scaling {
             v.set("scaling", key, value);
         }

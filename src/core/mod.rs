@@ -1,6 +1,7 @@
 //! The pure core: values and times in, values out. Nothing under here opens a file, a socket
 //! or a process, reads a clock or makes a random number.
 
+pub mod backoff;
 pub mod haproxy;
 pub mod load;
 pub mod master;

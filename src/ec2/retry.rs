@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::core::backoff;
+
 /// What an outcome calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -105,15 +107,13 @@ pub fn classify(status: u16, code: &str, skew: i64) -> Verdict {
 /// The wait before try number `attempt` (the first retry is 1): full jitter over
 /// a doubling bound, at most 20 s. `random` is any evenly distributed number.
 pub fn backoff(verdict: Verdict, attempt: u32, random: u64) -> Duration {
-    let (first, most) = match verdict {
+    let (first, longest) = match verdict {
         Verdict::Throttled => (1000, 20_000),
         Verdict::NotFound => (1000, 5000),
         _ => (500, 20_000),
     };
-    let bound = 2u64
-        .saturating_pow(attempt.saturating_sub(1))
-        .saturating_mul(first)
-        .min(most);
+    let [first, longest] = [first, longest].map(Duration::from_millis);
+    let bound = backoff::wait(first, attempt, longest).as_millis() as u64;
     // A wait of nothing would be no wait at all.
     Duration::from_millis(50 + random % bound)
 }

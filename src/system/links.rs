@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::lines::{End, Lines, SILENCE};
 use super::machine;
 use crate::config;
-use crate::core::node::backoff::Backoff;
+use crate::core::backoff::Backoff;
 use crate::core::node::{HEARTBEAT, LinkId};
 use crate::core::protocol::auth::{self, Claim, Role};
 use crate::core::protocol::{self, FromMaster, FromNode};

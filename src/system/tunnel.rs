@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::ssh::Ssh;
 use super::{child, machine};
-use crate::core::node::backoff::Backoff;
+use crate::core::backoff::Backoff;
 use crate::core::protocol::one_line;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);

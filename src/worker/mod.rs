@@ -6,8 +6,8 @@ pub mod cloud;
 mod command;
 mod group;
 mod launch;
-pub mod leave;
 pub mod notify;
+pub mod own_machine;
 pub mod remote;
 pub mod survey;
 

@@ -125,12 +125,17 @@ def test_a_reader_sees_the_old_file_or_the_new_one(site):
     assert writer.returncode == 0 and seen <= texts
 
 
+def a_service(cli, command):
+    """`master` or `daemon`, as it is about to start."""
+    cli.write(f"[master]\nlisten = 127.0.0.1:0\nstate = {cli.dir}/state\ntunnel_ports = 1\n"
+              "[machine]\nscale_up_command = echo 127.0.0.1\n[haproxy]\nservers = lb1\n")
+    return cli.start(command)
+
+
 @pytest.mark.parametrize("command", ["master", "daemon"])
 def test_a_service_lives_through_sighup(cli, command):
     """With the process id that its supervisor knows."""
-    cli.write(f"[master]\nlisten = 127.0.0.1:0\nstate = {cli.dir}/state\ntunnel_ports = 1\n"
-              "[machine]\nscale_up_command = echo 127.0.0.1\n[haproxy]\nservers = lb1\n")
-    with cli.start(command) as service:
+    with a_service(cli, command) as service:
         try:
             assert re.search("serving on|watching the CPU", service.stderr.readline())
             with open(f"/proc/{service.pid}/status") as status:
@@ -146,9 +151,7 @@ def test_a_service_lives_through_sighup(cli, command):
 
 @pytest.mark.parametrize("command", ["master", "daemon"])
 def test_a_service_takes_a_changed_file_and_keeps_its_settings_where_it_is_wrong(cli, command):
-    cli.write(f"[master]\nlisten = 127.0.0.1:0\nstate = {cli.dir}/state\ntunnel_ports = 1\n"
-              "[machine]\nscale_up_command = echo 127.0.0.1\n[haproxy]\nservers = lb1\n")
-    with cli.start(command) as service:
+    with a_service(cli, command) as service:
         try:
             assert re.search("serving on|watching the CPU", service.stderr.readline())
             said = iter(lambda: service.stderr.readline().rstrip("\n"), "")

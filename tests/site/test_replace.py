@@ -3,23 +3,31 @@
 import json
 import re
 
+import at_rest
 import pytest
 from fault_site import Visitor
 from lab import missing, wait_until
-from site_lab import Site
 
 pytestmark = pytest.mark.skipif(missing("sshd", "haproxy") is not None, reason=str(missing("sshd", "haproxy")))
 
 
-def a_site(tmp_path, binary, balancers=1, apps=3, boot_timeout="20s", **scaling):
-    settings = {"scaling": {"cooldown": "1s", "threshold": "100", "scale_down_threshold": "0", **scaling},
-                "machine": {"boot_timeout": boot_timeout}}
-    return Site(tmp_path, binary, balancers=balancers, apps=apps, settings=settings, instances=True)
+def a_site(tmp_path, binary, **settings):
+    """One whose load asks for nothing, not started yet."""
+    return at_rest.a_site(tmp_path, binary, start=False, threshold="100", **{"apps": 3, **settings})
 
 
 def roll(app, *whom):
     """Runs `replace` there, from outside of the machines that it may end."""
     return app.run(["autoscaler", "replace", *whom], check=False, timeout=180)
+
+
+def rolled(app, *whom):
+    """Runs `replace` again, as it says, until it has done all of it."""
+    def done():
+        tried = roll(app, *whom)
+        assert tried.returncode in (0, 75), tried
+        return tried.returncode == 0
+    wait_until(done, 170, "the roll goes on to its end")
 
 
 def booting(host):
@@ -69,12 +77,7 @@ def test_ten_are_rolled_though_it_is_stopped_at_each_step(tmp_path, binary):
                 stopped.wait_line(step, timeout=60)
                 stopped.kill()
                 stopped.wait()
-
-            def rolled():
-                done = roll(app, "--not-image", "ami-0new")
-                assert done.returncode in (0, 75), done
-                return done.returncode == 0
-            wait_until(rolled, 170, "the roll goes on to its end")
+            rolled(app, "--not-image", "ami-0new")
         assert visitor.failed == {"lb1": 0} and visitor.answered["lb1"] > 100
         # Each old one went once, and nothing else; of what was launched in vain, one is left over at most.
         assert sorted(site.terminated()) == sorted(site.ids[f"app{n}"] for n in range(2, 12))
@@ -82,7 +85,7 @@ def test_ten_are_rolled_though_it_is_stopped_at_each_step(tmp_path, binary):
 
 
 def test_a_replacement_that_does_not_serve_stops_the_roll_and_the_old_one_stays(tmp_path, binary):
-    with a_site(tmp_path, binary, boot_timeout="5s") as site:
+    with a_site(tmp_path, binary, machine={"boot_timeout": "5s"}) as site:
         site.start()
         site.boots = False
         with Visitor(site) as visitor:
@@ -93,12 +96,7 @@ def test_a_replacement_that_does_not_serve_stops_the_roll_and_the_old_one_stays(
         assert site.haproxies["lb1"].servers() == {app.name: "UP" for app in site.apps}
         # Run again, it goes on.
         site.boots = True
-
-        def rolled():
-            done = roll(site.apps[0], "app2", "app3")
-            assert done.returncode in (0, 75), done
-            return done.returncode == 0
-        wait_until(rolled, 150, "the roll goes on")
+        rolled(site.apps[0], "app2", "app3")
         assert sorted(site.terminated()) == sorted([sick, site.ids["app2"], site.ids["app3"]])
         assert len(site.haproxies["lb1"].wait_servers(3)) == 3
 

@@ -13,7 +13,7 @@ use crate::system::machine::{self, StatFile};
 use crate::system::ssh::Ssh;
 use crate::worker::cloud::CLUSTER_TAG;
 use crate::worker::remote::Remote;
-use crate::worker::{Worker, leave};
+use crate::worker::{Worker, own_machine};
 
 pub const PARTS: [Part; 6] = [
     ("a dry run of the launch", launch),
@@ -41,7 +41,7 @@ fn termination(check: &Check) -> Vec<Finding> {
     let Ok(worker) = Worker::new(Arc::clone(&check.config), check.log) else {
         return Vec::new();
     };
-    let own = match (&check.client, leave::has_metadata(&check.config)) {
+    let own = match (&check.client, own_machine::has_metadata(&check.config)) {
         (Ok(client), true) => client.metadata().instance_id().ok().flatten(),
         _ => None,
     };
@@ -146,12 +146,12 @@ fn counters(check: &Check) -> Vec<Finding> {
 
 /// Who this machine is to EC2 and to HAProxy.
 fn identity(check: &Check) -> Vec<Finding> {
-    let address = match leave::own_address(&check.config) {
+    let address = match own_machine::address(&check.config) {
         Ok(address) => format!("this machine: {address}"),
         Err(error) => return vec![Finding::Info(format!("this machine: {error}"))],
     };
     let client = match &check.client {
-        Ok(client) if leave::has_metadata(&check.config) => client,
+        Ok(client) if own_machine::has_metadata(&check.config) => client,
         _ => return vec![Finding::Info(address)],
     };
     let cluster = &check.config.cluster.name;

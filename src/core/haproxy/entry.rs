@@ -4,6 +4,8 @@ use std::array;
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
+use crate::core::protocol::one_line;
+
 /// An app server as HAProxy is told of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
@@ -188,10 +190,7 @@ pub fn check_host(host: &str) -> Result<(), String> {
     let is_host = !host.contains(':') && !dotted || host.parse::<IpAddr>().is_ok();
     match is_host && !host.is_empty() && host.bytes().all(ok) && !host.starts_with('-') {
         true => Ok(()),
-        false => Err(format!(
-            "`{}` is not a host name or address",
-            crate::core::protocol::one_line(host)
-        )),
+        false => Err(format!("`{}` is not a host name or address", one_line(host))),
     }
 }
 
@@ -204,7 +203,7 @@ pub fn check_instance(id: &str) -> Result<&str, String> {
         Some(hex) if (1..=32).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(id),
         _ => Err(format!(
             "`{}` is not an instance id such as i-0123456789abcdef0",
-            crate::core::protocol::one_line(id)
+            one_line(id)
         )),
     }
 }

@@ -2,9 +2,9 @@
 
 pub mod complaint;
 pub mod entry;
-pub mod gate;
 pub mod ids;
 pub mod listing;
 pub mod octets;
 pub mod runtime;
+pub mod ssh_gate;
 pub mod template;

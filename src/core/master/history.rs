@@ -37,13 +37,6 @@ const OUTCOMES: [(Outcome, &str); 6] = [
     (Outcome::Expired, "expired"),
 ];
 
-const WISHES: [(Wish, &str); 2] = [(Wish::Grow, "SCALE"), (Wish::Leave, "RETIRE")];
-
-/// The verb that asks for it.
-pub fn verb(wish: Wish) -> &'static str {
-    WISHES[wish as usize].1
-}
-
 /// One decision.
 #[derive(Debug, Clone, PartialEq)]
 struct Decision {
@@ -64,7 +57,7 @@ struct Decision {
 /// As `REPORT` tells it, without its verb and its age.
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ", self.node, verb(self.wish))?;
+        write!(f, "{} {} ", self.node, self.wish.verb())?;
         match self.percent {
             Some(percent) => write!(f, "{percent:.0}")?,
             None => write!(f, "-")?,
@@ -84,7 +77,7 @@ impl Decision {
         Some(Decision {
             at,
             node: node.into(),
-            wish: WISHES.iter().find(|w| w.1 == wish)?.0,
+            wish: Wish::of_verb(wish)?,
             percent: percent.parse().ok(),
             times: times.parse().ok()?,
             outcome: OUTCOMES.iter().find(|o| o.1 == outcome)?.0,
@@ -105,9 +98,9 @@ impl Decision {
 pub struct History {
     decisions: Vec<Decision>,
     /// By wish and outcome, since the start.
-    counts: [[u64; OUTCOMES.len()]; WISHES.len()],
+    counts: [[u64; OUTCOMES.len()]; Wish::ALL.len()],
     /// By wish and reason to wait, since the start.
-    waits: [[u64; REASONS.len()]; WISHES.len()],
+    waits: [[u64; REASONS.len()]; Wish::ALL.len()],
 }
 
 impl History {
@@ -221,9 +214,9 @@ impl History {
     /// `<verb> <reason> <how often>`, of what was refused.
     pub fn refusals(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for ((_, verb), counts) in WISHES.iter().zip(self.waits) {
+        for (wish, counts) in Wish::ALL.iter().zip(self.waits) {
             for ((_, reason), count) in REASONS.iter().zip(counts).filter(|(_, count)| *count > 0) {
-                lines.push(format!("{verb} {reason} {count}"));
+                lines.push(format!("{} {reason} {count}", wish.verb()));
             }
         }
         lines
@@ -232,9 +225,9 @@ impl History {
     /// `<verb> <outcome> <how often>`.
     pub fn counts(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for ((_, verb), counts) in WISHES.iter().zip(self.counts) {
+        for (wish, counts) in Wish::ALL.iter().zip(self.counts) {
             for ((_, outcome), count) in OUTCOMES.iter().zip(counts) {
-                lines.push(format!("{verb} {outcome} {count}"));
+                lines.push(format!("{} {outcome} {count}", wish.verb()));
             }
         }
         lines

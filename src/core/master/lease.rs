@@ -2,18 +2,19 @@
 //!
 //! All times are the caller's; nothing here reads a clock.
 
+mod backoff;
 mod booting;
-mod failing;
 mod launches;
 mod saved;
 
 use std::time::{Duration, Instant};
 
 use crate::core::protocol::{NOT_NOW, Reason};
+use backoff::Backoff;
 use booting::Booting;
-use failing::Failing;
 use launches::Launches;
-pub use saved::{Held, Saved};
+use saved::Held;
+pub use saved::Saved;
 
 /// How many grants may have gone unsaved before a restart: the last one, which is told before it
 /// is on the disk, and more where the disk was full. The next grant's epoch leaves room for them. Without a
@@ -40,6 +41,23 @@ pub enum Wish {
     Grow,
     /// `RETIRE`: leave.
     Leave,
+}
+
+impl Wish {
+    pub const ALL: [Wish; 2] = [Wish::Grow, Wish::Leave];
+
+    /// The verb that asks for it, in every protocol and file.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Wish::Grow => "SCALE",
+            Wish::Leave => "RETIRE",
+        }
+    }
+
+    /// What the verb asks for.
+    pub fn of_verb(verb: &str) -> Option<Wish> {
+        Wish::ALL.into_iter().find(|wish| wish.verb() == verb)
+    }
 }
 
 /// How it asks.
@@ -136,8 +154,8 @@ pub struct Arbiter {
     hot_after: Instant,
     launches: Launches,
     booting: Booting,
-    launching: Failing,
-    leaving: Failing,
+    launching: Backoff,
+    leaving: Backoff,
     /// The newest lease whose machines were said to have failed: those of one launch are one failure.
     failed_epoch: u64,
     starting_until: Instant,
@@ -176,8 +194,8 @@ impl Arbiter {
             hot_after: now + saved.hot_cooldown.min(rules.scale_down_window),
             launches: Launches::restore(&saved.launches, now),
             booting: Booting::restore(&saved.booting, rules.boot_timeout, now),
-            launching: Failing::restore(saved.launching, rules.cooldown, now),
-            leaving: Failing::restore(saved.leaving, rules.cooldown, now),
+            launching: Backoff::restore(saved.launching, rules.cooldown, now),
+            leaving: Backoff::restore(saved.leaving, rules.cooldown, now),
             failed_epoch: 0,
             starting_until,
             rules,
@@ -234,7 +252,7 @@ impl Arbiter {
         self.failures(wish).save(now)
     }
 
-    fn failures(&self, wish: Wish) -> &Failing {
+    fn failures(&self, wish: Wish) -> &Backoff {
         match wish {
             Wish::Grow => &self.launching,
             Wish::Leave => &self.leaving,

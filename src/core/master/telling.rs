@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::history;
 use super::lease::{Ask, PeerId, Refusal, Wish};
 use super::{FromMaster, Master, Output};
 use crate::core::protocol::Reason;
@@ -56,7 +55,7 @@ impl Master {
                 .history
                 .held(lease, now)
                 .map_or("-".into(), |h| h.as_secs().to_string());
-            let verb = history::verb(lease.wish);
+            let verb = lease.wish.verb();
             send(format!("HELD {verb} {held} {}", lease.share.machines));
         }
         for (wish, share) in [
@@ -67,16 +66,12 @@ impl Master {
                 Ok(_) => ("yes".into(), 0),
                 Err(refusal) => (refusal.reason.to_string(), seconds(refusal.wait)),
             };
-            send(format!("MAY {} {answer} {left}", history::verb(wish)));
+            send(format!("MAY {} {answer} {left}", wish.verb()));
         }
         for wish in [Wish::Grow, Wish::Leave] {
             let (left, in_a_row) = self.arbiter.failing(wish, now);
             if in_a_row > 0 {
-                send(format!(
-                    "BACKOFF {} {} {in_a_row}",
-                    history::verb(wish),
-                    seconds(left)
-                ));
+                send(format!("BACKOFF {} {} {in_a_row}", wish.verb(), seconds(left)));
             }
         }
         if let Some((reason, since)) = self.progress.blocked(now) {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::{Machine, Step};
+use crate::core::backoff::Backoff;
 use crate::core::plan;
 use crate::core::protocol::Reason;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::interruption::Interruption;
 use super::{Action, Aim, FIRST_RETRY, LONGEST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
+use crate::core::backoff::Backoff;
 use crate::core::protocol::{FromNode, NOT_NOW, Reason};
 use crate::error::{Error, Kind};
 

@@ -127,12 +127,8 @@ impl Node {
             return;
         }
         interruption.draining = true;
-        let servers = self.settings.servers.clone();
-        self.out.push(Action::Run(Step::Drain {
-            machine: machine.clone(),
-            servers,
-            force: true,
-        }));
+        let drain = self.drain(machine.clone(), true);
+        self.out.push(Action::Run(drain));
     }
 
     pub(super) fn drained_before_the_end(&mut self, machine: Machine, told: &Told) {

@@ -18,8 +18,7 @@ impl Node {
         if percent <= self.settings.scale_down_threshold {
             self.begin(Aim::Leave);
         } else {
-            self.not_now(Kind::Busy, "the load rose before leaving", Duration::ZERO, now);
-            self.calm.clear();
+            self.stay_for_now("the load rose before leaving", Duration::ZERO, now);
         }
     }
 
@@ -40,9 +39,8 @@ impl Node {
                     }
                     // A person keeps it, or its group is as small as it may be, for now.
                     Kind::Busy => {
-                        self.not_now(Kind::Busy, &error.to_string(), LOOK_AGAIN, now);
+                        self.stay_for_now(&error.to_string(), LOOK_AGAIN, now);
                         self.drop_hint("this machine may not leave");
-                        self.calm.clear();
                     }
                     _ => self.failed(error, 0, now),
                 }
@@ -55,23 +53,19 @@ impl Node {
                 match plan::may_leave(&survey, &self.settings.plan, &machine) {
                     Ok(()) => {}
                     Err(why) if why.kind() == Kind::Busy => {
-                        self.not_now(Kind::Busy, why.cause(), LOOK_AGAIN, now);
-                        self.calm.clear();
-                        return;
+                        return self.stay_for_now(why.cause(), LOOK_AGAIN, now);
                     }
                     // A host that hangs holds the lease for as long as it is asked: it is backed off from.
                     Err(error) => return self.failed(error, 0, now),
                 }
                 self.say(format!("{} leaves: draining it in HAProxy", machine.title()));
-                let servers = self.settings.servers.clone();
-                let drain = Step::Drain {
-                    machine,
-                    servers,
-                    force: false,
-                };
-                self.work(Aim::Leave, drain, now);
+                self.work(Aim::Leave, self.drain(machine, false), now);
             }
-            Outcome::Drained(machine, told) => self.drained(machine, &told, now),
+            Outcome::Drained(machine, told) => {
+                if let Some(machine) = self.drained(machine, told, now) {
+                    self.depart(machine, now);
+                }
+            }
             Outcome::Departed(machine, Ok(())) => {
                 self.say(format!("{} is terminated", machine.title()));
                 let did = format!("{} is terminated", machine.title());
@@ -96,28 +90,45 @@ impl Node {
         }
     }
 
-    fn drained(&mut self, machine: Machine, told: &Told, now: Instant) {
-        self.say_drained(&machine, told);
+    /// The end of this machine, which is drained.
+    fn depart(&mut self, machine: Machine, now: Instant) {
+        if !self.masters.may_act(now) {
+            self.return_to_service(machine, self.settings.servers.clone());
+            let error = Error::busy("scale-down", "the lease ran out while draining");
+            return self.failed(error, 0, now);
+        }
+        // Now, for it ends with what comes next.
+        self.notify("retired", Some(machine.clone()), self.need.why.clone());
+        self.work(Aim::Leave, Step::Depart { machine }, now);
+    }
+
+    /// Not now, and not before this machine was calm for a whole window again.
+    fn stay_for_now(&mut self, why: &str, wait: Duration, now: Instant) {
+        self.not_now(Kind::Busy, why, wait, now);
+        self.calm.clear();
+    }
+
+    /// Out of every HAProxy: the step that comes before an end.
+    pub(super) fn drain(&self, machine: Machine, force: bool) -> Step {
+        let servers = self.settings.servers.clone();
+        Step::Drain {
+            machine,
+            servers,
+            force,
+        }
+    }
+
+    /// The machine, if it is out of every HAProxy, as `told` says. Otherwise it goes back into service, and
+    /// that was a failure.
+    pub(super) fn drained(&mut self, machine: Machine, told: Told, now: Instant) -> Option<Machine> {
+        self.say_drained(&machine, &told);
         let Some(error) = told.iter().find_map(|(_, result)| result.as_ref().err()).cloned() else {
-            if !self.masters.may_act(now) {
-                self.return_to_service(machine, self.settings.servers.clone());
-                return self.failed(
-                    Error::busy("scale-down", "the lease ran out while draining"),
-                    0,
-                    now,
-                );
-            }
-            // Now, for it ends with what comes next.
-            self.notify("retired", Some(machine.clone()), self.need.why.clone());
-            return self.work(Aim::Leave, Step::Depart { machine }, now);
+            return Some(machine);
         };
-        let out: Vec<String> = told
-            .iter()
-            .filter(|(_, result)| result.is_ok())
-            .map(|(server, _)| server.clone())
-            .collect();
-        self.return_to_service(machine, out);
+        let out = told.into_iter().filter(|(_, result)| result.is_ok());
+        self.return_to_service(machine, out.map(|(server, _)| server).collect());
         self.failed(error, 0, now);
+        None
     }
 
     /// Enters a machine again that was drained in vain.

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted};
+use crate::core::backoff::Backoff;
 use crate::core::plan::{self, ASK_AGAIN, Fix, Memory, Plan, Survey};
 use crate::error::{Error, Kind};
 

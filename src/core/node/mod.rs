@@ -15,7 +15,6 @@
 
 mod aims;
 mod asking;
-pub mod backoff;
 mod ending;
 mod grow;
 mod interruption;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::{Action, FIRST_RETRY, LONGEST_RETRY, Machine, Node, Outcome, Step, Told, Wanted};
+use crate::core::backoff::Backoff;
 use crate::core::plan::is_machine;
 use crate::core::protocol::FromNode;
 use crate::error::{Error, Kind};
@@ -216,15 +216,10 @@ impl Node {
             }
             Outcome::Confirmed(machine, Err(error)) => {
                 self.say(error.to_string());
-                let servers = self.settings.servers.clone();
                 let newcomer = &mut self.newcomers.all[at?];
                 newcomer.stage = Stage::Ending(Box::new(error));
                 (newcomer.owed, newcomer.next) = (Vec::new(), None);
-                self.out.push(Action::Run(Step::Drain {
-                    machine,
-                    servers,
-                    force: false,
-                }));
+                self.out.push(Action::Run(self.drain(machine, false)));
             }
             Outcome::Drained(..) => {
                 let newcomer = &mut self.newcomers.all[at?];

@@ -19,16 +19,17 @@ impl Node {
                     return self.not_now(error.kind(), &error.to_string(), super::FIRST_RETRY, now);
                 }
                 // One more than there may be is that of a roll that was stopped, which goes on with it.
-                let over = new.is_none() && plan.hosts > self.settings.plan.max_hosts;
-                if over && !plan.booting.is_empty() {
-                    let why =
-                        "there is one machine more than max_hosts, and it boots: run this again in a while";
-                    return self.not_now(Kind::Busy, why, super::FIRST_RETRY, now);
-                }
-                let new = new.or_else(|| match over {
-                    true => newest(&survey, self.settings.plan.port, &old),
-                    false => None,
-                });
+                let new = match new {
+                    None if plan.hosts > self.settings.plan.max_hosts => {
+                        if !plan.booting.is_empty() {
+                            let why = "there is one machine more than max_hosts, and it boots: run this again \
+                                       in a while";
+                            return self.not_now(Kind::Busy, why, super::FIRST_RETRY, now);
+                        }
+                        newest(&survey, self.settings.plan.port, &old)
+                    }
+                    new => new,
+                };
                 if new.is_none() {
                     return self.check_before(1, plan.fleet, now);
                 }
@@ -36,28 +37,14 @@ impl Node {
                     old: old.clone(),
                     new,
                 });
-                let servers = self.settings.servers.clone();
-                let drain = Step::Drain {
-                    machine: old,
-                    servers,
-                    force: false,
-                };
-                self.work(Aim::Replace, drain, now);
+                self.work(Aim::Replace, self.drain(old, false), now);
             }
             Outcome::Checked(told) => self.checked(told, now),
             Outcome::Launched(launched) => self.launched(launched, now),
             Outcome::Drained(machine, told) => {
-                self.say_drained(&machine, &told);
-                match told.iter().find_map(|(_, result)| result.as_ref().err()).cloned() {
-                    None => {
-                        let id = machine.instance.unwrap_or_default();
-                        self.work(Aim::Replace, Step::Terminate { id }, now);
-                    }
-                    Some(error) => {
-                        let out = told.into_iter().filter(|(_, result)| result.is_ok());
-                        self.return_to_service(machine, out.map(|(server, _)| server).collect());
-                        self.failed(error, 0, now);
-                    }
+                if let Some(machine) = self.drained(machine, told, now) {
+                    let id = machine.instance.unwrap_or_default();
+                    self.work(Aim::Replace, Step::Terminate { id }, now);
                 }
             }
             Outcome::Terminated(id, Ok(())) => {

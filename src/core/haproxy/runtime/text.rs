@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::core::haproxy::entry::parse_port;
 use crate::core::haproxy::template::holds_servers;
 
 /// The words that begin a section.
@@ -50,10 +51,7 @@ impl Server<'_> {
         let target = target.strip_prefix("ipv6@").unwrap_or(target);
         let (ip, port) = target.rsplit_once(':')?;
         let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
-        Some(SocketAddr::new(
-            ip,
-            crate::core::haproxy::entry::parse_port(port).ok()?,
-        ))
+        Some(SocketAddr::new(ip, parse_port(port).ok()?))
     }
 
     pub fn is_checked(&self) -> bool {

@@ -34,8 +34,6 @@ pub struct Held {
     pub left: Duration,
 }
 
-const WISHES: [(Wish, &str); 2] = [(Wish::Grow, "SCALE"), (Wish::Leave, "RETIRE")];
-
 impl Saved {
     /// As it is written at `now`, the time since 1970: a cooldown stands there as its end, a launch as the time
     /// when it ceases to count.
@@ -56,7 +54,8 @@ impl Saved {
         for (left, epoch) in self.booting.iter().filter(|(left, _)| !left.is_zero()) {
             text += &format!("booting {} {epoch}\n", (now + *left).as_millis());
         }
-        for ((_, verb), (left, in_a_row)) in WISHES.iter().zip([self.launching, self.leaving]) {
+        for (wish, (left, in_a_row)) in Wish::ALL.iter().zip([self.launching, self.leaving]) {
+            let verb = wish.verb();
             if in_a_row > 0 {
                 text += &format!("failing {verb} {} {in_a_row}\n", (now + left).as_millis());
             }
@@ -70,7 +69,7 @@ impl Saved {
         let Some(held) = &self.held else {
             return String::new();
         };
-        let verb = WISHES[held.wish as usize].1;
+        let verb = held.wish.verb();
         let until = (now + held.left).as_millis();
         let Share { machines, hot } = held.share;
         let hot = if hot { " hot" } else { "" };
@@ -81,7 +80,6 @@ impl Saved {
     pub fn parse(text: &str, now: Duration) -> Saved {
         let mut saved = Saved::default();
         let left = |until: &str| Duration::from_millis(until.parse().unwrap_or(0)).saturating_sub(now);
-        let wish = |verb: &str| WISHES.iter().find(|w| w.1 == verb).map(|w| w.0);
         for line in text.lines() {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["epoch", epoch] => saved.epoch = epoch.parse().unwrap_or(0),
@@ -94,7 +92,7 @@ impl Saved {
                 }
                 ["failing", verb, until, in_a_row] => {
                     let failing = (left(until), in_a_row.parse().unwrap_or(0));
-                    match wish(verb) {
+                    match Wish::of_verb(verb) {
                         Some(Wish::Grow) => saved.launching = failing,
                         Some(Wish::Leave) => saved.leaving = failing,
                         None => {}
@@ -102,7 +100,7 @@ impl Saved {
                 }
                 // As 0.1.0 wrote it there is nothing more: it was for one machine.
                 ["lease", id, node, verb, ref more @ ..] => {
-                    saved.held = wish(verb).map(|wish| Held {
+                    saved.held = Wish::of_verb(verb).map(|wish| Held {
                         id: id.into(),
                         node: node.into(),
                         wish,

@@ -1,4 +1,4 @@
-//! Leaving: which machine this is, and its end.
+//! This machine: which one it is, whether it may be ended, the notices of its end, and its end.
 
 use std::net::ToSocketAddrs;
 use std::thread;
@@ -30,7 +30,7 @@ impl Worker {
             let instance = metadata.instance_id().ok().flatten();
             return Ok(Machine {
                 instance,
-                host: own_address(&self.config)?,
+                host: address(&self.config)?,
                 port,
             });
         }
@@ -67,7 +67,7 @@ impl Worker {
         }
         let host = match (self.config.machine.address, instance.private_ip) {
             (Some(address), _) | (None, Some(address)) => address.to_string(),
-            (None, None) => own_address(&self.config)?,
+            (None, None) => address(&self.config)?,
         };
         Ok(Machine {
             instance: Some(id),
@@ -192,7 +192,7 @@ fn refused(error: Error) -> Error {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The id of the EC2 instance that this machine is, if it is one and says so in time.
-pub fn own_instance(config: &Config, worker: &Worker) -> Option<String> {
+pub fn instance(config: &Config, worker: &Worker) -> Option<String> {
     let until = Instant::now() + PATIENCE;
     while has_metadata(config) {
         match worker.client.metadata().instance_id() {
@@ -211,7 +211,7 @@ pub fn own_instance(config: &Config, worker: &Worker) -> Option<String> {
 ///
 /// # Errors
 /// There is no way to that host.
-pub fn own_address(config: &Config) -> Result<String, Error> {
+pub fn address(config: &Config) -> Result<String, Error> {
     if let Some(address) = config.machine.address {
         return Ok(address.to_string());
     }

@@ -1,29 +1,28 @@
-//! Back-off after failures: each in a row doubles it, up to an hour.
+//! Back-off after failed launches and departures, which a restart of the master keeps.
 
 use std::time::{Duration, Instant};
+
+use crate::core::backoff;
 
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Where `cooldown` is shorter, or 0.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub struct Failing {
+pub struct Backoff {
     until: Option<Instant>,
     in_a_row: u32,
 }
 
 /// How long the `n`th failure in a row blocks.
 fn wait(cooldown: Duration, n: u32) -> Duration {
-    let first = cooldown.max(SHORTEST);
-    first
-        .saturating_mul(1 << n.saturating_sub(1).min(12))
-        .min(LONGEST)
+    backoff::wait(cooldown.max(SHORTEST), n, LONGEST)
 }
 
-impl Failing {
-    /// What [`Failing::save`] said in an earlier run, by a clock that may have jumped.
-    pub fn restore((left, in_a_row): (Duration, u32), cooldown: Duration, now: Instant) -> Failing {
-        Failing {
+impl Backoff {
+    /// What [`Backoff::save`] said in an earlier run, by a clock that may have jumped.
+    pub fn restore((left, in_a_row): (Duration, u32), cooldown: Duration, now: Instant) -> Backoff {
+        Backoff {
             until: (in_a_row > 0).then(|| now + left.min(wait(cooldown, in_a_row))),
             in_a_row,
         }
@@ -49,7 +48,7 @@ impl Failing {
 
     /// It went well: the next failure is a first one.
     pub fn end(&mut self) {
-        *self = Failing::default();
+        *self = Backoff::default();
     }
 }
 
@@ -60,24 +59,24 @@ mod tests {
     #[test]
     fn it_doubles_up_to_an_hour_and_ends() {
         let (second, now) = (Duration::from_secs(1), Instant::now());
-        let mut failing = Failing::default();
+        let mut backoff = Backoff::default();
         let mut waits = Vec::new();
         for _ in 0..9 {
-            failing.failed(30 * second, now);
-            waits.push(failing.save(now).0.as_secs());
+            backoff.failed(30 * second, now);
+            waits.push(backoff.save(now).0.as_secs());
         }
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        let again = Failing::restore(failing.save(now + 600 * second), 30 * second, now);
+        let again = Backoff::restore(backoff.save(now + 600 * second), 30 * second, now);
         assert_eq!(again.save(now), (3000 * second, 9));
-        let jumped = Failing::restore((86_400 * second, 2), 30 * second, now);
+        let jumped = Backoff::restore((86_400 * second, 2), 30 * second, now);
         assert_eq!(jumped.save(now), (60 * second, 2));
-        failing.end();
-        assert_eq!((failing.save(now), failing.until()), ((Duration::ZERO, 0), None));
-        failing.failed(Duration::ZERO, now);
-        assert_eq!(failing.save(now), (second, 1));
+        backoff.end();
+        assert_eq!((backoff.save(now), backoff.until()), ((Duration::ZERO, 0), None));
+        backoff.failed(Duration::ZERO, now);
+        assert_eq!(backoff.save(now), (second, 1));
         for _ in 0..100 {
-            failing.failed(365 * 86_400 * second, now);
+            backoff.failed(365 * 86_400 * second, now);
         }
-        assert_eq!(failing.save(now).0, LONGEST);
+        assert_eq!(backoff.save(now).0, LONGEST);
     }
 }
