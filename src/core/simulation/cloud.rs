@@ -31,7 +31,9 @@ pub struct Vm {
     pub keep: bool,
     pub kept_at: Ms,
     pub stopped: bool,
-    pub resumed_at: Ms,
+    /// When it came to run beside all leases: by a person's hand, or as one was over that was asked for
+    /// under it. 0: under a lease.
+    pub unleased_at: Ms,
     /// EC2 does not terminate it until then.
     pub protected_until: Ms,
     /// EC2 has announced that it takes it back: when, if that is a fact.

@@ -30,6 +30,8 @@ pub struct Known {
     /// Every HAProxy host has answered in the last survey with the lease.
     asked_all: bool,
     drained: bool,
+    /// In its last survey it reached nobody, and none but its own machine served.
+    alone: bool,
     /// By the words for it: failures in a row, and until when it must not ask.
     pauses: [(u32, Option<Instant>); 3],
 }
@@ -147,9 +149,10 @@ impl World {
             Step::Terminate { id } => (!known.asked_all || *id == own.id)
                 .then(|| "not every HAProxy host was asked, or it is itself".to_string()),
             Step::Drain { machine, .. } => (!is_own(machine)).then(|| "it is not itself".to_string()),
-            Step::Launch { count, .. } => {
+            Step::Launch { count, short, .. } => {
                 let granted = self.granted(number);
-                self.servers[number].granted = granted;
+                (self.servers[number].granted, self.servers[number].passed_over) =
+                    (granted, !short.is_empty());
                 (*count as usize > granted).then(|| format!("{granted} were granted"))
             }
             _ => return,
@@ -167,7 +170,7 @@ impl World {
     }
 
     /// The largest number of machines that its leases allow.
-    fn granted(&self, number: usize) -> usize {
+    pub fn granted(&self, number: usize) -> usize {
         let now = self.clock(Who::Daemon(number));
         let node = self.servers[number].node.as_ref();
         let leases = node.into_iter().flat_map(|node| node.leases(now));
@@ -179,10 +182,11 @@ impl World {
     }
 
     pub fn judge_outcome(&mut self, number: usize, outcome: &Outcome) {
+        let alone = self.sees_itself_alone(number);
         let known = &mut self.servers[number].known;
         match outcome {
             Outcome::Surveyed(purpose, Ok(survey)) => {
-                known.surveyed = true;
+                (known.surveyed, known.alone) = (true, alone);
                 if *purpose == Purpose::Lease {
                     known.asked_all = survey.listings.iter().all(Result::is_ok);
                 }
@@ -252,6 +256,7 @@ impl World {
             first,
             count,
             granted,
+            passed_over: self.servers[by].passed_over,
         });
         if self.site.has(Lasting::Refusing(None)) {
             return self.violate(format!("app{by} launches, and no HAProxy host would take it"));
@@ -262,6 +267,10 @@ impl World {
             return;
         }
         let recent = |l: &&Launched| now - l.at + EC2_CLOCK < cooldown;
+        // So may one, where the other passed over what had none minutes ago.
+        if self.launches.iter().filter(recent).any(|l| l.passed_over) {
+            return;
+        }
         // What EC2 ended at once is made good by the next token.
         let live = |n: &usize| self.cloud.vms.get(n).is_none_or(|vm| vm.is_live());
         let count_live = |l: &Launched| (l.first..l.first + l.count).filter(live).count();
@@ -277,7 +286,7 @@ impl World {
             let all: Vec<&Launched> = self.launches.iter().filter(recent).collect();
             return self.violate(format!("{sum} are launched where {most} were granted: {all:?}"));
         }
-        let known = |vm: &&Vm| vm.resumed_at == 0 || now > vm.resumed_at + KNOWN + self.site.lag;
+        let known = |vm: &&Vm| vm.unleased_at == 0 || now > vm.unleased_at + KNOWN + self.site.lag;
         let ours = self.cloud.vms.values().filter(|vm| vm.is_ours());
         let ours = ours.filter(known).count();
         if ours + count > self.site.max_hosts {

@@ -41,7 +41,7 @@ impl World {
             keep: false,
             kept_at: 0,
             stopped: false,
-            resumed_at: 0,
+            unleased_at: if self.granted(by) == 0 { self.now } else { 0 },
             protected_until: 0,
             notice: None,
         };
@@ -126,7 +126,7 @@ impl World {
         let vm = self.cloud.vms.get_mut(&machine).expect("one of them");
         if vm.is_live() {
             vm.stopped = false;
-            vm.resumed_at = now;
+            vm.unleased_at = now;
             note!(self, "app{machine} runs again");
             self.power_on(Who::Daemon(machine));
         }

@@ -30,6 +30,7 @@ pub struct Server {
     pub known: Known,
     /// How many machines it may launch under its leases.
     pub granted: usize,
+    pub passed_over: bool,
 }
 
 impl Server {
@@ -47,6 +48,7 @@ impl Server {
             deaf_until: 0,
             known: Known::default(),
             granted: 0,
+            passed_over: false,
         }
     }
 

@@ -79,6 +79,8 @@ pub struct Launched {
     pub count: usize,
     /// How many its node was granted.
     pub granted: usize,
+    /// Places were tried last where EC2 had no capacity a while ago.
+    pub passed_over: bool,
 }
 
 /// Tells what happens, to whoever replays a seed.
@@ -146,7 +148,7 @@ impl World {
                 keep: false,
                 kept_at: 0,
                 stopped: false,
-                resumed_at: 0,
+                unleased_at: 0,
                 protected_until: 0,
                 notice: None,
             };

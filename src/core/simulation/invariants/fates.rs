@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::balancer::Balancer;
 use super::super::haproxy::{Admin, Entry};
 use super::super::world::World;
 use super::{EC2_CLOCK, KNOWN};
@@ -24,19 +25,15 @@ impl World {
         // Rule 6 goes by what its launcher sees.
         let own = self.servers[by].known.own.contains(&vm.id);
         let listed = self.balancers.iter().any(|host| host.haproxy.lists(&vm.id));
-        // One that reaches nobody takes itself for a witness where no other is UP.
-        let deaf = now < self.servers[by].deaf_until + KNOWN;
-        let up = self.balancers.iter().flat_map(|host| &host.haproxy.entries);
-        let alone = deaf
-            && up
-                .filter(|e| e.up)
-                .all(|e| e.address == self.cloud.vms[&by].address);
+        let alone = self.servers[by].known.alone;
         let time = self.site.boot_timeout.saturating_sub(EC2_CLOCK);
         let boots = vm.launched.is_some_and(|at| now - at < time) && !listed && !own;
-        let mut powered = self.balancers.iter().filter(|host| host.powered);
-        let nowhere = powered.clone().next().is_none();
+        // A HAProxy that cannot be asked says of nobody that it does not serve.
+        let says = |host: &&Balancer| host.powered && now > host.haproxy.silent_until + KNOWN;
+        let mut says = self.balancers.iter().filter(says);
+        let nowhere = says.clone().next().is_none();
         let somebody =
-            nowhere || powered.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
+            nowhere || says.any(|host| host.haproxy.dark_since.is_none_or(|since| now - since < KNOWN));
         let why = if !vm.tagged {
             "and is not tagged"
         } else if kept {
@@ -61,6 +58,17 @@ impl World {
         self.violate(format!("app{machine} is terminated by app{by}, {why}"));
     }
 
+    /// Does it reach nobody, and is none but its own machine UP? Then it takes itself for a witness.
+    pub(super) fn sees_itself_alone(&self, number: usize) -> bool {
+        let own = &self.cloud.vms[&number].address;
+        let mut serving = self
+            .balancers
+            .iter()
+            .flat_map(|host| &host.haproxy.entries)
+            .filter(|e| e.serves());
+        self.now < self.servers[number].deaf_until + KNOWN && serving.all(|e| e.address == *own)
+    }
+
     /// Have two or more been DOWN for a while, and are these half of all?
     fn is_fault_elsewhere(&self) -> bool {
         let kept = |e: &&Entry| {
@@ -83,14 +91,15 @@ impl World {
         let now = self.now;
         // Whoever launched it goes on with that without looking at EC2 again.
         let own = self.servers[by].known.own.contains(&vm.id);
-        // A HAProxy that cannot say how it is has it for all that is known.
+        // A HAProxy that cannot say how it is has it for all that is known. One that is back from a
+        // departure in vain was there before, if only by a person's hand.
         let mut others = self.balancers.iter().enumerate().filter(|(n, _)| *n != host);
         let elsewhere = others.any(|(_, other)| other.haproxy.entries.iter().any(|e| e.is(machine)));
         let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
             "and a person keeps it out"
         } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) && !own {
             "and is gone"
-        } else if vm.healthy.is_none_or(|at| at > now) && !elsewhere {
+        } else if vm.healthy.is_none_or(|at| at > now) && !elsewhere && by != number {
             "and has never served"
         } else {
             return;
