@@ -18,7 +18,7 @@
 //!   load      CPU, its window, and what the requests call for beyond 100%
 //!   protocol  the lines between the two, and how they prove themselves
 //!   haproxy   entries, the template, the admin socket's commands, what the key may do
-//!   backoff   how long each failure in a row blocks, whoever tries
+//!   backoff   a wait that doubles; after what, and up to what, says who waits
 //!   report    what `status` shows, for people, as JSON and as metrics
 //!   replay    `simulate`: the same minds on a trace of load
 //!   simulation the same minds, HAProxy and EC2 in a random world of faults (tests)

@@ -21,13 +21,13 @@ def roll(app, *whom):
     return app.run(["autoscaler", "replace", *whom], check=False, timeout=180)
 
 
-def rolled(app, *whom):
+def rolled(app, *whom, timeout):
     """Runs `replace` again, as it says, until it has done all of it."""
     def done():
         tried = roll(app, *whom)
         assert tried.returncode in (0, 75), tried
         return tried.returncode == 0
-    wait_until(done, 170, "the roll goes on to its end")
+    wait_until(done, timeout, "the roll goes on to its end")
 
 
 def booting(host):
@@ -77,7 +77,7 @@ def test_ten_are_rolled_though_it_is_stopped_at_each_step(tmp_path, binary):
                 stopped.wait_line(step, timeout=60)
                 stopped.kill()
                 stopped.wait()
-            rolled(app, "--not-image", "ami-0new")
+            rolled(app, "--not-image", "ami-0new", timeout=170)
         assert visitor.failed == {"lb1": 0} and visitor.answered["lb1"] > 100
         # Each old one went once, and nothing else; of what was launched in vain, one is left over at most.
         assert sorted(site.terminated()) == sorted(site.ids[f"app{n}"] for n in range(2, 12))
@@ -96,7 +96,7 @@ def test_a_replacement_that_does_not_serve_stops_the_roll_and_the_old_one_stays(
         assert site.haproxies["lb1"].servers() == {app.name: "UP" for app in site.apps}
         # Run again, it goes on.
         site.boots = True
-        rolled(site.apps[0], "app2", "app3")
+        rolled(site.apps[0], "app2", "app3", timeout=150)
         assert sorted(site.terminated()) == sorted([sick, site.ids["app2"], site.ids["app3"]])
         assert len(site.haproxies["lb1"].wait_servers(3)) == 3
 

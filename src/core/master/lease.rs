@@ -46,7 +46,7 @@ pub enum Wish {
 impl Wish {
     pub const ALL: [Wish; 2] = [Wish::Grow, Wish::Leave];
 
-    /// The verb that asks for it, in every protocol and file.
+    /// The verb that asks for it, in `REPORT` and on the disk.
     pub fn verb(self) -> &'static str {
         match self {
             Wish::Grow => "SCALE",

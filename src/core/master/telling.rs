@@ -68,7 +68,7 @@ impl Master {
             };
             send(format!("MAY {} {answer} {left}", wish.verb()));
         }
-        for wish in [Wish::Grow, Wish::Leave] {
+        for wish in Wish::ALL {
             let (left, in_a_row) = self.arbiter.failing(wish, now);
             if in_a_row > 0 {
                 send(format!("BACKOFF {} {} {in_a_row}", wish.verb(), seconds(left)));

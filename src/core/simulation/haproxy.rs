@@ -80,6 +80,10 @@ impl Haproxy {
         self.entries.iter().any(|e| e.instance.as_deref() == Some(id))
     }
 
+    pub fn removed_at(&self, machine: &Machine) -> Option<Ms> {
+        self.removed.get(&key(machine)).copied()
+    }
+
     pub fn forget_removals(&mut self) {
         self.removed.clear();
     }
@@ -204,7 +208,7 @@ impl World {
         }
         let boot_timeout = self.site.boot_timeout;
         let haproxy = &mut self.balancers[host].haproxy;
-        let removed = haproxy.removed.get(&key(machine));
+        let removed = haproxy.removed_at(machine);
         if by.is_some_and(|(by_plan, _)| by_plan) && removed.is_some_and(|at| now - at < boot_timeout) {
             return Reply::Done;
         }

@@ -91,15 +91,23 @@ impl World {
         let now = self.now;
         // Whoever launched it goes on with that without looking at EC2 again.
         let own = self.servers[by].known.own.contains(&vm.id);
-        // A HAProxy that cannot say how it is has it for all that is known. One that is back from a
-        // departure in vain was there before, if only by a person's hand.
+        // One that is back from a departure in vain was there before, if only by a person's hand.
+        // A person's entry may have had no id.
+        let nameless = Machine {
+            instance: None,
+            ..machine.clone()
+        };
+        let removed_at = |m| self.balancers[host].haproxy.removed_at(m);
+        let mut removed = [machine, &nameless].into_iter().filter_map(removed_at);
+        let back = by == number && removed.any(|at| now - at < KNOWN);
+        // A HAProxy that cannot say how it is has it for all that is known.
         let mut others = self.balancers.iter().enumerate().filter(|(n, _)| *n != host);
         let elsewhere = others.any(|(_, other)| other.haproxy.entries.iter().any(|e| e.is(machine)));
         let why = if vm.keep && now > vm.kept_at + KNOWN + self.site.lag && !own {
             "and a person keeps it out"
         } else if vm.ended.is_some_and(|at| now > at + KNOWN + self.site.lag) && !own {
             "and is gone"
-        } else if vm.healthy.is_none_or(|at| at > now) && !elsewhere && by != number {
+        } else if vm.healthy.is_none_or(|at| at > now) && !elsewhere && !back {
             "and has never served"
         } else {
             return;
