@@ -13,27 +13,20 @@ const NOBODY: PeerId = 0;
 
 impl Master {
     pub(super) fn status(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
-        let mut send = |message| out.push(Output::Send(peer, message));
+        let mut send = |text| out.push(Output::Send(peer, FromMaster::Fact(text)));
         for (name, load) in self.loads.told(now) {
-            send(FromMaster::Node {
-                name: name.clone(),
-                percent: load.percent,
-                seconds_ago: now.saturating_duration_since(load.at).as_secs(),
-            });
+            let ago = now.saturating_duration_since(load.at).as_secs();
+            send(format!("NODE {name} {:.0} {ago}", load.percent));
         }
         if let Some(lease) = self.arbiter.lease() {
-            send(FromMaster::Lease {
-                node: lease.node.clone(),
-                seconds: seconds(lease.expires.saturating_duration_since(now)),
-            });
+            let left = seconds(lease.expires.saturating_duration_since(now));
+            send(format!("LEASE {} {left}", lease.node));
         }
         let cooldown = self.arbiter.cooldown_left(now);
         if !cooldown.is_zero() {
-            send(FromMaster::Cooldown {
-                seconds: seconds(cooldown),
-            });
+            send(format!("COOLDOWN {}", seconds(cooldown)));
         }
-        send(FromMaster::End);
+        out.push(Output::Send(peer, FromMaster::End));
     }
 
     pub(super) fn report(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {

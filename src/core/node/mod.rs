@@ -244,13 +244,7 @@ impl Node {
                     self.not_now(Kind::Unavailable, &text, ANSWER_TIME, now);
                 }
             }
-            FromMaster::Challenge { .. }
-            | FromMaster::Welcome { .. }
-            | FromMaster::Node { .. }
-            | FromMaster::Lease { .. }
-            | FromMaster::Cooldown { .. }
-            | FromMaster::Later(_)
-            | FromMaster::End => {}
+            FromMaster::Challenge { .. } | FromMaster::Welcome { .. } | FromMaster::End => {}
         }
     }
 
