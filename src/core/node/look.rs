@@ -197,7 +197,7 @@ impl Node {
     /// With the lease: terminates the one machine that the plan names.
     pub(super) fn tidy(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+            Outcome::Surveyed(_, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
                 match plan.terminate {
                     Some(doomed) => {
@@ -207,10 +207,6 @@ impl Node {
                     }
                     None => self.not_now(Kind::Busy, "nothing to clear up any more", Duration::ZERO, now),
                 }
-            }
-            Outcome::Surveyed(_, Err(error)) => {
-                self.say(error.to_string());
-                self.failed(error, 0, now);
             }
             Outcome::Terminated(id, Ok(())) => {
                 self.looks.refused.remove(&id);
@@ -227,7 +223,7 @@ impl Node {
                 let (until, backoff) = self.looks.refused.entry(id).or_insert(first);
                 *until = now + backoff.failed();
                 self.looks.untidy = false;
-                self.failed(error, 0, now);
+                self.failed(error, now);
             }
             _ => {}
         }
