@@ -141,8 +141,7 @@ impl Node {
         if plan.ask_again {
             self.looks.look_at(now + ASK_AGAIN);
         }
-        let amiss = plan.amiss.join("; ");
-        self.say_once("what is amiss", &amiss);
+        self.say_once("what is amiss", &plan.amiss.join("; "));
         for (at, fix) in plan.fixes.clone() {
             self.mend(at, fix);
         }
@@ -153,25 +152,19 @@ impl Node {
         let Some(server) = self.settings.servers.get(at).cloned() else {
             return;
         };
-        let (what, step) = match fix {
-            Fix::Enter(machine) => (
-                machine.title().to_string(),
-                Step::Enter {
+        let what = match &fix {
+            Fix::Enter(machine) => machine.title(),
+            Fix::Remove { name, .. } => name,
+        };
+        if self.looks.mending.insert((server.clone(), what.into())) {
+            self.out.push(Action::Run(match fix {
+                Fix::Enter(machine) => Step::Enter {
                     machine,
-                    servers: vec![server.clone()],
+                    servers: vec![server],
                     by_plan: true,
                 },
-            ),
-            Fix::Remove { name, .. } => (
-                name.clone(),
-                Step::Remove {
-                    server: server.clone(),
-                    name,
-                },
-            ),
-        };
-        if self.looks.mending.insert((server, what)) {
-            self.out.push(Action::Run(step));
+                Fix::Remove { name, .. } => Step::Remove { server, name },
+            }));
         }
     }
 

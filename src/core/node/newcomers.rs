@@ -242,15 +242,14 @@ impl Node {
     pub(super) fn found(&mut self, result: Result<Vec<Machine>, Error>, now: Instant) {
         let expected = std::mem::take(&mut self.newcomers.unnamed);
         let (machines, error) = match result {
-            Ok(machines) => (machines, None),
-            Err(error) => (Vec::new(), Some(error)),
+            Ok(machines) => (machines, Error::unavailable("the group", "launched fewer")),
+            Err(error) => (Vec::new(), error),
         };
         let lost = expected.saturating_sub(machines.len() as u32);
         self.newcomers
             .expect(machines, 0, &self.need.why, self.settings.plan.boot_timeout, now);
         self.newcomers_when_due(now);
         if lost > 0 {
-            let error = error.unwrap_or_else(|| Error::unavailable("the group", "launched fewer"));
             self.say(error.to_string());
             self.came_to_nothing(lost, error);
         }

@@ -232,12 +232,9 @@ impl FromMaster {
             "WAIT" => {
                 let [word, seconds] = words(verb, "<reason> <seconds>", rest)?;
                 let known = REASONS.iter().find(|(_, name)| *name == word);
-                let (reason, _) =
-                    known.ok_or_else(|| format!("`{}` is no reason to WAIT", one_line(word)))?;
-                Ok(FromMaster::Wait {
-                    reason: *reason,
-                    seconds: time(seconds)?,
-                })
+                let unknown = || format!("`{}` is no reason to WAIT", one_line(word));
+                let (reason, seconds) = (known.ok_or_else(unknown)?.0, time(seconds)?);
+                Ok(FromMaster::Wait { reason, seconds })
             }
             "SCALE" => words(verb, "<node>", rest).map(|[node]| FromMaster::Scale { node: node.into() }),
             "FINISH" => words(verb, "<node>", rest).map(|[node]| FromMaster::Finish { node: node.into() }),
@@ -246,10 +243,8 @@ impl FromMaster {
                 .map(|[key, value]| FromMaster::Set(Some((key.into(), value.into())))),
             "FLEET" => {
                 let [entries, up] = words(verb, "<entries> <up>", rest)?;
-                Ok(FromMaster::Fleet {
-                    entries: count(entries)?,
-                    up: count(up)?,
-                })
+                let (entries, up) = (count(entries)?, count(up)?);
+                Ok(FromMaster::Fleet { entries, up })
             }
             "LOOK" => Ok(FromMaster::Look),
             "END" => Ok(FromMaster::End),
