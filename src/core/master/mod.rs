@@ -159,12 +159,8 @@ impl Master {
     /// When [`Master::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let lease = self.arbiter.lease().map(|lease| lease.expires);
-        let look = self.look_due();
-        lease
-            .into_iter()
-            .chain(look)
-            .chain(self.strangers.deadline())
-            .min()
+        let due = [lease, self.look_due(), self.strangers.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// Ends a lease whose time is over, and connections that have not greeted in time.
@@ -296,13 +292,15 @@ impl Master {
                 self.history
                     .add(&node, Wish::Grow, load, Outcome::Failed, text, now);
             }
-            FromNode::Status => {
-                self.asks(peer);
-                self.status(peer, now, out);
-            }
-            FromNode::Report => {
-                self.asks(peer);
-                self.report(peer, now, out);
+            FromNode::Status | FromNode::Report => {
+                // It asks what `status` shows: no node, unless it reports as well.
+                if let Some(Stage::Welcome(guest)) = self.peers.get_mut(&peer) {
+                    guest.asks = true;
+                }
+                match message {
+                    FromNode::Status => self.status(peer, now, out),
+                    _ => self.report(peer, now, out),
+                }
             }
             FromNode::Hello { .. } | FromNode::Auth { .. } => {
                 send(FromMaster::Error(format!("you are welcome already, {node}")));
@@ -328,13 +326,6 @@ impl Master {
         }
         if self.look_owed {
             self.look(now, out);
-        }
-    }
-
-    /// It asks what `status` shows: no node, unless it reports as well.
-    fn asks(&mut self, peer: PeerId) {
-        if let Some(Stage::Welcome(guest)) = self.peers.get_mut(&peer) {
-            guest.asks = true;
         }
     }
 }

@@ -91,7 +91,7 @@ impl Master {
                 self.node_of(entry.instance.as_deref()).unwrap_or("-"),
             ));
         }
-        for (node, why) in self.doubles(now) {
+        for (node, why) in self.loads.doubles(|peer| self.peers.contains_key(&peer), now) {
             send(format!("DOUBLE {node} {why}"));
         }
         for (node, refusal) in &self.refused.nodes {

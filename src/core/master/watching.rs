@@ -275,11 +275,6 @@ impl Master {
         }
     }
 
-    /// Each node that is double, and why.
-    pub(super) fn doubles(&self, now: Instant) -> Vec<(&str, String)> {
-        self.loads.doubles(|peer| self.peers.contains_key(&peer), now)
-    }
-
     /// The node that reports from the machine `instance`.
     pub(super) fn node_of(&self, instance: Option<&str>) -> Option<&str> {
         let instance = instance?;

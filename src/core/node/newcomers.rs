@@ -33,8 +33,9 @@ struct Newcomer {
     /// It has to serve by then.
     until: Instant,
     stage: Stage,
-    /// HAProxy hosts that have not been told yet; `None` for the time while they are.
+    /// HAProxy hosts that have not been told yet.
     owed: Vec<String>,
+    /// When to wait for its boot, or to tell them; `None` for the time while that is done.
     next: Option<Instant>,
     retry: Backoff,
 }
