@@ -6,7 +6,8 @@ use super::findings::{Finding, ssh_step};
 use super::{Check, Part, TIME, cloud, haproxy_host};
 use crate::command::status;
 use crate::core::plan::{Life, Listed};
-use crate::core::protocol::{FromMaster, host_of};
+use crate::core::protocol::facts::Fact;
+use crate::core::protocol::host_of;
 use crate::error::Error;
 use crate::system::links::{LOOPBACK, is_own, open_port};
 use crate::system::machine::{self, StatFile};
@@ -124,8 +125,8 @@ fn tunnels(check: &Check) -> Vec<Finding> {
     let open = open.into_iter().filter(|port| !is_own(*port, &config.master));
     found.extend(open.map(|port| Finding::Warn(open_port(port))));
     let node = machine::host_name().unwrap_or_default();
-    let knows = |line: &FromMaster| matches!(line, FromMaster::Node { name, .. } if host_of(name) == node);
-    let strangers = answers.iter().filter(|a| !a.lines.iter().any(knows));
+    let knows = |fact: Fact| fact.shape.verb == "NODE" && host_of(fact.get("name")) == node;
+    let strangers = answers.iter().filter(|a| !a.facts().any(knows));
     let strangers: Vec<&str> = strangers.map(|a| a.master.as_str()).collect();
     if !strangers.is_empty() {
         let strangers = strangers.join(", ");

@@ -9,7 +9,6 @@ use crate::config::Config;
 use crate::core::haproxy::runtime::text::{self, Section};
 use crate::core::haproxy::runtime::{self, compare};
 use crate::core::plan::Listed;
-use crate::core::protocol::FromMaster;
 use crate::core::protocol::facts::Fact;
 use crate::error::Error;
 use crate::system::due::DueFile;
@@ -211,7 +210,7 @@ fn master(check: &Check) -> Vec<Finding> {
         Ok(mut answers) => answers.swap_remove(0),
         Err(error) => return vec![error.advise("does autoscaler master run on this host?").into()],
     };
-    let reporting: Vec<&str> = answer.lines.iter().filter_map(fresh).collect();
+    let reporting: Vec<String> = answer.facts().filter_map(|fact| fresh(&fact)).collect();
     let entries = HostsDir::new(check.config.dir())
         .read()
         .map_or(0, |listing| listing.entries.len());
@@ -243,11 +242,7 @@ pub fn doubles(answer: &status::Answer) -> Vec<Finding> {
 }
 
 /// The name of a node that has reported lately.
-fn fresh(line: &FromMaster) -> Option<&str> {
-    match line {
-        FromMaster::Node {
-            name, seconds_ago, ..
-        } if *seconds_ago <= SILENCE.as_secs() => Some(name),
-        _ => None,
-    }
+fn fresh(fact: &Fact) -> Option<String> {
+    let fresh = fact.shape.verb == "NODE" && fact.number("seconds_ago") <= SILENCE.as_secs();
+    fresh.then(|| fact.get("name").into())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Aim, FIRST_BACKOFF, Launched, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted, seconds,
+    Action, Aim, FIRST_BACKOFF, Launched, Machine, Node, Outcome, Phase, Step, Told, Wanted, seconds,
 };
 use crate::core::plan::{Plan, Wait};
 use crate::core::protocol::Reason;
@@ -13,7 +13,7 @@ impl Node {
     /// What came of the step that ran: the next one, or the end.
     pub(super) fn grow(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+            Outcome::Surveyed(_, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
                 let adopted = self.unaccounted(&plan);
                 match self.how_many(&plan, adopted.len() as u32) {
@@ -37,10 +37,6 @@ impl Node {
             }
             Outcome::Checked(told) => self.checked(told, now),
             Outcome::Launched(launched) => self.launched(launched, now),
-            Outcome::Surveyed(_, Err(error)) => {
-                self.say(error.to_string());
-                self.failed(error, 0, now);
-            }
             _ => {}
         }
     }
@@ -127,11 +123,10 @@ impl Node {
             (Some(launch), _) if takes => self.work(aim, *launch, now),
             (_, Some(refusal)) => {
                 let error = refusal.advise("no HAProxy host could take a machine, so none is launched");
-                self.failed(error, 0, now);
+                self.failed(error, now);
             }
             _ => self.failed(
                 Error::unavailable("scaling", "there is no HAProxy host to tell"),
-                0,
                 now,
             ),
         }
@@ -146,7 +141,7 @@ impl Node {
         if count == 0 {
             let error = launched.error;
             let error = error.unwrap_or_else(|| Error::unavailable("scaling", "nothing was launched"));
-            return self.failed(error, 0, now);
+            return self.failed(error, now);
         }
         let did = match launched.unnamed {
             0 => {
@@ -156,15 +151,8 @@ impl Node {
             unnamed => format!("launched {unnamed} by the group"),
         };
         self.say(did.clone());
-        let replaces = match (&self.phase, &self.wanted) {
-            (
-                Phase::Working {
-                    aim: Aim::Replace, ..
-                },
-                Some(Wanted::Replace { old, .. }),
-            ) => {
-                format!("{did} for {}", old.title())
-            }
+        let did = match &self.wanted {
+            Some(Wanted::Replace { old, .. }) => format!("{did} for {}", old.title()),
             _ => did,
         };
         self.looks.lacking = 0;
@@ -178,10 +166,9 @@ impl Node {
         if launched.unnamed > 0 {
             let fleet = std::mem::take(&mut self.looks.fleet);
             let (count, time) = (launched.unnamed, self.settings.plan.boot_timeout);
-            self.out
-                .push(super::Action::Run(Step::Find { count, fleet, time }));
+            self.out.push(Action::Run(Step::Find { count, fleet, time }));
         }
-        self.on_their_way(&replaces, count, now);
+        self.on_their_way(&did, count, now);
     }
 
     /// The lease has done its part; a command by hand waits until they serve.
