@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::watched_ini::{Changes, Watched};
+use super::watched_ini::Watched;
 use crate::config::{Config, Scaling};
 use crate::core::load::cpu::Counters;
 use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
@@ -25,10 +25,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 
-pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
+pub fn run(mut file: Watched, config: Config, log: Log) -> Result<(), Error> {
     let mut sampler = Sampler::new(&config.scaling, log);
-    let mut file = Changes::new(watched, log);
-    let mut body = Body::start(config, file.text(), log)?;
+    let mut body = Body::start(config, &file.text, log)?;
     log.event(&format!(
         "daemon: watching the CPU, threshold {:.0}%, window {} s",
         body.config.scaling.threshold,
@@ -39,8 +38,8 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
         }
-        if let Some(new) = file.look(&body.config, body.node.is_at_it(), Instant::now()) {
-            body.take_file(new, file.text());
+        if let Some(new) = file.look(&body.config, body.node.is_at_it(), log, Instant::now()) {
+            body.take_file(new, &file.text);
             sampler.set(&body.config.scaling);
         }
         for action in body.step(sampler.next) {

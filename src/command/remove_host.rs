@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::drain::{Begun, COUNT_EVERY, Server};
 use super::{By, entries, generate, template, template_path};
+use crate::cli::RemoveHost;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::runtime::text;
@@ -16,24 +17,13 @@ use crate::system::log::Log;
 /// How long the last server that is up waits for another one.
 const SERVES_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is asked for.
-pub struct Removal<'a> {
-    /// A server's name, an address, or an address with a port.
-    pub wanted: &'a str,
-    /// HAProxy loses it too.
-    pub apply: bool,
-    /// Even the last one that is up.
-    pub force: bool,
-    pub by: By,
-}
-
-pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
+pub fn run(config: &Config, asked: &RemoveHost, by: By, log: Log) -> Result<(), Error> {
     let hosts = HostsDir::new(config.dir());
     if asked.apply {
         generate::can_apply(config)?;
     }
-    let entry = find(&entries(&hosts, log)?, asked.wanted)?.clone();
-    let force = asked.force && may_force(asked.by, &entry);
+    let entry = find(&entries(&hosts, log)?, &asked.wanted)?.clone();
+    let force = asked.force && may_force(by, &entry);
     if !force {
         is_not_needed(config, &entry)?;
     }
@@ -60,7 +50,7 @@ pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
         server.undo();
     }
     if removed? {
-        say_removed(&entry, asked.by, log);
+        say_removed(&entry, by, log);
     }
     let left = hosts.read()?.entries.len();
     match asked.apply {

@@ -233,13 +233,10 @@ impl HostsDir {
     /// again: HAProxy and ssh remember names for longer than `hosts.d` does.
     fn last_serial(&self) -> Result<u64, Error> {
         let path = self.serial_path();
-        match fs::read_to_string(&path) {
-            Ok(text) => text
-                .trim()
-                .parse()
-                .map_err(|_| Error::config(path.display(), "is not a number; the next name follows from it")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(e) => Err(Error::io(path.display(), e)),
+        let wrong = |_| Error::config(path.display(), "is not a number; the next name follows from it");
+        match files::if_there(&path, fs::read_to_string(&path))? {
+            Some(text) => text.trim().parse().map_err(wrong),
+            None => Ok(0),
         }
     }
 
@@ -270,11 +267,8 @@ impl HostsDir {
             let (name, number) = line.split_once(' ')?;
             Some((name.to_string(), number.parse().ok()?))
         };
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().filter_map(line).collect()),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-            Err(e) => Err(Error::io(path.display(), e)),
-        }
+        let text = files::if_there(&path, fs::read_to_string(&path))?.unwrap_or_default();
+        Ok(text.lines().filter_map(line).collect())
     }
 
     /// Keeps them.
