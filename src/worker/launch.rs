@@ -28,26 +28,26 @@ impl Worker {
     /// Launches `count` machines, or fewer where EC2 has no more. `fleet`: the ids of the cluster's
     /// instances, sorted. `short`: what is tried last.
     pub(super) fn launch(&self, count: u32, fleet: &[String], short: &[Place]) -> Launched {
-        let only = |error| Launched {
-            error: Some(error),
-            ..Launched::default()
+        let launched = match &self.up {
+            Some(ScaleCommand::Native(request)) if self.has_group() => {
+                return self.launch_in_group(request, count);
+            }
+            Some(ScaleCommand::Native(request)) => {
+                return self.launch_natively(request, count, fleet, short);
+            }
+            Some(ScaleCommand::Shell(command)) => self.launch_by_shell(command, count),
+            // It never is.
+            None => self.check_ready().map(|()| Vec::new()),
         };
-        match &self.up {
-            Some(ScaleCommand::Native(request)) => match self.has_group() {
-                true => self.launch_in_group(request, count),
-                false => self.launch_natively(request, count, fleet, short),
+        match launched {
+            Ok(machines) => Launched {
+                machines,
+                ..Launched::default()
             },
-            Some(ScaleCommand::Shell(command)) => match self.launch_by_shell(command, count) {
-                Ok(machines) => Launched {
-                    machines,
-                    ..Launched::default()
-                },
-                Err(error) => only(error),
+            Err(error) => Launched {
+                error: Some(error),
+                ..Launched::default()
             },
-            None => only(match self.check_ready() {
-                Err(error) => error,
-                Ok(()) => Error::config("scale_up_command", "is not set"),
-            }),
         }
     }
 

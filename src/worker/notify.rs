@@ -47,28 +47,20 @@ pub struct Notifier {
 impl Notifier {
     /// `node` is this host's name. Without a command and a webhook it does nothing.
     pub fn start(config: Arc<Config>, node: String, log: Log) -> Notifier {
-        if config.notify.command.is_empty() && config.notify.webhook.is_empty() {
-            return Notifier {
-                pending: Pending::default(),
-                send: None,
-                thread: None,
-                node,
-                log,
-            };
-        }
-        let (send, notices) = mpsc::sync_channel(QUEUE);
-        let pending = Pending::default();
-        let left = pending.clone();
-        let own = node.clone();
-        Notifier {
-            pending,
-            send: Some(send),
-            thread: Some(thread::spawn(move || {
-                deliver(&config, &node, notices, &left, log)
-            })),
-            node: own,
+        let mut notifier = Notifier {
+            pending: Pending::default(),
+            send: None,
+            thread: None,
+            node: node.clone(),
             log,
+        };
+        if !config.notify.command.is_empty() || !config.notify.webhook.is_empty() {
+            let (send, notices) = mpsc::sync_channel(QUEUE);
+            let left = notifier.pending();
+            let told = thread::spawn(move || deliver(&config, &node, notices, &left, log));
+            (notifier.send, notifier.thread) = (Some(send), Some(told));
         }
+        notifier
     }
 
     /// Goes by other settings from now on; what waits is told by those before.

@@ -49,9 +49,9 @@ impl Worker {
                 )));
             }
         };
-        let found = self.client.instance(&id, Instant::now() + EC2_TIME);
-        let instance = found
-            .map_err(|e| Error::unavailable("this machine", ec2_error("DescribeInstances", &e)))?
+        let instance = self
+            .instance(&id)
+            .map_err(|e| Error::unavailable("this machine", e))?
             .ok_or_else(|| Error::unavailable(&id, "EC2 does not know it"))?;
         let cluster = &self.config.cluster.name;
         if instance.tag(CLUSTER_TAG) != Some(cluster) {

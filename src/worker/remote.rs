@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::survey;
+use crate::config::Haproxy;
 use crate::core::node::Told;
 use crate::core::plan::{Listed, Machine, State};
 use crate::error::{Error, Kind};
@@ -45,10 +46,8 @@ impl Asked {
         while answers.iter().any(Option::is_none) {
             let next = match until {
                 Some(until) => {
-                    let left = Instant::now();
-                    self.answers
-                        .recv_timeout(Instant::saturating_duration_since(&until, left))
-                        .ok()
+                    let left = Instant::saturating_duration_since(&until, Instant::now());
+                    self.answers.recv_timeout(left).ok()
                 }
                 None => self.answers.recv().ok(),
             };
@@ -58,26 +57,25 @@ impl Asked {
             }
             answers[at] = Some(answer);
         }
-        let answers = self.servers.into_iter().zip(answers);
         let late = |server: &str| {
             let cause = format!("no answer {} s after another's", BEHIND.as_secs());
             Err(Error::unavailable(format!("HAProxy host {server}"), cause))
         };
-        answers
-            .map(|(server, answer)| {
-                let answer = answer.unwrap_or_else(|| late(&server));
-                (server, answer)
-            })
-            .collect()
+        let answers = self.servers.into_iter().zip(answers);
+        let answers = answers.map(|(server, answer)| (answer.unwrap_or_else(|| late(&server)), server));
+        answers.map(|(answer, server)| (server, answer)).collect()
     }
 }
 
 impl Remote {
-    pub fn new(ssh: Ssh, program: String, servers: &[String]) -> Remote {
-        let lanes = servers.iter().map(|server| (server.clone(), Mutex::new(())));
+    pub fn new(settings: &Haproxy) -> Remote {
+        let lanes = settings
+            .servers
+            .iter()
+            .map(|server| (server.clone(), Mutex::new(())));
         Remote {
-            ssh: Arc::new(ssh),
-            program: program.into(),
+            ssh: Arc::new(Ssh::new(settings)),
+            program: settings.remote_command.as_str().into(),
             lanes: Arc::new(lanes.collect()),
         }
     }
@@ -96,7 +94,7 @@ impl Remote {
 
     /// Would each of `servers` take a machine?
     pub fn check(&self, servers: Vec<String>) -> Told {
-        without_output(self.on_each(servers, "generate --check"))
+        without_output(self.on_each(TIME, servers, "generate --check"))
     }
 
     /// Enters `machine` on each of `servers`. `by_plan`: not where it was removed a little while ago.
@@ -202,13 +200,8 @@ impl Remote {
             .collect())
     }
 
-    /// Runs autoscaler on each host, side by side: what it printed, or why not.
-    pub fn on_each(&self, servers: Vec<String>, arguments: &str) -> Vec<(String, Result<String, Error>)> {
-        self.on_each_within(TIME, servers, arguments)
-    }
-
-    /// The same, with `time` for each host.
-    pub fn on_each_within(
+    /// Runs autoscaler on each host, side by side, with `time` for each: what it printed, or why not.
+    pub fn on_each(
         &self,
         time: Duration,
         servers: Vec<String>,
@@ -219,13 +212,11 @@ impl Remote {
 
     /// One of several changes that may come at once.
     fn change(&self, server: &str, arguments: &str) -> Result<String, Error> {
-        let lane = self
+        let _lane = self
             .lanes
             .get(server)
             .map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner));
-        let done = self.run(server, arguments, TIME);
-        drop(lane);
-        done
+        self.run(server, arguments, TIME)
     }
 
     fn run(&self, server: &str, arguments: &str, time: Duration) -> Result<String, Error> {
@@ -245,23 +236,19 @@ impl Remote {
     }
 }
 
-fn side_by_side<T: Send>(
-    servers: Vec<String>,
-    call: impl Fn(&str) -> Result<T, Error> + Sync,
-) -> Vec<(String, Result<T, Error>)> {
+/// What `call` comes to with each of `these`, each on a thread of its own, in their order.
+pub(super) fn side_by_side<T: Clone + Send, R: Send>(
+    these: Vec<T>,
+    call: impl Fn(&T) -> R + Sync,
+) -> Vec<(T, R)> {
     let call = &call;
     thread::scope(|scope| {
-        let calls: Vec<_> = servers
-            .into_iter()
-            .map(|server| (server.clone(), scope.spawn(move || call(&server))))
-            .collect();
-        let result = |(server, call): (String, thread::ScopedJoinHandle<_>)| {
-            let result = call
-                .join()
-                .unwrap_or_else(|_| Err(Error::io(&server, "the call crashed")));
-            (server, result)
-        };
-        calls.into_iter().map(result).collect()
+        let begin = |one: T| (one.clone(), scope.spawn(move || call(&one)));
+        let calls: Vec<_> = these.into_iter().map(begin).collect();
+        let calls = calls.into_iter();
+        calls
+            .map(|(one, call)| (one, call.join().expect("it does not panic")))
+            .collect()
     })
 }
 

@@ -10,7 +10,6 @@ use crate::core::protocol::{FromMaster, host_of};
 use crate::error::Error;
 use crate::system::links::{LOOPBACK, is_own, open_port};
 use crate::system::machine::{self, StatFile};
-use crate::system::ssh::Ssh;
 use crate::worker::cloud::CLUSTER_TAG;
 use crate::worker::remote::Remote;
 use crate::worker::{Worker, own_machine};
@@ -66,12 +65,7 @@ fn termination(check: &Check) -> Vec<Finding> {
 /// Each HAProxy host over ssh: its entries, and how they compare with EC2.
 fn balancers(check: &Check) -> Vec<Finding> {
     let haproxy = &check.config.haproxy;
-    let remote = Remote::new(
-        Ssh::new(haproxy),
-        haproxy.remote_command.clone(),
-        &haproxy.servers,
-    );
-    let answers = remote.on_each_within(TIME, haproxy.servers.clone(), "list-hosts");
+    let answers = Remote::new(haproxy).on_each(TIME, haproxy.servers.clone(), "list-hosts");
     let (mut found, mut listings) = (Vec::new(), Vec::new());
     for (server, answer) in answers {
         let place = format!("HAProxy host {server}");
