@@ -148,10 +148,9 @@ pub struct Body {
     complained: BTreeSet<(u16, String)>,
     /// Ports that were said to be open to the network.
     opened: BTreeSet<u16>,
-    /// Every tunnel port has been looked at once.
-    looked: bool,
-    /// How many connections have been found and how many greetings have ended, one way or other.
-    found: usize,
+    /// How many connections were found, once every tunnel port has been looked at, and how many greetings
+    /// have ended, one way or other.
+    found: Option<usize>,
     greeted: usize,
     pub notifier: Notifier,
     log: Log,
@@ -164,8 +163,7 @@ impl Body {
     /// Config, before anything has begun.
     pub fn start(config: Config, text: &str, log: Log) -> Result<Body, Error> {
         let config = Arc::new(config);
-        let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
-        worker.check_ready()?;
+        let worker = Arc::new(Worker::ready(Arc::clone(&config), log)?);
         let settings = settings(&config, worker.asks_ec2(), worker.has_group());
         let instance = own_machine::instance(&config, &worker);
         let host = machine::host_name()?;
@@ -209,8 +207,7 @@ impl Body {
             refusals: BTreeMap::new(),
             complained: BTreeSet::new(),
             opened: BTreeSet::new(),
-            looked: false,
-            found: 0,
+            found: None,
             greeted: 0,
             notifier,
             log,
@@ -278,10 +275,7 @@ impl Body {
                     self.log.warning(&links::open_port(port));
                 }
             }
-            Event::Net(News::Looked { found }) => {
-                self.looked = true;
-                self.found = found;
-            }
+            Event::Net(News::Looked { found }) => self.found = Some(found),
             Event::Warned(warning, notice, machine) => self.node.interrupted(warning, notice, machine, now),
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
@@ -317,13 +311,9 @@ impl Body {
     /// Goes by a changed file.
     fn take_file(&mut self, config: Config, text: &str) {
         let config = Arc::new(config);
-        match Worker::new(Arc::clone(&config), self.log).and_then(|w| w.check_ready().map(|()| w)) {
+        match Worker::ready(Arc::clone(&config), self.log) {
             Ok(worker) => self.worker = Arc::new(worker),
-            Err(error) => {
-                return self
-                    .log
-                    .warning(&format!("{error}; the settings stay as they were"));
-            }
+            Err(error) => return self.say_kept(&error),
         }
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = config.cluster.secrets().to_vec();
         self.notifier.set_config(Arc::clone(&config));
@@ -348,10 +338,13 @@ impl Body {
                 let (ec2, by_group) = (self.worker.asks_ec2(), self.worker.has_group());
                 self.node.adopt(settings(&config, ec2, by_group));
             }
-            Err(error) => self
-                .log
-                .warning(&format!("{error}; the settings stay as they were")),
+            Err(error) => self.say_kept(&error),
         }
+    }
+
+    fn say_kept(&self, error: &Error) {
+        self.log
+            .warning(&format!("{error}; the settings stay as they were"));
     }
 
     fn write(&mut self, link: LinkId, message: &FromNode) {
@@ -385,7 +378,7 @@ impl Body {
 
     /// Has everyone who was there at the start been greeted?
     pub fn all_greeted(&self) -> bool {
-        self.looked && self.greeted >= self.found
+        self.found.is_some_and(|found| self.greeted >= found)
     }
 
     /// The reasons why no master could be greeted, for a person who waits for one.

@@ -172,7 +172,9 @@ pub fn apply(config: &Config, log: Log) -> Result<(), Error> {
     let (checked, synced, plan) = thread::scope(|scope| {
         let meanwhile = thread::Builder::new().spawn_scoped(scope, || {
             let synced = candidate.as_ref().map_or(Ok(()), Temporary::sync);
-            (synced, haproxy::plan(config, change(), &due))
+            let socket = HaproxySocket::new(&config.haproxy.socket);
+            let plan = change().and_then(|change| haproxy::plan(&socket, &change, &due));
+            (synced, plan)
         });
         let meanwhile = meanwhile.map_err(|e| Error::io("a thread", e))?;
         let checked = candidate

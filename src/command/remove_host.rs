@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::runtime::text;
 use crate::error::Error;
+use crate::system::drains::Held;
 use crate::system::due::DueFile;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
@@ -36,10 +37,7 @@ pub fn run(config: &Config, asked: &RemoveHost, by: By, log: Log) -> Result<(), 
         log,
     };
     // Others may add and remove entries while it drains.
-    let held = match removal.begin(&server)? {
-        Begun::Draining(held) => Some(held),
-        _ => None,
-    };
+    let held = removal.begin(&server)?;
     let removed = match held.as_ref().map_or(Ok(()), |_| server.wait()) {
         Ok(()) => removal.end(config, held.is_some().then_some(&server)),
         // By somebody who asked for the same.
@@ -179,18 +177,19 @@ impl Step<'_> {
 
     /// Sets it to drain. One that was just added has to pass its check before it can take over, so
     /// the last one that is up waits for another.
-    fn begin(&self, server: &Server) -> Result<Begun, Error> {
+    /// `None`: there is nothing to drain.
+    fn begin(&self, server: &Server) -> Result<Option<Held>, Error> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {
             let lock = self.hosts.lock()?;
             match self.standing()? {
-                Standing::Gone => return Ok(Begun::NotNeeded),
+                Standing::Gone => return Ok(None),
                 // HAProxy keeps it: nothing is applied.
                 Standing::Alone if !self.apply => {
                     let name = &self.entry.name;
                     self.log
                         .event(&format!("{name}: the only entry, removed without draining"));
-                    return Ok(Begun::NotNeeded);
+                    return Ok(None);
                 }
                 Standing::Alone | Standing::OneOfMany => {}
             }
@@ -204,7 +203,8 @@ impl Step<'_> {
                     ));
                 }
                 Begun::Last(_) => {}
-                begun => return Ok(begun),
+                Begun::Draining(held) => return Ok(Some(held)),
+                Begun::NotNeeded => return Ok(None),
             }
             drop(lock);
             thread::sleep(COUNT_EVERY);

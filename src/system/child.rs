@@ -39,16 +39,14 @@ pub struct Finished {
 impl Finished {
     /// The line of stderr (or else of stdout) that most likely says what was wrong: the last one.
     pub fn complaint(&self) -> String {
-        let last = |text: &str| {
-            text.lines()
-                .map(str::trim)
-                .rfind(|l| !l.is_empty())
-                .map(String::from)
-        };
-        last(&self.stderr)
-            .or_else(|| last(&self.stdout))
-            .unwrap_or_else(|| format!("ended with {}", self.status))
+        let said = last_line(&self.stderr).or_else(|| last_line(&self.stdout));
+        said.map_or_else(|| format!("ended with {}", self.status), String::from)
     }
+}
+
+/// The last line that is not blank, without the blanks around it.
+pub fn last_line(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).rfind(|l| !l.is_empty())
 }
 
 /// Runs `command` without input until it ends, and kills it after `limit`.

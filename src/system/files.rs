@@ -1,4 +1,4 @@
-//! Files: read with their name in the error, replaced atomically, locked against each other.
+//! Files: replaced atomically, locked against each other.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -6,14 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-
-/// Reads a text file.
-///
-/// # Errors
-/// I/O, named after the file; text that is not UTF-8 is one.
-pub fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))
-}
 
 /// The failure `e` to read `path`, with the `step` that makes it where it is missing.
 pub fn unread(path: &Path, e: &io::Error, step: &str) -> Error {

@@ -313,8 +313,7 @@ fn reason(heard: &Heard, complaint: &str, route: &Route) -> End {
     if PORT_REFUSED.iter().any(|words| complaint.contains(words)) {
         return End::PortRefused;
     }
-    let last = |text: &str| text.lines().map(str::trim).rfind(|l| !l.is_empty()).map(one_line);
-    End::Other(match (heard, last(complaint)) {
+    End::Other(match (heard, child::last_line(complaint).map(one_line)) {
         (_, Some(said)) if OTHER_KEY.iter().any(|words| complaint.contains(words)) => format!(
             "{said} {} shows another host key than before; if it was set up anew, remove {}",
             route.host,

@@ -55,6 +55,15 @@ impl Worker {
         })
     }
 
+    /// The same, with settings that are enough for a change.
+    ///
+    /// # Errors
+    /// Config.
+    pub fn ready(config: Arc<Config>, log: Log) -> Result<Worker, Error> {
+        let worker = Worker::new(config, log)?;
+        worker.check_ready().map(|()| worker)
+    }
+
     /// Are the settings enough for a change, and not only for a look at its request?
     ///
     /// # Errors

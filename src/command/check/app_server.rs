@@ -25,8 +25,7 @@ pub const PARTS: [Part; 6] = [
 
 /// `scale_up_command`, as far as it can be tried without launching.
 fn launch(check: &Check) -> Vec<Finding> {
-    let worker = Worker::new(Arc::clone(&check.config), check.log);
-    let ready = worker.and_then(|w| w.check_ready().map(|()| w));
+    let ready = Worker::ready(Arc::clone(&check.config), check.log);
     vec![match ready.map(|w| w.rehearse(TIME)) {
         Err(error) | Ok(Some(Err(error))) => error.into(),
         Ok(Some(Ok(said))) => Finding::Ok(format!("scale_up_command: {said}")),

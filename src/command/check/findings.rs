@@ -51,17 +51,10 @@ pub fn verdict(findings: &[Finding]) -> Result<(), Error> {
         _ => None,
     });
     let kinds: Vec<Kind> = failed.collect();
-    match kinds.first() {
-        None => Ok(()),
-        Some(kind) => {
-            let (count, of) = (kinds.len(), findings.len());
-            Err(Error::new(
-                *kind,
-                "check",
-                format!("{count} of {of} findings failed"),
-            ))
-        }
-    }
+    let cause = format!("{} of {} findings failed", kinds.len(), findings.len());
+    kinds
+        .first()
+        .map_or(Ok(()), |kind| Err(Error::new(*kind, "check", cause)))
 }
 
 /// What EC2 says against the entries of `place`, the one listing of `survey`.
