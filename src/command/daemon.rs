@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, 
 use crate::core::protocol::{self, FromNode};
 use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
+use crate::system::lock;
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
@@ -315,7 +316,7 @@ impl Body {
             Ok(worker) => self.worker = Arc::new(worker),
             Err(error) => return self.say_kept(&error),
         }
-        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = config.cluster.secrets().to_vec();
+        *lock(&self.secrets) = config.cluster.secrets().to_vec();
         self.notifier.set_config(Arc::clone(&config));
         self.config = config;
         self.text = text.into();

@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::hangup;
+use super::{hangup, lock};
 
 /// The most that is kept of either stream, in bytes; the rest is read and dropped.
 const KEPT: usize = 64 * 1024;
@@ -206,10 +206,6 @@ impl Collected {
         self.is_closed_within(LAST_WORDS);
         String::from_utf8_lossy(&lock(&self.text)).into_owned()
     }
-}
-
-fn lock(text: &Mutex<Vec<u8>>) -> std::sync::MutexGuard<'_, Vec<u8>> {
-    text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All of a stream, up to [`KEPT`] bytes.

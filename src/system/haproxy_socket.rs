@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More than `show stat` of ten thousand servers.
 const LONGEST: usize = 32 << 20;
 
-/// The socket; each line of commands is a connection of its own.
+/// The socket; each line of commands is a connection of its own. Whatever is asked fails with what went
+/// wrong, for a person.
 #[derive(Debug, Clone)]
 pub struct HaproxySocket {
     place: Socket,
@@ -27,9 +28,6 @@ impl HaproxySocket {
     }
 
     /// Who answers?
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn process(&self) -> Result<Process, String> {
         replies::info(&self.answer("show info")?)
     }
@@ -42,33 +40,21 @@ impl HaproxySocket {
     }
 
     /// How much may be asked of it: `user`, `operator` or `admin`.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn level(&self) -> Result<String, String> {
         Ok(self.answer("show cli level")?.trim().into())
     }
 
     /// The servers of all sections with their addresses and what was set by command.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn servers(&self) -> Result<Vec<Running>, String> {
         replies::servers_state(&self.answer("show servers state")?)
     }
 
     /// The servers of all sections with their states and sessions.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn rows(&self) -> Result<Vec<Row>, String> {
         self.stat("-1")
     }
 
     /// The same, and how many requests have arrived in each section since HAProxy's start.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn rows_and_arrivals(&self) -> Result<(Vec<Row>, Arrivals), String> {
         // Of the backends and the servers: 2 and 4.
         let answer = self.answer("show stat -1 6 -1")?;
@@ -76,9 +62,6 @@ impl HaproxySocket {
     }
 
     /// The row of `server`; `None` where it is gone, even if another one has its number by now.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn row(&self, server: &Running) -> Result<Option<Row>, String> {
         let mut rows = self.stat(&server.id.to_string())?.into_iter();
         Ok(rows.find(|r| r.section == server.section && r.name == server.name))
@@ -86,9 +69,6 @@ impl HaproxySocket {
 
     /// How many servers of `backend` take new requests. That is one row, however many there are:
     /// of the backends (that is 2) alone.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn serving(&self, backend: &str) -> Result<usize, String> {
         replies::serving(&self.answer("show stat -1 2 -1")?, backend)
     }

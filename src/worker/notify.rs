@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
-use crate::core::node::Notice;
+use crate::core::node::{Machine, Notice};
 use crate::core::protocol::one_line;
 use crate::core::text::json::{object, text};
 use crate::ec2;
@@ -137,24 +137,18 @@ fn facts(notice: &Notice, cluster: &str, node: &str) -> [(&'static str, String);
     } = notice;
     let reason = one_line(reason);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let machine = machine.as_ref();
-    let title = machine.map_or(String::new(), |m| format!(" {}", m.title()));
+    let of_machine = |fact: fn(&Machine) -> String| machine.as_ref().map_or(String::new(), fact);
+    let title = of_machine(|m| format!(" {}", m.title()));
     [
         ("AUTOSCALER_EVENT", (*event).into()),
         ("AUTOSCALER_CLUSTER", cluster.into()),
         ("AUTOSCALER_NODE", node.into()),
         (
             "AUTOSCALER_INSTANCE",
-            machine.and_then(|m| m.instance.clone()).unwrap_or_default(),
+            of_machine(|m| m.instance.clone().unwrap_or_default()),
         ),
-        (
-            "AUTOSCALER_HOST",
-            machine.map_or(String::new(), |m| m.host.clone()),
-        ),
-        (
-            "AUTOSCALER_PORT",
-            machine.map_or(String::new(), |m| m.port.to_string()),
-        ),
+        ("AUTOSCALER_HOST", of_machine(|m| m.host.clone())),
+        ("AUTOSCALER_PORT", of_machine(|m| m.port.to_string())),
         ("AUTOSCALER_REASON", reason.clone()),
         ("AUTOSCALER_TIME", now.as_secs().to_string()),
         (

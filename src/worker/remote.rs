@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::core::node::Told;
 use crate::core::plan::{Listed, Machine, State};
 use crate::error::{Error, Kind};
 use crate::system::child;
+use crate::system::lock;
 use crate::system::ssh::{self, Ssh};
 
 /// For one command.
@@ -212,10 +213,7 @@ impl Remote {
 
     /// One of several changes that may come at once.
     fn change(&self, server: &str, arguments: &str) -> Result<String, Error> {
-        let _lane = self
-            .lanes
-            .get(server)
-            .map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner));
+        let _lane = self.lanes.get(server).map(lock);
         self.run(server, arguments, TIME)
     }
 
