@@ -95,7 +95,9 @@ impl Remote {
 
     /// Would each of `servers` take a machine?
     pub fn check(&self, servers: Vec<String>) -> Told {
-        without_output(self.on_each(TIME, servers, "generate --check"))
+        side_by_side(servers, |server| {
+            self.run(server, "generate --check", TIME).map(drop)
+        })
     }
 
     /// Enters `machine` on each of `servers`. `by_plan`: not where it was removed a little while ago.
@@ -104,13 +106,12 @@ impl Remote {
         let id = id.map_or(String::new(), |id| format!(" --id {id}"));
         let if_new = if by_plan { " --unless-removed" } else { "" };
         let order = format!("add-host {} {}{id}{if_new} --apply", machine.host, machine.port);
-        without_output(side_by_side(servers, |server| self.change(server, &order)))
+        side_by_side(servers, |server| self.change(server, &order))
     }
 
     /// Removes the entry `name`, whose instance is gone.
     pub fn remove(&self, server: &str, name: &str) -> Result<(), Error> {
         self.change(server, &format!("remove-host {name} --apply"))
-            .map(drop)
     }
 
     /// Drains `machine` and removes it on each of `servers`. Where it is not listed (any more),
@@ -130,10 +131,9 @@ impl Remote {
             false => format!("remove-host {}:{port} --apply{force}", machine.host),
         };
         let time = drain_timeout + TIME;
-        without_output(side_by_side(servers, |server| {
-            let failed = match self.run(server, &order(machine.port), time) {
-                Err(error) => error,
-                done => return done,
+        side_by_side(servers, |server| {
+            let Err(failed) = self.run(server, &order(machine.port), time) else {
+                return Ok(());
             };
             match self.ports_of(server, &machine.host) {
                 Err(_) => Err(failed),
@@ -141,14 +141,13 @@ impl Remote {
                 // None: removed before, perhaps by a call whose answer was lost.
                 Ok(ports) if ports.is_empty() || machine.instance.is_some() => ports
                     .into_iter()
-                    .try_for_each(|port| self.run(server, &order(port), time).map(drop))
-                    .map(|()| String::new()),
+                    .try_for_each(|port| self.run(server, &order(port), time).map(drop)),
                 Ok(_) => Err(failed.advise(&format!(
                     "{} is there with other ports, and [machine] port is {}",
                     machine.host, machine.port
                 ))),
             }
-        }))
+        })
     }
 
     /// Waits until one of `servers` has `machine` UP, or until none of those that list it can say.
@@ -212,9 +211,9 @@ impl Remote {
     }
 
     /// One of several changes that may come at once.
-    fn change(&self, server: &str, arguments: &str) -> Result<String, Error> {
+    fn change(&self, server: &str, arguments: &str) -> Result<(), Error> {
         let _lane = self.lanes.get(server).map(lock);
-        self.run(server, arguments, TIME)
+        self.run(server, arguments, TIME).map(drop)
     }
 
     fn run(&self, server: &str, arguments: &str, time: Duration) -> Result<String, Error> {
@@ -248,11 +247,4 @@ pub(super) fn side_by_side<T: Clone + Send, R: Send>(
             .map(|(one, call)| (one, call.join().expect("it does not panic")))
             .collect()
     })
-}
-
-fn without_output(results: Vec<(String, Result<String, Error>)>) -> Told {
-    results
-        .into_iter()
-        .map(|(server, result)| (server, result.map(|_| ())))
-        .collect()
 }
