@@ -11,7 +11,6 @@ use crate::core::protocol::host_of;
 use crate::error::Error;
 use crate::system::links::{LOOPBACK, is_own, open_port};
 use crate::system::machine::{self, StatFile};
-use crate::system::ssh::Ssh;
 use crate::worker::cloud::CLUSTER_TAG;
 use crate::worker::remote::Remote;
 use crate::worker::{Worker, own_machine};
@@ -27,8 +26,7 @@ pub const PARTS: [Part; 6] = [
 
 /// `scale_up_command`, as far as it can be tried without launching.
 fn launch(check: &Check) -> Vec<Finding> {
-    let worker = Worker::new(Arc::clone(&check.config), check.log);
-    let ready = worker.and_then(|w| w.check_ready().map(|()| w));
+    let ready = Worker::ready(Arc::clone(&check.config), check.log);
     vec![match ready.map(|w| w.rehearse(TIME)) {
         Err(error) | Ok(Some(Err(error))) => error.into(),
         Ok(Some(Ok(said))) => Finding::Ok(format!("scale_up_command: {said}")),
@@ -67,12 +65,7 @@ fn termination(check: &Check) -> Vec<Finding> {
 /// Each HAProxy host over ssh: its entries, and how they compare with EC2.
 fn balancers(check: &Check) -> Vec<Finding> {
     let haproxy = &check.config.haproxy;
-    let remote = Remote::new(
-        Ssh::new(haproxy),
-        haproxy.remote_command.clone(),
-        &haproxy.servers,
-    );
-    let answers = remote.on_each_within(TIME, haproxy.servers.clone(), "list-hosts");
+    let answers = Remote::new(haproxy).on_each(TIME, haproxy.servers.clone(), "list-hosts");
     let (mut found, mut listings) = (Vec::new(), Vec::new());
     for (server, answer) in answers {
         let place = format!("HAProxy host {server}");

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::findings::Finding;
 use super::{Check, Part, cloud};
-use crate::command::{generate, master, status, template};
+use crate::command::{generate, master, prune, status, template};
 use crate::config::Config;
 use crate::core::haproxy::runtime::text::{self, Section};
 use crate::core::haproxy::runtime::{self, compare};
-use crate::core::plan::Listed;
 use crate::core::protocol::facts::Fact;
 use crate::error::Error;
 use crate::system::due::DueFile;
@@ -191,14 +190,10 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Vec<Finding
 /// The entries against EC2's instances.
 fn membership(check: &Check) -> Vec<Finding> {
     let hosts = HostsDir::new(check.config.dir());
-    let Ok(listing) = hosts.read() else {
+    let Ok(found) = hosts.read() else {
         return Vec::new();
     };
-    let listing: Vec<Listed> = listing
-        .entries
-        .iter()
-        .filter_map(|e| Listed::parse(&e.listing()))
-        .collect();
+    let listing = prune::listing(&found.entries);
     cloud::compare(check, &[(hosts.path().display().to_string(), listing)])
 }
 
