@@ -104,17 +104,10 @@ pub(super) fn turns(run: &Run) -> (usize, Duration) {
 }
 
 fn row(run: &Run) -> [String; 9] {
-    let changes = |up: bool| {
-        let found = run
-            .events
-            .iter()
-            .filter(|e| if up { e.to > e.from } else { e.to < e.from });
-        found.count().to_string()
-    };
     [
         run.title.clone(),
-        changes(true),
-        changes(false),
+        run.changes(true).to_string(),
+        run.changes(false).to_string(),
         hours(run),
         minutes(run.over_yardstick),
         minutes(sum(&run.full)),
@@ -164,7 +157,8 @@ fn machines(count: usize) -> String {
     format!("{count} machine{}", if count == 1 { "" } else { "s" })
 }
 
-fn sum(times: &[(Duration, Duration)]) -> Duration {
+/// How long these times are together.
+pub fn sum(times: &[(Duration, Duration)]) -> Duration {
     times.iter().map(|(begin, end)| *end - *begin).sum()
 }
 
