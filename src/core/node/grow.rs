@@ -15,8 +15,8 @@ impl Node {
         match outcome {
             Outcome::Surveyed(_, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
-                let adopted = self.unaccounted(&plan);
-                match self.how_many(&plan, adopted.len() as u32) {
+                let adopted = self.unaccounted(&plan, now);
+                match self.how_many(&plan, adopted.len() as u32, now) {
                     Ok(count) => {
                         self.adopt_newcomers(adopted, now);
                         match count {
@@ -43,11 +43,11 @@ impl Node {
 
     /// What boots and no master counts, for its launcher died or never heard that it launched: by hand
     /// such machines are taken in, each for one that was asked for, with the time that each has left.
-    fn unaccounted(&self, plan: &Plan) -> Vec<(Machine, Duration)> {
+    fn unaccounted(&self, plan: &Plan, now: Instant) -> Vec<(Machine, Duration)> {
         if !matches!(self.wanted, Some(Wanted::Grow { .. })) {
             return Vec::new();
         }
-        let (granted, missing) = self.masters.machines();
+        let (granted, missing) = self.masters.machines(now);
         let counted = missing.saturating_sub(granted) as usize;
         let unaccounted = plan.booting.len().saturating_sub(counted);
         let taken = plan.booting.iter().take(unaccounted.min(granted as usize));
@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// How many to launch, by what was granted and what the survey found, beside those `adopted`.
-    fn how_many(&self, plan: &Plan, adopted: u32) -> Result<u32, Wait> {
+    fn how_many(&self, plan: &Plan, adopted: u32, now: Instant) -> Result<u32, Wait> {
         let wait = |why: &str, wait| {
             Err(Wait {
                 why: why.into(),
@@ -63,7 +63,7 @@ impl Node {
                 full: false,
             })
         };
-        let (granted, missing) = self.masters.machines();
+        let (granted, missing) = self.masters.machines(now);
         let room = match &plan.room {
             Ok(room) => u32::try_from(*room).unwrap_or(u32::MAX),
             Err(_) if adopted > 0 => 0,
@@ -120,7 +120,13 @@ impl Node {
             self.say(refusal.to_string());
         }
         match (launch, refusals.into_iter().next()) {
-            (Some(launch), _) if takes => self.work(aim, *launch, now),
+            (Some(mut launch), _) if takes => {
+                // A grant may have run out since the survey, of a master that is away.
+                if let (Aim::Grow, Step::Launch { count, .. }) = (aim, launch.as_mut()) {
+                    *count = (*count).min(self.masters.machines(now).0);
+                }
+                self.work(aim, *launch, now);
+            }
             (_, Some(refusal)) => {
                 let error = refusal.advise("no HAProxy host could take a machine, so none is launched");
                 self.failed(error, now);

@@ -154,10 +154,11 @@ impl Masters {
         }
     }
 
-    /// The largest number that a grant named, and the largest that a master has the cluster need
-    /// beyond what serves.
-    pub fn machines(&self) -> (u32, u32) {
+    /// The largest number that a grant with time left named, and the largest that its master has the
+    /// cluster need beyond what serves.
+    pub fn machines(&self, now: Instant) -> (u32, u32) {
         let leases = || self.by_name.values().filter_map(|master| master.lease.as_ref());
+        let leases = || leases().filter(|lease| lease.expires > now);
         let granted = leases().map(|lease| lease.machines).max();
         let missing = leases().map(|lease| lease.machines + lease.booting).max();
         (granted.unwrap_or(0), missing.unwrap_or(0))
