@@ -1,5 +1,5 @@
-//! Effects: files, processes, sockets and the machine itself. Each file wraps one of them and
-//! decides nothing.
+//! Effects: files, processes, sockets and the machine itself. Each file wraps one of them, and decides
+//! what only its keeper can: a new name in `hosts.d`, the next port of a tunnel.
 
 pub mod child;
 pub mod drains;

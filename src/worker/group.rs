@@ -7,9 +7,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::boot::{FIRST_LOOK, LONGEST_LOOK};
 use super::cloud::aws_error;
 use super::command::{SET_DESIRED_CAPACITY, ScaleCommand};
+use super::health_gate::{FIRST_LOOK, LONGEST_LOOK};
 use super::{CLUSTER_TAG, EC2_TIME, Worker};
 use crate::aws_cli::Request;
 use crate::core::node::{Launched, Machine};

@@ -1,10 +1,10 @@
 //! The slow steps of scaling: EC2, the health gate, the HAProxy hosts. They block, so each call
 //! runs on a thread of its own and brings back what came of it.
 
-mod boot;
 pub mod cloud;
 mod command;
 mod group;
+mod health_gate;
 mod launch;
 pub mod notify;
 pub mod own_machine;

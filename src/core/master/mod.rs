@@ -2,7 +2,7 @@
 //! caller's, who carries out the [`Output`]s in their order.
 
 mod asking;
-mod greeting;
+mod handshake;
 mod history;
 pub mod lease;
 mod loads;
@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::core::load::demand::Demands;
 use crate::core::protocol::{self, FromMaster, FromNode};
-use greeting::Refused;
+use handshake::Refused;
 use history::{History, Outcome};
 use lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use loads::Loads;

@@ -15,14 +15,14 @@
 
 mod aims;
 mod asking;
-mod ending;
+mod finish;
 mod grow;
 mod interruption;
 mod leave;
 mod look;
 mod masters;
 mod newcomers;
-mod notice;
+mod notify;
 mod replace;
 pub mod shortage;
 mod step;
@@ -45,8 +45,8 @@ use look::Looks;
 pub use masters::HEARTBEAT;
 use masters::Masters;
 use newcomers::Newcomers;
-use notice::Need;
-pub use notice::Notice;
+use notify::Need;
+pub use notify::Notice;
 use shortage::Shortages;
 pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
 

@@ -1,8 +1,8 @@
 //! The rows of a trace: CSV, what sysstat's `sar -u`, `sadf` and `sadf -d` print (their manual
 //! pages, with the decimal commas and the clocks of other languages), and CloudWatch's JSON.
 
-use super::clock::Clock;
 use super::cloudwatch;
+use super::timestamps::Clock;
 
 /// One row: what the machines did from `begin` on.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,11 +5,11 @@
 
 mod boots;
 mod chart;
-mod clock;
 mod cloudwatch;
 mod formats;
 mod json;
 mod report;
+mod timestamps;
 mod trace;
 mod world;
 

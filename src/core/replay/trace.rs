@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::clock::{Clock, Face};
 use super::formats::{self, Row};
 use super::report::counted;
+use super::timestamps::{Clock, Face};
 
 /// A step between two rows this many times longer than usual is a gap.
 const GAP: i64 = 5;
