@@ -26,22 +26,11 @@ pub enum Command {
     Init,
     Master,
     Daemon,
-    AddHost {
-        host: String,
-        port: u16,
-        name: Option<String>,
-        instance: Option<String>,
-        unless_removed: bool,
-        apply: bool,
-    },
+    AddHost(AddHost),
     ListHosts {
         state: bool,
     },
-    RemoveHost {
-        host: String,
-        apply: bool,
-        force: bool,
-    },
+    RemoveHost(RemoveHost),
     Generate(Generate),
     Status(Status),
     /// Here, or on another host.
@@ -58,6 +47,31 @@ pub enum Command {
         key: String,
         value: String,
     },
+}
+
+/// What `add-host` enters.
+#[derive(Debug, PartialEq)]
+pub struct AddHost {
+    /// A name or an address.
+    pub host: String,
+    pub port: u16,
+    pub name: Option<String>,
+    pub instance: Option<String>,
+    /// Not if it was removed within `boot_timeout`.
+    pub unless_removed: bool,
+    /// HAProxy gets it too.
+    pub apply: bool,
+}
+
+/// What `remove-host` removes.
+#[derive(Debug, PartialEq)]
+pub struct RemoveHost {
+    /// A server's name, an address, or an address with a port.
+    pub wanted: String,
+    /// HAProxy loses it too.
+    pub apply: bool,
+    /// Even the last one that is up.
+    pub force: bool,
 }
 
 /// What `generate` does with what it rendered.
@@ -125,6 +139,8 @@ pub fn parse(
             .into(),
         level: Level::Normal,
         command: "autoscaler".into(),
+        options: Vec::new(),
+        given: Vec::new(),
         help: false,
     };
     let command = reader.command()?;
@@ -142,12 +158,16 @@ struct Reader {
     level: Level,
     /// For errors: what the next step's `--help` belongs to.
     command: String,
+    /// The long options that may come, and whether each takes a value.
+    options: Vec<(&'static str, bool)>,
+    /// Those that came, with their values.
+    given: Vec<(&'static str, Option<String>)>,
     help: bool,
 }
 
 impl Reader {
     fn command(&mut self) -> Result<Command, Error> {
-        let Some(name) = self.argument(&mut [])? else {
+        let Some(name) = self.argument()? else {
             return match self.help {
                 true => Ok(Command::Print(help::overview())),
                 false => Err(Error::usage("command line", "no command; see autoscaler --help")),
@@ -167,6 +187,7 @@ impl Reader {
             ));
         };
         self.command = format!("autoscaler {name}");
+        self.options = topic.options().collect();
         let command = self.arguments_of(topic.name)?;
         Ok(if self.help {
             Command::Print(topic.text())
@@ -178,50 +199,34 @@ impl Reader {
     fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
         Ok(match name {
             "add-host" => {
-                let mut options = [
-                    Opt::value("name"),
-                    Opt::value("id"),
-                    Opt::flag("unless-removed"),
-                    Opt::flag("apply"),
-                ];
-                let words = self.words(&["host", "port"], &mut options)?;
-                let [name, id, unless_removed, apply] = options;
+                let words = self.words(&["host", "port"])?;
                 if self.help {
                     return Ok(Command::Init);
                 }
-                if let Some(name) = &name.value {
+                let (name, instance) = (self.value("name"), self.value("id"));
+                if let Some(name) = &name {
                     entry::check_name(name).map_err(|e| Error::usage(format!("--name {name:?}"), e))?;
                 }
-                if let Some(id) = &id.value {
+                if let Some(id) = &instance {
                     entry::check_instance(id).map_err(|e| Error::usage("--id", e))?;
                 }
-                Command::AddHost {
+                Command::AddHost(AddHost {
                     host: words[0].clone(),
                     port: entry::parse_port(&words[1]).map_err(|e| Error::usage("port", e))?,
-                    name: name.value,
-                    instance: id.value,
-                    unless_removed: unless_removed.given,
-                    apply: apply.given,
-                }
+                    name,
+                    instance,
+                    unless_removed: self.has("unless-removed"),
+                    apply: self.has("apply"),
+                })
             }
-            "remove-host" => {
-                let mut options = [Opt::flag("apply"), Opt::flag("force")];
-                let words = self.words(&["name|host[:port]"], &mut options)?;
-                let host = words.first().cloned().unwrap_or_default();
-                let [apply, force] = options.map(|o| o.given);
-                Command::RemoveHost { host, apply, force }
-            }
-            "list-hosts" => {
-                let mut options = [Opt::flag("state")];
-                self.words(&[], &mut options)?;
-                Command::ListHosts {
-                    state: options[0].given,
-                }
-            }
+            "remove-host" => Command::RemoveHost(RemoveHost {
+                wanted: self.words(&["name|host[:port]"])?.pop().unwrap_or_default(),
+                apply: self.has("apply"),
+                force: self.has("force"),
+            }),
             "generate" => {
-                let mut options = [Opt::flag("stdout"), Opt::flag("diff"), Opt::flag("check")];
-                self.words(&[], &mut options)?;
-                Command::Generate(match options.map(|o| o.given) {
+                self.words(&[])?;
+                Command::Generate(match ["stdout", "diff", "check"].map(|name| self.has(name)) {
                     [false, false, false] => Generate::Install,
                     [true, false, false] => Generate::Stdout,
                     [false, true, false] => Generate::Diff,
@@ -230,9 +235,8 @@ impl Reader {
                 })
             }
             "status" => {
-                let mut options = [Opt::flag("json"), Opt::flag("prometheus"), Opt::flag("watch")];
-                self.words(&[], &mut options)?;
-                Command::Status(match options.map(|o| o.given) {
+                self.words(&[])?;
+                Command::Status(match ["json", "prometheus", "watch"].map(|name| self.has(name)) {
                     [false, false, false] => Status::Text,
                     [true, false, false] => Status::Json,
                     [false, true, false] => Status::Prometheus,
@@ -240,60 +244,22 @@ impl Reader {
                     _ => return Err(self.usage("--json, --prometheus and --watch exclude each other")),
                 })
             }
-            "check" => {
-                let mut options = [Opt::value("host")];
-                self.words(&[], &mut options)?;
-                let [host] = options;
-                if let Some(host) = &host.value {
-                    entry::check_host(host).map_err(|e| Error::usage("--host", e))?;
-                }
-                Command::Check { host: host.value }
-            }
-            "prune" => {
-                let mut options = [Opt::flag("apply"), Opt::flag("dry-run"), Opt::flag("force")];
-                self.words(&[], &mut options)?;
-                let [apply, dry_run, force] = options.map(|o| o.given);
-                Command::Prune(Prune {
-                    apply,
-                    dry_run,
-                    force,
-                })
-            }
             "scale-up" | "scale-down" => {
-                let up = name == "scale-up";
-                let mut options = vec![Opt::flag("dry-run"), Opt::flag("wait"), Opt::flag("force")];
-                if up {
-                    options.push(Opt::value("count"));
-                }
-                self.words(&[], &mut options)?;
-                let count = match options.get(3).and_then(|count| count.value.as_deref()) {
-                    None => 1,
-                    Some(text) => match text.parse() {
-                        Ok(count @ 1..) => count,
-                        _ => {
-                            return Err(Error::usage(
-                                "--count",
-                                format!("`{text}` is no number from 1 on"),
-                            ));
-                        }
-                    },
-                };
+                self.words(&[])?;
+                let count = self.value("count").unwrap_or_else(|| "1".into());
+                let wrong = || Error::usage("--count", format!("`{count}` is no number from 1 on"));
                 Command::Scale(Scale {
-                    up,
-                    dry_run: options[0].given,
-                    wait: options[1].given,
-                    force: options[2].given,
-                    count,
+                    up: name == "scale-up",
+                    dry_run: self.has("dry-run"),
+                    wait: self.has("wait"),
+                    force: self.has("force"),
+                    count: count.parse().ok().filter(|count| *count > 0).ok_or_else(wrong)?,
                 })
             }
             "replace" => {
-                let mut options = [Opt::flag("all"), Opt::value("not-image")];
-                let mut names = Vec::new();
-                while let Some(word) = self.argument(&mut options)? {
-                    names.push(word);
-                }
-                let [all, not_image] = options;
-                Command::Replace(match (names.is_empty(), all.given, not_image.value) {
+                let names = self.all_words()?;
+                let (all, not_image) = (self.has("all"), self.value("not-image"));
+                Command::Replace(match (names.is_empty(), all, not_image) {
                     (false, false, None) => Whom::These(names),
                     (true, true, None) => Whom::All,
                     (true, false, Some(image)) => Whom::NotImage(image),
@@ -307,7 +273,7 @@ impl Reader {
                 })
             }
             "set" => {
-                let mut words = self.words(&["KEY", "VALUE"], &mut [])?.into_iter();
+                let mut words = self.words(&["KEY", "VALUE"])?.into_iter();
                 Command::Set {
                     key: words.next().unwrap_or_default(),
                     value: words.next().unwrap_or_default(),
@@ -315,9 +281,24 @@ impl Reader {
             }
             "simulate" => self.simulate()?,
             other => {
-                self.words(&[], &mut [])?;
+                self.words(&[])?;
                 match other {
                     "init" => Command::Init,
+                    "list-hosts" => Command::ListHosts {
+                        state: self.has("state"),
+                    },
+                    "check" => {
+                        let host = self.value("host");
+                        if let Some(host) = &host {
+                            entry::check_host(host).map_err(|e| Error::usage("--host", e))?;
+                        }
+                        Command::Check { host }
+                    }
+                    "prune" => Command::Prune(Prune {
+                        apply: self.has("apply"),
+                        dry_run: self.has("dry-run"),
+                        force: self.has("force"),
+                    }),
                     "master" => Command::Master,
                     "daemon" => Command::Daemon,
                     "ssh-gate" => Command::SshGate,
@@ -327,12 +308,21 @@ impl Reader {
         })
     }
 
-    /// Exactly the words that a command takes, and its options.
-    fn words(&mut self, names: &[&str], options: &mut [Opt]) -> Result<Vec<String>, Error> {
-        let mut words = Vec::new();
-        while let Some(word) = self.argument(options)? {
-            words.push(word);
-        }
+    /// Was this option given?
+    fn has(&self, option: &str) -> bool {
+        debug_assert!(self.options.contains(&(option, false)));
+        self.given.iter().any(|(name, _)| *name == option)
+    }
+
+    /// The value of this option, the last one where there are several.
+    fn value(&self, option: &str) -> Option<String> {
+        let given = self.given.iter().rfind(|(name, _)| *name == option)?;
+        given.1.clone()
+    }
+
+    /// Exactly the words that a command takes, and its options on the way.
+    fn words(&mut self, names: &[&str]) -> Result<Vec<String>, Error> {
+        let words = self.all_words()?;
         if self.help || words.len() == names.len() {
             return Ok(words);
         }
@@ -345,8 +335,12 @@ impl Reader {
         }))
     }
 
+    fn all_words(&mut self) -> Result<Vec<String>, Error> {
+        std::iter::from_fn(|| self.argument().transpose()).collect()
+    }
+
     /// The next word; options before it are taken on the way.
-    fn argument(&mut self, options: &mut [Opt]) -> Result<Option<String>, Error> {
+    fn argument(&mut self) -> Result<Option<String>, Error> {
         loop {
             let argument = match self.parser.next() {
                 Ok(Some(argument)) => argument,
@@ -355,10 +349,8 @@ impl Reader {
             };
             match argument {
                 Value(word) => {
-                    let word = word
-                        .into_string()
-                        .map_err(|_| self.usage("an argument is not UTF-8"))?;
-                    return Ok(Some(word));
+                    let word = word.into_string();
+                    return word.map(Some).map_err(|_| self.usage("an argument is not UTF-8"));
                 }
                 Short('h') | Long("help") => self.help = true,
                 Short('V') | Long("version") => return Ok(Some("\0version".into())),
@@ -368,19 +360,15 @@ impl Reader {
                     Ok(file) => self.config = file.into(),
                     Err(e) => return Err(self.usage(e)),
                 },
-                Long(name) if options.iter().any(|o| o.name == name) => {
-                    let option = options.iter_mut().find(|o| o.name == name).expect("just found");
-                    option.given = true;
-                    if option.takes_value {
-                        match self.parser.value().and_then(|v| v.string()) {
-                            Ok(value) => option.value = Some(value),
-                            Err(e) => return Err(Error::usage(&self.command, e)),
-                        }
-                    }
-                }
                 other => {
-                    let error = other.unexpected();
-                    return Err(self.usage(error));
+                    let known = self.options.iter().find(|(name, _)| other == Long(name));
+                    let Some(&(name, takes_value)) = known else {
+                        let error = other.unexpected();
+                        return Err(self.usage(error));
+                    };
+                    let value = takes_value.then(|| self.parser.value().and_then(|v| v.string()));
+                    let value = value.transpose().map_err(|e| Error::usage(&self.command, e))?;
+                    self.given.push((name, value));
                 }
             }
         }
@@ -388,32 +376,5 @@ impl Reader {
 
     fn usage(&self, cause: impl std::fmt::Display) -> Error {
         Error::usage(&self.command, format!("{cause}; see {} --help", self.command))
-    }
-}
-
-/// One long option of a command.
-#[derive(Clone)]
-struct Opt {
-    name: &'static str,
-    takes_value: bool,
-    given: bool,
-    value: Option<String>,
-}
-
-impl Opt {
-    fn flag(name: &'static str) -> Opt {
-        Opt {
-            name,
-            takes_value: false,
-            given: false,
-            value: None,
-        }
-    }
-
-    fn value(name: &'static str) -> Opt {
-        Opt {
-            takes_value: true,
-            ..Opt::flag(name)
-        }
     }
 }

@@ -6,6 +6,7 @@ pub struct Topic {
     /// What follows the name.
     pub arguments: &'static str,
     pub summary: &'static str,
+    /// With the long options, by which the command line is read.
     pub details: &'static str,
 }
 
@@ -269,21 +270,23 @@ const OPTIONS: &str = "  -c, --config FILE  the INI, instead of $AUTOSCALER_CONF
 ";
 
 impl Topic {
+    /// The long options, which are those of the details: each with whether a value follows it there.
+    pub fn options(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let option = |line: &'static str| {
+            let (name, rest) = line.strip_prefix("      --")?.split_once(' ')?;
+            Some((name, rest.starts_with(|c: char| c.is_ascii_uppercase())))
+        };
+        self.details.lines().filter_map(option)
+    }
+
     /// The help of this command.
     pub fn text(&self) -> String {
-        let arguments = if self.arguments.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", self.arguments)
-        };
-        let details = if self.details.is_empty() {
-            String::new()
-        } else {
-            format!("{}\n", self.details)
-        };
+        let call = format!("{} {}", self.name, self.arguments);
         format!(
-            "{}\n\nUsage: autoscaler [options] {}{arguments}\n\n{details}Options:\n{OPTIONS}",
-            self.summary, self.name
+            "{}\n\nUsage: autoscaler [options] {}\n\n{}\nOptions:\n{OPTIONS}",
+            self.summary,
+            call.trim_end(),
+            self.details
         )
     }
 }

@@ -12,11 +12,12 @@
 //! ec2/      EC2's Query API: signing, credentials, retries
 //! config/   autoscaler.ini → Config, every complaint with its line
 //! core/     the decisions, room by room                                 (pure)
-//!   node      the daemon's mind: samples, leases, what it does step by step
-//!   master    the master's: who may scale, by how many, and what it tells
+//!   node      the daemon's mind: samples, leases, what it does step by step, and each
+//!             newcomer that it launched until it serves or is ended
+//!   master    the master's: the handshake, who may scale, by how many, and what it tells
 //!   plan      a survey of the site in, what is due out
 //!   load      CPU, its window, and what the requests call for beyond 100%
-//!   protocol  the lines between the two, and how they prove themselves
+//!   protocol  the lines between the two, and one secret's proofs
 //!   haproxy   entries, the template, the admin socket's commands, what the key may do
 //!   backoff   a wait that doubles; after what, and up to what, says who waits
 //!   report    what `status` shows, for people, as JSON and as metrics

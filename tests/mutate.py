@@ -65,7 +65,7 @@ MUTATIONS = [
     ("node/masters.rs", "self.lease.as_ref().is_some_and(|lease| lease.expires > now)", "self.lease.as_ref().is_some_and(|lease| lease.expires > now || @acts after its lease ran out@)"),
     ("node/masters.rs", ".all(|master| master.leased(now) || master.link.is_none())", ".all(|master| master.leased(now) || master.link.is_none() || @acts without every master@)"),
     ("backoff.rs", "self.in_a_row = self.in_a_row.saturating_add(1);", "self.in_a_row = if @a node's back-off does not double@ { 1 } else { self.in_a_row.saturating_add(1) };"),
-    ("node/ending.rs", "pause.backoff.reset();", "if !@a node's back-off is not reset@ { pause.backoff.reset(); }"),
+    ("node/finish.rs", "pause.backoff.reset();", "if !@a node's back-off is not reset@ { pause.backoff.reset(); }"),
     ("node/asking.rs", "pause.until.take_if(|_| !pause.firm && for_it);", "pause.until.take_if(|_| @another's end ends the back-off@ || (!pause.firm && for_it));"),
     ("node/leave.rs", "let Some(error) = told.iter().find_map(|(_, result)| result.as_ref().err()).cloned() else {", "let Some(error) = told.iter().find_map(|(_, result)| result.as_ref().err()).cloned().filter(|_| !@leaves before it is drained@) else {"),
     ("node/grow.rs", "(Some(launch), _) if takes =>", "(Some(launch), _) if takes || @launches what nobody takes@ =>"),

@@ -19,31 +19,28 @@ pub fn value(shape: &Shape, words: &[String], file: Read) -> Result<Value, Strin
         .or(words.first().map(String::as_str))
         .unwrap_or("");
     let is_json_list = words.len() == 1 && only.trim_start().starts_with('[');
-    match shape {
-        Shape::List(_) if is_json_list => json::parse(only),
-        Shape::List(_) if from_file.is_some() => Err("a file for a list holds JSON: […]".into()),
+    match shape.item() {
+        Some(_) if is_json_list => json::parse(only),
+        Some(_) if from_file.is_some() => Err("a file for a list holds JSON: […]".into()),
         // One form for all the words: JSON if the first is.
-        Shape::List(item) => {
+        Some(item) => {
             let json = is_json(only);
             words
                 .iter()
-                .map(|word| single(item, word, json, file))
+                .map(|word| single(&item, word, json, file))
                 .collect::<Result<_, _>>()
                 .map(Value::List)
         }
-        _ => single(shape, only, is_json(only), file),
+        None => single(shape, only, is_json(only), file),
     }
 }
 
-fn single(shape: &Shape, text: &str, json: bool, file: Read) -> Result<Value, String> {
+fn single(shape: &Shape, said: &str, json: bool, file: Read) -> Result<Value, String> {
     match shape {
-        Shape::Structure(_) if json => json::parse(text),
-        Shape::Structure(_) => shorthand::parse(text, &|word| match load(word, file)? {
-            Some(bytes) => utf8(bytes),
-            None => Ok(word.to_string()),
-        }),
-        Shape::Integer => integer(text).map(Value::Number),
-        _ => Ok(Value::Text(text.to_string())),
+        Shape::Structure(_) if json => json::parse(said),
+        Shape::Structure(_) => shorthand::parse(said, &|word| text(word, file)),
+        Shape::Integer => integer(said).map(Value::Number),
+        _ => Ok(Value::Text(said.to_string())),
     }
 }
 
@@ -81,7 +78,12 @@ pub fn load(word: &str, file: Read) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
+/// What a word says, by itself or by the file that it names.
+pub fn text(word: &str, file: Read) -> Result<String, String> {
+    load(word, file)?.map_or(Ok(word.to_string()), utf8)
+}
+
 /// Bytes as text.
-pub fn utf8(bytes: Vec<u8>) -> Result<String, String> {
+fn utf8(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_string())
 }

@@ -28,10 +28,8 @@ pub struct Globals {
 
 #[derive(Clone, Copy)]
 enum Global {
-    Region,
-    Profile,
-    EndpointUrl,
-    CaBundle,
+    /// Where its value is kept.
+    Kept(fn(&mut Globals) -> &mut Option<String>),
     /// About what the AWS CLI prints or how long it waits; with a value.
     Ignored,
     IgnoredFlag,
@@ -40,10 +38,13 @@ enum Global {
 }
 
 const GLOBALS: [(&str, Global); 20] = [
-    ("--region", Global::Region),
-    ("--profile", Global::Profile),
-    ("--endpoint-url", Global::EndpointUrl),
-    ("--ca-bundle", Global::CaBundle),
+    ("--region", Global::Kept(|globals| &mut globals.region)),
+    ("--profile", Global::Kept(|globals| &mut globals.profile)),
+    (
+        "--endpoint-url",
+        Global::Kept(|globals| &mut globals.endpoint_url),
+    ),
+    ("--ca-bundle", Global::Kept(|globals| &mut globals.ca_bundle)),
     ("--output", Global::Ignored),
     ("--query", Global::Ignored),
     ("--color", Global::Ignored),
@@ -141,10 +142,7 @@ fn take_globals(words: &[String]) -> (Globals, Vec<String>) {
                 globals.problem.get_or_insert(format!("{name}: {reason}"));
             }
             (Global::IgnoredFlag, None) | (Global::Ignored, Some(_)) => {}
-            (Global::Region, Some(value)) => globals.region = Some(value),
-            (Global::Profile, Some(value)) => globals.profile = Some(value),
-            (Global::EndpointUrl, Some(value)) => globals.endpoint_url = Some(value),
-            (Global::CaBundle, Some(value)) => globals.ca_bundle = Some(value),
+            (Global::Kept(of), Some(value)) => *of(&mut globals) = Some(value),
             (_, value) => {
                 globals.problem.get_or_insert(arity(name, value.is_some()));
             }

@@ -110,10 +110,7 @@ pub fn collect(words: &[String], options: &[Opt]) -> Result<Vec<Given>, String> 
             Meaning::Refused(reason) => return Err(format!("{name}: {reason}")),
             Meaning::Turn(..) | Meaning::PublicAddress(_) => (0, 0),
             Meaning::SecondaryAddresses => (0, usize::MAX),
-            Meaning::Set(Member {
-                shape: Shape::List(_),
-                ..
-            }) => (0, usize::MAX),
+            Meaning::Set(member) if member.shape.item().is_some() => (0, usize::MAX),
             _ => (1, 1),
         };
         let mut values: Vec<String> = inline.map(str::to_string).into_iter().collect();

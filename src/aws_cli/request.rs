@@ -1,7 +1,7 @@
 //! The options of one command → the parameters of its request, as the AWS CLI puts them together
 //! (AWS CLI Command Reference, `run-instances`; AWS CLI User Guide, "Skeletons and input files").
 
-use super::input::{Read, load, utf8, value};
+use super::input::{Read, load, text, value};
 use super::interface;
 use super::options::{Given, Meaning, Opt, kebab};
 use super::shapes::Operation;
@@ -56,10 +56,6 @@ pub fn params(
 impl Input {
     /// Takes one option with its values, as many as the option may have.
     fn take(&mut self, meaning: &Meaning, values: Vec<String>, file: Read) -> Result<(), String> {
-        let text = || match load(&values[0], file)? {
-            Some(bytes) => utf8(bytes),
-            None => Ok(values[0].clone()),
-        };
         match *meaning {
             Meaning::Set(member) if member.name == "UserData" => {
                 let bytes = load(&values[0], file)?.unwrap_or(values[0].as_bytes().to_vec());
@@ -72,7 +68,7 @@ impl Input {
             }
             Meaning::Turn(member, on) => self.parameters.set(member.name, Value::Bool(on)),
             Meaning::Count => {
-                let text = text()?;
+                let text = text(&values[0], file)?;
                 let (min, max) = text.split_once(':').unwrap_or((&text, &text));
                 self.parameters.set("MinCount", Value::Number(integer(min)?));
                 self.parameters.set("MaxCount", Value::Number(integer(max)?));
@@ -90,7 +86,7 @@ impl Input {
             Meaning::SecondaryAddressCount => {
                 self.simple.secondary_count = Some(integer(&values[0])?);
             }
-            Meaning::InputJson => self.json = input_json(&text()?)?,
+            Meaning::InputJson => self.json = input_json(&text(&values[0], file)?)?,
             Meaning::Refused(reason) => return Err(reason.to_string()),
         }
         Ok(())

@@ -32,8 +32,20 @@ pub enum Shape {
     Integer,
     Boolean,
     Time,
-    List(&'static Shape),
+    Texts,
     Structure(&'static [Member]),
+    Structures(&'static [Member]),
+}
+
+impl Shape {
+    /// What a list is one of.
+    pub fn item(self) -> Option<Shape> {
+        match self {
+            Shape::Texts => Some(Shape::Text),
+            Shape::Structures(members) => Some(Shape::Structure(members)),
+            _ => None,
+        }
+    }
 }
 
 impl Member {
@@ -67,15 +79,15 @@ const fn bool(name: &'static str) -> Member {
 }
 
 const fn texts(name: &'static str, wire: &'static str) -> Member {
-    member(name, wire, Shape::List(&Shape::Text))
+    member(name, wire, Shape::Texts)
 }
 
 const fn one(name: &'static str, members: &'static [Member]) -> Member {
     member(name, name, Shape::Structure(members))
 }
 
-const fn many(name: &'static str, wire: &'static str, item: &'static Shape) -> Member {
-    member(name, wire, Shape::List(item))
+const fn many(name: &'static str, wire: &'static str, members: &'static [Member]) -> Member {
+    member(name, wire, Shape::Structures(members))
 }
 
 pub static OPERATIONS: [Operation; 4] = [
@@ -127,17 +139,17 @@ const RUN_INSTANCES: &[Member] = &[
     many(
         "BlockDeviceMappings",
         "BlockDeviceMapping",
-        &Shape::Structure(&[
+        &[
             text("DeviceName"),
             text("VirtualName"),
             text("NoDevice"),
             one("Ebs", EBS),
-        ]),
+        ],
     ),
     text("ImageId"),
     text("InstanceType"),
     int("Ipv6AddressCount"),
-    many("Ipv6Addresses", "Ipv6Address", &IPV6_ADDRESS),
+    many("Ipv6Addresses", "Ipv6Address", IPV6_ADDRESS),
     text("KernelId"),
     text("KeyName"),
     int("MaxCount"),
@@ -172,17 +184,20 @@ const RUN_INSTANCES: &[Member] = &[
     many(
         "ElasticGpuSpecification",
         "ElasticGpuSpecification",
-        &Shape::Structure(&[text("Type").required()]),
+        &[text("Type").required()],
     ),
     many(
         "ElasticInferenceAccelerators",
         "ElasticInferenceAccelerator",
-        &Shape::Structure(&[text("Type").required(), int("Count")]),
+        &[text("Type").required(), int("Count")],
     ),
     many(
         "TagSpecifications",
         "TagSpecification",
-        &Shape::Structure(&[text("ResourceType"), many("Tags", "Tag", &TAG)]),
+        &[
+            text("ResourceType"),
+            many("Tags", "Tag", &[text("Key"), text("Value")]),
+        ],
     ),
     one(
         "LaunchTemplate",
@@ -223,7 +238,7 @@ const RUN_INSTANCES: &[Member] = &[
     many(
         "LicenseSpecifications",
         "LicenseSpecification",
-        &Shape::Structure(&[text("LicenseConfigurationArn")]),
+        &[text("LicenseConfigurationArn")],
     ),
     one(
         "MetadataOptions",
@@ -249,22 +264,14 @@ const RUN_INSTANCES: &[Member] = &[
     bool("EnablePrimaryIpv6"),
     one("NetworkPerformanceOptions", &[text("BandwidthWeighting")]),
     one("Operator", &[text("Principal")]),
-    many(
-        "SecondaryInterfaces",
-        "SecondaryInterface",
-        &Shape::Structure(SECONDARY_INTERFACE),
-    ),
+    many("SecondaryInterfaces", "SecondaryInterface", SECONDARY_INTERFACE),
     bool("DryRun"),
     bool("DisableApiTermination"),
     text("InstanceInitiatedShutdownBehavior"),
     text("PrivateIpAddress"),
     text("ClientToken"),
     text("AdditionalInfo"),
-    many(
-        "NetworkInterfaces",
-        "NetworkInterface",
-        &Shape::Structure(NETWORK_INTERFACE),
-    ),
+    many("NetworkInterfaces", "NetworkInterface", NETWORK_INTERFACE),
     one("IamInstanceProfile", &[text("Arn"), text("Name")]),
     bool("EbsOptimized"),
 ];
@@ -285,9 +292,7 @@ const EBS: &[Member] = &[
     int("EbsCardIndex"),
 ];
 
-const IPV6_ADDRESS: Shape = Shape::Structure(&[text("Ipv6Address"), bool("IsPrimaryIpv6")]);
-
-const TAG: Shape = Shape::Structure(&[text("Key"), text("Value")]);
+const IPV6_ADDRESS: &[Member] = &[text("Ipv6Address"), bool("IsPrimaryIpv6")];
 
 const SPOT_OPTIONS: &[Member] = &[
     text("MaxPrice"),
@@ -303,7 +308,7 @@ const SECONDARY_INTERFACE: &[Member] = &[
     many(
         "PrivateIpAddresses",
         "PrivateIpAddress",
-        &Shape::Structure(&[text("PrivateIpAddress").required()]),
+        &[text("PrivateIpAddress").required()],
     ),
     int("PrivateIpAddressCount"),
     text("SecondarySubnetId"),
@@ -318,30 +323,22 @@ const NETWORK_INTERFACE: &[Member] = &[
     int("DeviceIndex"),
     texts("Groups", "SecurityGroupId"),
     int("Ipv6AddressCount"),
-    many("Ipv6Addresses", "Ipv6Addresses", &IPV6_ADDRESS),
+    many("Ipv6Addresses", "Ipv6Addresses", IPV6_ADDRESS),
     text("NetworkInterfaceId"),
     text("PrivateIpAddress"),
     many(
         "PrivateIpAddresses",
         "PrivateIpAddresses",
-        &Shape::Structure(&[bool("Primary"), text("PrivateIpAddress")]),
+        &[bool("Primary"), text("PrivateIpAddress")],
     ),
     int("SecondaryPrivateIpAddressCount"),
     text("SubnetId"),
     bool("AssociateCarrierIpAddress"),
     text("InterfaceType"),
     int("NetworkCardIndex"),
-    many(
-        "Ipv4Prefixes",
-        "Ipv4Prefix",
-        &Shape::Structure(&[text("Ipv4Prefix")]),
-    ),
+    many("Ipv4Prefixes", "Ipv4Prefix", &[text("Ipv4Prefix")]),
     int("Ipv4PrefixCount"),
-    many(
-        "Ipv6Prefixes",
-        "Ipv6Prefix",
-        &Shape::Structure(&[text("Ipv6Prefix")]),
-    ),
+    many("Ipv6Prefixes", "Ipv6Prefix", &[text("Ipv6Prefix")]),
     int("Ipv6PrefixCount"),
     bool("PrimaryIpv6"),
     one(

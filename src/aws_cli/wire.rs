@@ -10,17 +10,19 @@ pub type Params = Vec<(String, String)>;
 /// Checks `value` against `shape` and appends it to `out` under `name`.
 /// `path` says in errors where the value was written: `--placement: PartitionNumber`.
 pub fn write(shape: &Shape, value: &Value, name: &str, path: &str, out: &mut Params) -> Result<(), String> {
+    if let Some(item) = shape.item() {
+        let values = match value {
+            Value::List(values) => values,
+            // Shorthand writes a list of one without brackets: `Groups=sg-1`, `Tags={Key=a,Value=b}`.
+            Value::Word(_) | Value::Map(_) => std::slice::from_ref(value),
+            _ => return Err(format!("{path}: must be {}", kind(shape))),
+        };
+        for (index, value) in (1..).zip(values) {
+            write(&item, value, &format!("{name}.{index}"), path, out)?;
+        }
+        return Ok(());
+    }
     let scalar = match (shape, value) {
-        (Shape::List(item), Value::List(values)) => {
-            for (index, value) in (1..).zip(values) {
-                write(item, value, &format!("{name}.{index}"), path, out)?;
-            }
-            return Ok(());
-        }
-        // Shorthand writes a list of one without brackets: `Groups=sg-1`, `Tags={Key=a,Value=b}`.
-        (Shape::List(item), Value::Word(_) | Value::Map(_)) => {
-            return write(item, value, &format!("{name}.1"), path, out);
-        }
         (Shape::Structure(members), Value::Map(map)) => {
             return write_members(members, map, name, path, out);
         }
@@ -71,8 +73,8 @@ fn kind(shape: &Shape) -> &'static str {
         Shape::Integer => "a whole number",
         Shape::Boolean => "true or false",
         Shape::Time => "a time",
-        Shape::List(_) => "a list",
         Shape::Structure(_) => "a structure: Key=value,… or JSON",
+        Shape::Texts | Shape::Structures(_) => "a list",
     }
 }
 

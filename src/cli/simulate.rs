@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Command, Opt, Reader};
+use super::{Command, Reader};
 use crate::core::replay::{Boots, MOST_MACHINES};
 use crate::error::Error;
 
@@ -43,74 +43,69 @@ pub struct Simulate {
 
 impl Reader {
     pub(super) fn simulate(&mut self) -> Result<Command, Error> {
-        let mut options = ["hosts", "start", "boot-time", "seed", "spread", "svg"]
-            .map(Opt::value)
-            .to_vec();
-        options.extend([Opt::flag("json"), Opt::flag("loads-alone")]);
-        options.extend(KEYS.map(Opt::value));
-        let words = self.words(&["trace"], &mut options)?;
+        let words = self.words(&["trace"])?;
         if self.help {
             return Ok(Command::Init);
         }
-        let [hosts, start, boot, seed, spread, svg] = [0, 1, 2, 3, 4, 5].map(|i| options[i].value.take());
-        let (json, loads_alone) = (options[6].given, options[7].given);
-        let count = |name: &str, value: Option<String>| {
+        let count = |option: &str| {
             let parse = |text: String| {
                 let number = text.parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));
-                let wrong = || format!("`{text}` is not a number of machines from 1 to {MOST_MACHINES}");
-                number.ok_or_else(|| Error::usage(name, wrong()))
+                let wrong = format!("`{text}` is not a number of machines from 1 to {MOST_MACHINES}");
+                number.ok_or_else(|| Error::usage(format!("--{option}"), wrong))
             };
-            value.map(parse).transpose()
+            self.value(option).map(parse).transpose()
         };
-        let mut boots =
-            Boots::parse(boot.as_deref().unwrap_or("1m")).map_err(|e| Error::usage("--boot-time", e))?;
-        if let Some(seed) = seed {
+        let boot_time = self.value("boot-time").unwrap_or_else(|| "1m".into());
+        let mut boots = Boots::parse(&boot_time).map_err(|e| Error::usage("--boot-time", e))?;
+        if let Some(seed) = self.value("seed") {
             let wrong = |_| Error::usage("--seed", format!("`{seed}` is not a whole number"));
             boots.seed = seed.parse().map_err(wrong)?;
         }
-        let spread = spread.unwrap_or_else(|| "0".into());
+        let spread = self.value("spread").unwrap_or_else(|| "0".into());
         let percent = spread.trim_end_matches('%').parse().ok();
+        let percent = percent.filter(|p| (0.0..=100.0).contains(p));
+        let wrong = || {
+            Error::usage(
+                "--spread",
+                format!("`{spread}` is not a percentage from 0 to 100"),
+            )
+        };
         Ok(Command::Simulate(Simulate {
             trace: words[0].clone().into(),
-            hosts: count("--hosts", hosts)?,
-            start: count("--start", start)?,
+            hosts: count("hosts")?,
+            start: count("start")?,
             boots,
-            loads_alone,
-            spread: percent.filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| {
-                Error::usage(
-                    "--spread",
-                    format!("`{spread}` is not a percentage from 0 to 100"),
-                )
-            })?,
-            svg: svg.map(PathBuf::from),
-            json,
-            settings: combinations(&options)?,
+            loads_alone: self.has("loads-alone"),
+            spread: percent.ok_or_else(wrong)?,
+            svg: self.value("svg").map(PathBuf::from),
+            json: self.has("json"),
+            settings: self.combinations()?,
         }))
     }
-}
 
-/// Each value of each option with each of the others.
-fn combinations(options: &[Opt]) -> Result<Vec<Vec<(String, String)>>, Error> {
-    let mut all = vec![Vec::new()];
-    for option in options {
-        let Some(values) = &option.value else { continue };
-        let name = format!("--{}", option.name);
-        let mut next = Vec::new();
-        for settings in &all {
-            for value in values.split(',').map(str::trim) {
-                if value.is_empty() {
-                    return Err(Error::usage(name, "a value is missing"));
+    /// Each value of each key with each of the others.
+    fn combinations(&self) -> Result<Vec<Vec<(String, String)>>, Error> {
+        let mut all = vec![Vec::new()];
+        for key in KEYS {
+            let Some(values) = self.value(key) else { continue };
+            let name = format!("--{key}");
+            let mut next = Vec::new();
+            for settings in &all {
+                for value in values.split(',').map(str::trim) {
+                    if value.is_empty() {
+                        return Err(Error::usage(name, "a value is missing"));
+                    }
+                    let mut settings: Vec<(String, String)> = settings.clone();
+                    settings.push((key.replace('-', "_"), value.into()));
+                    next.push(settings);
                 }
-                let mut settings: Vec<(String, String)> = settings.clone();
-                settings.push((option.name.replace('-', "_"), value.into()));
-                next.push(settings);
             }
+            if next.len() > MOST_SETTINGS {
+                let cause = format!("makes more than {MOST_SETTINGS} settings to compare");
+                return Err(Error::usage(name, cause));
+            }
+            all = next;
         }
-        if next.len() > MOST_SETTINGS {
-            let cause = format!("makes more than {MOST_SETTINGS} settings to compare");
-            return Err(Error::usage(name, cause));
-        }
-        all = next;
+        Ok(all)
     }
-    Ok(all)
 }

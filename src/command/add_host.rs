@@ -1,48 +1,38 @@
 //! `add-host`: one more entry in `hosts.d`.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use super::drain::Server;
 use super::{By, generate};
+use crate::cli::AddHost;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::error::Error;
+use crate::system::files;
 use crate::system::hosts_dir::{Added, HostsDir};
 use crate::system::log::Log;
 
-/// What is asked for.
-pub struct Addition<'a> {
-    pub host: &'a str,
-    pub port: u16,
-    pub name: Option<&'a str>,
-    pub instance: Option<&'a str>,
-    /// Not if it was removed within `boot_timeout`.
-    pub unless_removed: bool,
-    pub apply: bool,
-    pub by: By,
-}
-
-pub fn run(config: &Config, asked: &Addition, log: Log) -> Result<(), Error> {
-    let address = resolve(asked.host)?;
+pub fn run(config: &Config, asked: &AddHost, by: By, log: Log) -> Result<(), Error> {
+    let instance = asked.instance.as_deref();
+    let address = resolve(&asked.host)?;
     let port = asked.port;
-    let limit = match asked.by {
+    let limit = match by {
         By::Hand => usize::MAX,
         // One more, while a machine is replaced.
         By::Gate(_) => config.scaling.max_hosts.saturating_add(1),
     };
     let hosts = HostsDir::new(config.dir());
-    let removed = hosts.removed_ago(address, port, asked.instance);
+    let removed = hosts.removed_ago(address, port, instance);
     if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
         let cause = format!(
             "was removed here {} s ago, and is not entered again so soon",
             ago.as_secs()
         );
-        return Err(Error::busy(asked.instance.unwrap_or(asked.host), cause));
+        return Err(Error::busy(instance.unwrap_or(&asked.host), cause));
     }
     let place = SocketAddr::new(address, port);
-    match hosts.add(address, port, asked.name, asked.instance, limit)? {
+    match hosts.add(address, port, asked.name.as_deref(), instance, limit)? {
         Added::Now(name) => log.event(&format!("{name}: entered, {place}")),
         Added::Before(name) => {
             log.event(&format!("{name}: has this address and port already"));
@@ -79,10 +69,7 @@ fn put_back(config: &Config, entry: &Entry, log: Log) {
 /// machine now.
 fn forget_key(config: &Config, name: &str) -> Result<(), Error> {
     let path = config.master.known_hosts().join(name);
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path.display(), e)),
-        _ => Ok(()),
-    }
+    files::if_there(&path, fs::remove_file(&path)).map(drop)
 }
 
 /// The address of `host`, which may be one itself.

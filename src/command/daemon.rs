@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::watched_ini::{Changes, Watched};
+use super::watched_ini::Watched;
 use crate::config::{Config, Scaling};
 use crate::core::load::cpu::Counters;
 use crate::core::node::{Action, LinkId, Machine, Node, Outcome, Settings, Step, Warning};
 use crate::core::protocol::{self, FromNode};
 use crate::error::Error;
 use crate::system::links::{self, Identity, LOOPBACK, News};
+use crate::system::lock;
 use crate::system::log::Log;
 use crate::system::machine::{self, StatFile};
 use crate::worker::notify::Notifier;
@@ -25,10 +26,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Events that may wait. Then readers wait too, and TCP holds back whoever sends too fast.
 const EVENTS: usize = 64;
 
-pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
+pub fn run(mut file: Watched, config: Config, log: Log) -> Result<(), Error> {
     let mut sampler = Sampler::new(&config.scaling, log);
-    let mut file = Changes::new(watched, log);
-    let mut body = Body::start(config, file.text(), log)?;
+    let mut body = Body::start(config, &file.text, log)?;
     log.event(&format!(
         "daemon: watching the CPU, threshold {:.0}%, window {} s",
         body.config.scaling.threshold,
@@ -39,8 +39,8 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
         if let Some(percent) = sampler.sample_when_due(Instant::now()) {
             body.node.sampled(percent, Instant::now());
         }
-        if let Some(new) = file.look(&body.config, body.node.is_at_it(), Instant::now()) {
-            body.take_file(new, file.text());
+        if let Some(new) = file.look(&body.config, body.node.is_at_it(), log, Instant::now()) {
+            body.take_file(new, &file.text);
             sampler.set(&body.config.scaling);
         }
         for action in body.step(sampler.next) {
@@ -149,10 +149,9 @@ pub struct Body {
     complained: BTreeSet<(u16, String)>,
     /// Ports that were said to be open to the network.
     opened: BTreeSet<u16>,
-    /// Every tunnel port has been looked at once.
-    looked: bool,
-    /// How many connections have been found and how many greetings have ended, one way or other.
-    found: usize,
+    /// How many connections were found, once every tunnel port has been looked at, and how many greetings
+    /// have ended, one way or other.
+    found: Option<usize>,
     greeted: usize,
     pub notifier: Notifier,
     log: Log,
@@ -165,8 +164,7 @@ impl Body {
     /// Config, before anything has begun.
     pub fn start(config: Config, text: &str, log: Log) -> Result<Body, Error> {
         let config = Arc::new(config);
-        let worker = Arc::new(Worker::new(Arc::clone(&config), log)?);
-        worker.check_ready()?;
+        let worker = Arc::new(Worker::ready(Arc::clone(&config), log)?);
         let settings = settings(&config, worker.asks_ec2(), worker.has_group());
         let instance = own_machine::instance(&config, &worker);
         let host = machine::host_name()?;
@@ -210,8 +208,7 @@ impl Body {
             refusals: BTreeMap::new(),
             complained: BTreeSet::new(),
             opened: BTreeSet::new(),
-            looked: false,
-            found: 0,
+            found: None,
             greeted: 0,
             notifier,
             log,
@@ -279,10 +276,7 @@ impl Body {
                     self.log.warning(&links::open_port(port));
                 }
             }
-            Event::Net(News::Looked { found }) => {
-                self.looked = true;
-                self.found = found;
-            }
+            Event::Net(News::Looked { found }) => self.found = Some(found),
             Event::Warned(warning, notice, machine) => self.node.interrupted(warning, notice, machine, now),
             Event::Stepped(outcome) => self.node.finished(outcome, now),
         }
@@ -318,15 +312,11 @@ impl Body {
     /// Goes by a changed file.
     fn take_file(&mut self, config: Config, text: &str) {
         let config = Arc::new(config);
-        match Worker::new(Arc::clone(&config), self.log).and_then(|w| w.check_ready().map(|()| w)) {
+        match Worker::ready(Arc::clone(&config), self.log) {
             Ok(worker) => self.worker = Arc::new(worker),
-            Err(error) => {
-                return self
-                    .log
-                    .warning(&format!("{error}; the settings stay as they were"));
-            }
+            Err(error) => return self.say_kept(&error),
         }
-        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = config.cluster.secrets().to_vec();
+        *lock(&self.secrets) = config.cluster.secrets().to_vec();
         self.notifier.set_config(Arc::clone(&config));
         self.config = config;
         self.text = text.into();
@@ -349,10 +339,13 @@ impl Body {
                 let (ec2, by_group) = (self.worker.asks_ec2(), self.worker.has_group());
                 self.node.adopt(settings(&config, ec2, by_group));
             }
-            Err(error) => self
-                .log
-                .warning(&format!("{error}; the settings stay as they were")),
+            Err(error) => self.say_kept(&error),
         }
+    }
+
+    fn say_kept(&self, error: &Error) {
+        self.log
+            .warning(&format!("{error}; the settings stay as they were"));
     }
 
     fn write(&mut self, link: LinkId, message: &FromNode) {
@@ -386,7 +379,7 @@ impl Body {
 
     /// Has everyone who was there at the start been greeted?
     pub fn all_greeted(&self) -> bool {
-        self.looked && self.greeted >= self.found
+        self.found.is_some_and(|found| self.greeted >= found)
     }
 
     /// The reasons why no master could be greeted, for a person who waits for one.

@@ -94,13 +94,11 @@ impl Server {
         sections.retain(|section| self.sections.contains(section));
         let up = own.iter().filter(|row| row.is_up()).map(|row| &row.section);
         let newly: Vec<String> = up.cloned().collect();
-        sections.extend(
-            newly
-                .iter()
-                .filter(|s| !sections.contains(s))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
+        for section in &newly {
+            if !sections.contains(section) {
+                sections.push(section.clone());
+            }
+        }
         if let Some(section) = self.last_in(&rows, &sections) {
             return Ok(Begun::Last(section));
         }

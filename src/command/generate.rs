@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -33,30 +32,24 @@ use crate::system::owner;
 
 pub fn run(config: &Config, mode: Generate, log: Log) -> Result<(), Error> {
     let hosts = HostsDir::new(config.dir());
-    match (mode, &config.haproxy.config) {
-        (Generate::Install, Some(target)) => install(config, target, log),
-        (Generate::Diff, Some(target)) => {
-            let target_name = target.display().to_string();
+    match mode {
+        Generate::Install if config.haproxy.config.is_some() => apply(config, log),
+        Generate::Install | Generate::Stdout => {
+            print_bytes(&octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
+        }
+        Generate::Diff => {
+            let target = can_apply(config)?;
             let installed = installed(target)?.map(|(text, _)| text).unwrap_or_default();
             let new = render(config, &entries(&hosts, log)?)?.text;
-            let name = octets::widen(target_name.as_bytes());
+            let name = octets::widen(target.display().to_string().as_bytes());
             print_bytes(&octets::narrow(&diff::unified(&name, &installed, &name, &new)))
         }
-        (Generate::Diff, None) => Err(no_config(config)),
-        (Generate::Check, _) => {
+        Generate::Check => {
             let entries = entries(&hosts, log)?;
             hosts.try_writing()?;
             rehearse(config, &entries, log).map(drop)
         }
-        (Generate::Stdout, _) | (Generate::Install, None) => {
-            print_bytes(&octets::narrow(&render(config, &entries(&hosts, log)?)?.text))
-        }
     }
-}
-
-/// What `--apply` does: it never prints, so it needs a place to install to.
-pub fn apply(config: &Config, log: Log) -> Result<(), Error> {
-    install(config, can_apply(config)?, log)
 }
 
 /// The file that `--apply` installs to.
@@ -64,14 +57,10 @@ pub fn apply(config: &Config, log: Log) -> Result<(), Error> {
 /// # Errors
 /// The INI names none.
 pub fn can_apply(config: &Config) -> Result<&Path, Error> {
-    config.haproxy.config.as_deref().ok_or_else(|| no_config(config))
-}
-
-fn no_config(config: &Config) -> Error {
-    Error::config(
-        config.path.display(),
-        "no HAProxy configuration to write to; add under [haproxy]: config = /etc/haproxy/haproxy.cfg",
-    )
+    let cause =
+        "no HAProxy configuration to write to; add under [haproxy]: config = /etc/haproxy/haproxy.cfg";
+    let target = config.haproxy.config.as_deref();
+    target.ok_or_else(|| Error::config(config.path.display(), cause))
 }
 
 /// What would be installed with these entries, once `check_command` has taken it; nothing is
@@ -88,25 +77,18 @@ pub fn rehearse(config: &Config, entries: &[Entry], log: Log) -> Result<String, 
     Ok(text)
 }
 
+/// Texts of [`octets`].
+pub struct Rendered {
+    pub template: String,
+    pub text: String,
+    numbers: BTreeMap<String, u32>,
+}
+
 /// The template, and what it makes with the entries, unchecked.
 ///
 /// # Errors
 /// I/O and config.
-pub fn rendered(config: &Config) -> Result<(String, String), Error> {
-    let entries = HostsDir::new(config.dir()).read()?.entries;
-    let rendered = render(config, &entries)?;
-    Ok((rendered.template, rendered.text))
-}
-
-/// Texts of [`octets`].
-struct Rendered {
-    template: String,
-    text: String,
-    servers: usize,
-    numbers: BTreeMap<String, u32>,
-}
-
-fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
+pub fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
     let template = template(config)?;
     let wrong = |cause: String| Error::config(template_path(config).display(), cause);
     let numbers = ids::assign(&HostsDir::new(config.dir()).numbers()?, entries);
@@ -125,7 +107,6 @@ fn render(config: &Config, entries: &[Entry]) -> Result<Rendered, Error> {
     Ok(Rendered {
         template,
         text,
-        servers: entries.len(),
         numbers,
     })
 }
@@ -141,14 +122,12 @@ pub fn installed(target: &Path) -> Result<Option<(String, Metadata)>, Error> {
         file.read_to_end(&mut bytes)?;
         Ok((octets::widen(&bytes), file.metadata()?))
     };
-    match read() {
-        Ok(found) => Ok(Some(found)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(target.display(), e)),
-    }
+    files::if_there(target, read())
 }
 
-fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
+/// What `--apply` does: it never prints, so it needs a place to install to.
+pub fn apply(config: &Config, log: Log) -> Result<(), Error> {
+    let target = can_apply(config)?;
     // Where it is a link, the file behind it is replaced and not the link.
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.into());
     let hosts = HostsDir::new(config.dir());
@@ -176,7 +155,7 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         None => Err("there was no configuration before".into()),
     };
     let io = |e| Error::io(target.display(), e);
-    if changed && rendered.servers == 0 && before.is_some() {
+    if changed && entries.is_empty() && before.is_some() {
         return Err(Error::config(
             hosts.path().display(),
             format!(
@@ -185,22 +164,17 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
             ),
         ));
     }
-    let candidate = changed
-        .then(|| {
-            candidate(
-                config,
-                target,
-                text,
-                before.as_ref().map(|(_, metadata)| metadata),
-            )
-        })
-        .transpose()?;
+    let metadata = before.as_ref().map(|(_, metadata)| metadata);
+    let candidate = changed.then(|| candidate(config, target, text, metadata));
+    let candidate = candidate.transpose()?;
     // While `check_command` has its look, the disk is waited for and HAProxy asked.
     let began = Instant::now();
     let (checked, synced, plan) = thread::scope(|scope| {
         let meanwhile = thread::Builder::new().spawn_scoped(scope, || {
             let synced = candidate.as_ref().map_or(Ok(()), Temporary::sync);
-            (synced, haproxy::plan(config, change(), &due))
+            let socket = HaproxySocket::new(&config.haproxy.socket);
+            let plan = change().and_then(|change| haproxy::plan(&socket, &change, &due));
+            (synced, plan)
         });
         let meanwhile = meanwhile.map_err(|e| Error::io("a thread", e))?;
         let checked = candidate
@@ -223,12 +197,14 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
         hosts.keep_numbers(&rendered.numbers)?;
     }
     if let Some(candidate) = candidate {
-        keep_first(target).map_err(io)?;
-        let own = Written::in_dir(config.dir());
+        // What was there before the first `generate` ever was somebody's own work.
+        files::if_there(target, keep(target, "before-autoscaler"))?;
+        let written = config.dir().join(".written");
         if let Some((before, _)) = &before
-            && own.is_other(before)
+            && is_foreign(before, &written)
         {
-            let kept = keep_foreign(target).map_err(io)?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let kept = keep(target, &ec2::amz_date(now.as_secs())).map_err(io)?;
             log.warning(&format!(
                 "{}: somebody has changed it since autoscaler wrote it; it is kept as {}, and what it should keep belongs \
                  into {}",
@@ -238,12 +214,9 @@ fn install(config: &Config, target: &Path, log: Log) -> Result<(), Error> {
             ));
         }
         fs::rename(&candidate.path, target).map_err(io)?;
-        own.note(text).map_err(io)?;
-        log.event(&format!(
-            "{}: installed with {} servers",
-            target.display(),
-            rendered.servers
-        ));
+        files::write(&written, &(digest(text) + "\n"), 0o644, Place::Replace).map_err(io)?;
+        let servers = entries.len();
+        log.event(&format!("{}: installed with {servers} servers", target.display()));
     }
     let installed = Installed {
         template,
@@ -280,52 +253,27 @@ fn candidate(
     before: Option<&Metadata>,
 ) -> Result<Temporary, Error> {
     owner::may_install(&config.path, target)?;
-    let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
-    let io = |e| Error::io(target.display(), e);
-    let candidate = Temporary::create(target, octets::narrow(text), mode).map_err(io)?;
-    if let Some(metadata) = before {
-        candidate.give_to_owner_of(metadata).map_err(io)?;
-    }
-    Ok(candidate)
+    let made = match before {
+        Some(before) => Temporary::instead_of(before, target, octets::narrow(text)),
+        None => Temporary::create(target, octets::narrow(text), 0o644),
+    };
+    made.map_err(|e| Error::io(target.display(), e))
 }
 
-/// Keeps what was there before the first `generate` ever, which was somebody's own work.
-fn keep_first(target: &Path) -> io::Result<()> {
+/// Keeps what is there beside it, unless something has that name already.
+fn keep(target: &Path, ending: &str) -> io::Result<PathBuf> {
     let mut copy = target.as_os_str().to_owned();
-    copy.push(".before-autoscaler");
-    match fs::hard_link(target, copy) {
-        Err(e) if !matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Err(e),
-        _ => Ok(()),
-    }
-}
-
-/// Keeps what somebody else has written there, by the time of now.
-fn keep_foreign(target: &Path) -> io::Result<PathBuf> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut copy = target.as_os_str().to_owned();
-    copy.push(format!(".{}", ec2::amz_date(now.as_secs())));
+    copy.push(format!(".{ending}"));
     match fs::hard_link(target, &copy) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
         _ => Ok(copy.into()),
     }
 }
 
-/// What `generate` wrote last, as its digest in `.written` beside the INI.
-struct Written(PathBuf);
-
-impl Written {
-    fn in_dir(dir: &Path) -> Written {
-        Written(dir.join(".written"))
-    }
-
-    /// Was this text written by somebody else? False where nobody knows.
-    fn is_other(&self, text: &str) -> bool {
-        fs::read_to_string(&self.0).is_ok_and(|known| known.trim() != digest(text))
-    }
-
-    fn note(&self, text: &str) -> io::Result<()> {
-        files::write(&self.0, &(digest(text) + "\n"), 0o644, Place::Replace)
-    }
+/// Was this text written by somebody else than `generate`, which leaves the digest of what it wrote last
+/// in the file `written`? False where nobody knows.
+fn is_foreign(text: &str, written: &Path) -> bool {
+    fs::read_to_string(written).is_ok_and(|known| known.trim() != digest(text))
 }
 
 fn digest(text: &str) -> String {

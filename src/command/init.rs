@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::config;
 use crate::error::Error;
 use crate::system::files::{self, Place};
 use crate::system::log::Log;
@@ -14,10 +15,7 @@ pub const SAMPLE_INI: &str = include_str!("init/autoscaler.ini");
 const SAMPLE_TEMPLATE: &str = include_str!("init/haproxy.cfg");
 
 pub fn run(path: &Path, log: Log) -> Result<(), Error> {
-    let dir = match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
+    let dir = config::dir_of(path);
     files::make_dir(dir, 0o755)?;
     let hosts_d = dir.join("hosts.d");
     let had_hosts = hosts_d.is_dir();

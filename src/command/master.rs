@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::list_hosts::Running;
-use super::watched_ini::{Changes, Watched};
+use super::watched_ini::Watched;
 use crate::config::Config;
 use crate::core::master::lease::{Arbiter, Rules, Wish};
 use crate::core::master::{Master, Output};
@@ -62,7 +62,7 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
-pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
+pub fn run(mut file: Watched, config: Config, log: Log) -> Result<(), Error> {
     let mut config = Arc::new(config);
     let name = machine::host_name()?;
     let state = StateFile::in_dir(&config.master.state)?;
@@ -80,7 +80,6 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
     let (send, events) = mpsc::sync_channel(EVENTS);
     let mut reporter = Reporter::new(send.clone(), now);
     let mut sight = Sight::new(send.clone());
-    let mut file = Changes::new(watched, log);
     let to_net = send.clone();
     listener::listen(config.master.listen, move |news| {
         to_net.send(Event::Net(news)).is_ok()
@@ -106,7 +105,7 @@ pub fn run(watched: Watched, config: Config, log: Log) -> Result<(), Error> {
             next_look = now + LOOK;
             let lease = master.arbiter.lease();
             let leaving = lease.is_some_and(|lease| lease.wish == Wish::Leave);
-            if let Some(new) = file.look(&config, lease.is_some(), now) {
+            if let Some(new) = file.look(&config, lease.is_some(), log, now) {
                 config = Arc::new(new);
                 master.arbiter.set_rules(rules(&config), now);
                 master.set_secrets(config.cluster.secrets().to_vec());

@@ -32,9 +32,7 @@ use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 use crate::system::{files, hangup};
-use add_host::Addition;
 use ini::load;
-use remove_host::Removal;
 use watched_ini::Watched;
 
 /// Who gives a command.
@@ -58,48 +56,19 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         command,
     } = invocation;
     let log = Log::command(level);
+    let service = |run: fn(Watched, Config, Log) -> Result<(), Error>| {
+        hangup::ignore();
+        let (watched, config) = Watched::open(&path, Instant::now())?;
+        run(watched, config, Log::daemon(level))
+    };
     match command {
         Command::Print(text) => print(&text),
         Command::Init => init::run(&path, log),
-        Command::Master => {
-            hangup::ignore();
-            let (watched, config) = Watched::open(&path, Instant::now())?;
-            master::run(watched, config, Log::daemon(level))
-        }
-        Command::Daemon => {
-            hangup::ignore();
-            let (watched, config) = Watched::open(&path, Instant::now())?;
-            daemon::run(watched, config, Log::daemon(level))
-        }
-        Command::AddHost {
-            host,
-            port,
-            name,
-            instance,
-            unless_removed,
-            apply,
-        } => {
-            let asked = Addition {
-                host: &host,
-                port,
-                name: name.as_deref(),
-                instance: instance.as_deref(),
-                unless_removed,
-                apply,
-                by,
-            };
-            add_host::run(&load(&path)?, &asked, log)
-        }
+        Command::Master => service(master::run),
+        Command::Daemon => service(daemon::run),
+        Command::AddHost(asked) => add_host::run(&load(&path)?, &asked, by, log),
         Command::ListHosts { state } => list_hosts::run(&load(&path)?, state, log),
-        Command::RemoveHost { host, apply, force } => {
-            let asked = Removal {
-                wanted: &host,
-                apply,
-                force,
-                by,
-            };
-            remove_host::run(&load(&path)?, &asked, log)
-        }
+        Command::RemoveHost(asked) => remove_host::run(&load(&path)?, &asked, by, log),
         Command::Generate(mode) => generate::run(&load(&path)?, mode, log),
         Command::Status(form) => status::run(&load(&path)?, form),
         Command::Check { host } => check::run(&path, host.as_deref(), log),

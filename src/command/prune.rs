@@ -49,14 +49,8 @@ pub fn run(config: &Config, asked: Prune, log: Log) -> Result<(), Error> {
 /// The cluster's instances, and word on those of `entries` that are not among them.
 fn ask(config: &Config, entries: &[Entry], log: Log) -> Result<Survey, Error> {
     let client = cloud::observer(config, log)?;
-    let mut survey = Survey {
-        instances: cloud::instances(&client, &config.cluster.name, EC2_TIME)?,
-        now: client.now(),
-        listings: vec![Ok(listing(entries))],
-        ..Survey::default()
-    };
-    let ids = survey.unlisted_by_ec2().into_iter().collect();
-    (survey.unknown, survey.gone) = cloud::whereabouts(&client, ids, EC2_TIME)?;
+    let instances = cloud::instances(&client, &config.cluster.name, EC2_TIME)?;
+    let mut survey = cloud::survey(&client, instances, listing(entries), EC2_TIME)?;
     // Without any instance in the listing, nothing is removed anyway.
     if !survey.unknown.is_empty() && !survey.instances.is_empty() {
         thread::sleep(SECOND_LOOK);
@@ -68,7 +62,8 @@ fn ask(config: &Config, entries: &[Entry], log: Log) -> Result<Survey, Error> {
     Ok(survey)
 }
 
-fn listing(entries: &[Entry]) -> Vec<Listed> {
+/// The entries as `list-hosts` tells of them.
+pub fn listing(entries: &[Entry]) -> Vec<Listed> {
     let lines = entries.iter().filter_map(|e| Listed::parse(&e.listing()));
     lines.collect()
 }

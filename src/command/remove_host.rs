@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::drain::{Begun, COUNT_EVERY, Server};
 use super::{By, entries, generate, template, template_path};
+use crate::cli::RemoveHost;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::runtime::text;
 use crate::error::Error;
+use crate::system::drains::Held;
 use crate::system::due::DueFile;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
@@ -16,24 +18,13 @@ use crate::system::log::Log;
 /// How long the last server that is up waits for another one.
 const SERVES_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is asked for.
-pub struct Removal<'a> {
-    /// A server's name, an address, or an address with a port.
-    pub wanted: &'a str,
-    /// HAProxy loses it too.
-    pub apply: bool,
-    /// Even the last one that is up.
-    pub force: bool,
-    pub by: By,
-}
-
-pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
+pub fn run(config: &Config, asked: &RemoveHost, by: By, log: Log) -> Result<(), Error> {
     let hosts = HostsDir::new(config.dir());
     if asked.apply {
         generate::can_apply(config)?;
     }
-    let entry = find(&entries(&hosts, log)?, asked.wanted)?.clone();
-    let force = asked.force && may_force(asked.by, &entry);
+    let entry = find(&entries(&hosts, log)?, &asked.wanted)?.clone();
+    let force = asked.force && may_force(by, &entry);
     if !force {
         is_not_needed(config, &entry)?;
     }
@@ -46,10 +37,7 @@ pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
         log,
     };
     // Others may add and remove entries while it drains.
-    let held = match removal.begin(&server)? {
-        Begun::Draining(held) => Some(held),
-        _ => None,
-    };
+    let held = removal.begin(&server)?;
     let removed = match held.as_ref().map_or(Ok(()), |_| server.wait()) {
         Ok(()) => removal.end(config, held.is_some().then_some(&server)),
         // By somebody who asked for the same.
@@ -60,7 +48,7 @@ pub fn run(config: &Config, asked: &Removal, log: Log) -> Result<(), Error> {
         server.undo();
     }
     if removed? {
-        say_removed(&entry, asked.by, log);
+        say_removed(&entry, by, log);
     }
     let left = hosts.read()?.entries.len();
     match asked.apply {
@@ -189,18 +177,19 @@ impl Step<'_> {
 
     /// Sets it to drain. One that was just added has to pass its check before it can take over, so
     /// the last one that is up waits for another.
-    fn begin(&self, server: &Server) -> Result<Begun, Error> {
+    /// `None`: there is nothing to drain.
+    fn begin(&self, server: &Server) -> Result<Option<Held>, Error> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {
             let lock = self.hosts.lock()?;
             match self.standing()? {
-                Standing::Gone => return Ok(Begun::NotNeeded),
+                Standing::Gone => return Ok(None),
                 // HAProxy keeps it: nothing is applied.
                 Standing::Alone if !self.apply => {
                     let name = &self.entry.name;
                     self.log
                         .event(&format!("{name}: the only entry, removed without draining"));
-                    return Ok(Begun::NotNeeded);
+                    return Ok(None);
                 }
                 Standing::Alone | Standing::OneOfMany => {}
             }
@@ -214,7 +203,8 @@ impl Step<'_> {
                     ));
                 }
                 Begun::Last(_) => {}
-                begun => return Ok(begun),
+                Begun::Draining(held) => return Ok(Some(held)),
+                Begun::NotNeeded => return Ok(None),
             }
             drop(lock);
             thread::sleep(COUNT_EVERY);

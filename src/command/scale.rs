@@ -70,10 +70,8 @@ fn would_grant(masters: &[status::Answer], asked: Scale) -> Result<(), Error> {
     let request = if asked.up { "SCALE" } else { "RETIRE" };
     for master in masters {
         let is_it = |fact: &Fact| fact.get("request") == request && !fact.get("answer").is_empty();
-        let answer = master
-            .facts()
-            .find(is_it)
-            .map_or(String::new(), |f| f.get("answer").to_string());
+        let fact = master.facts().find(is_it);
+        let answer = fact.map_or(String::new(), |f| f.get("answer").to_string());
         let granted = match answer.as_str() {
             "yes" | "" => true,
             // By hand no need is asked for.
@@ -108,16 +106,12 @@ pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
         return Ok(());
     }
     let mut hand = Hand::start(path, log)?;
-    for old in others {
+    let done = others.into_iter().try_for_each(|old| {
         log.event(&format!("{}: replacing it", old.title()));
-        let done = hand.carry_out(&Wanted::Replace { old, new: None }, true);
-        if done.is_err() {
-            hand.body.farewell();
-            return done;
-        }
-    }
+        hand.carry_out(&Wanted::Replace { old, new: None }, true)
+    });
     hand.body.farewell();
-    Ok(())
+    done
 }
 
 /// A daemon for as long as a command runs.
@@ -193,20 +187,11 @@ impl Hand {
 }
 
 fn no_master(body: &Body) -> Error {
-    let ports = &body.config.master.tunnel_ports;
-    let refusals = body.refusals();
-    let why = match refusals.is_empty() {
-        true => {
-            "does `autoscaler master` run on the HAProxy hosts, and is this host in hosts.d there?".into()
-        }
-        false => refusals,
-    };
-    Error::unavailable(
-        "no master",
-        format!(
-            "nobody to ask on 127.0.0.1:{}-{}: {why}",
-            ports.start(),
-            ports.end()
-        ),
-    )
+    let (first, last) = body.config.master.tunnel_ports.clone().into_inner();
+    let mut why = body.refusals();
+    if why.is_empty() {
+        why = "does `autoscaler master` run on the HAProxy hosts, and is this host in hosts.d there?".into();
+    }
+    let cause = format!("nobody to ask on {LOOPBACK}:{first}-{last}: {why}");
+    Error::unavailable("no master", cause)
 }

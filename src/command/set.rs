@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::ini::{self, mode_of};
-use crate::config::{Config, KEYS, is_secret};
+use crate::config::{Config, KEYS, dir_of, is_secret};
 use crate::core::text::ini::edit;
 use crate::core::text::words::did_you_mean;
 use crate::error::Error;
@@ -35,10 +35,9 @@ pub fn run(path: &Path, key: &str, value: &str, log: Log) -> Result<(), Error> {
     };
     // Where it is a link, the file behind it is replaced and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    let dir = path.parent().filter(|dir| *dir != Path::new(""));
     // Before the lock, which would leave a file where there is no site.
     ini::read(path)?;
-    let _lock = HostsDir::new(dir.unwrap_or(Path::new("."))).lock()?;
+    let _lock = HostsDir::new(dir_of(path)).lock()?;
     let before = ini::read(path)?;
     let text = edit::set(&before, section, key, &value)
         .map_err(|cause| Error::config(path.display(), format!("{key}: {cause}")))?;

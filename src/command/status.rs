@@ -326,10 +326,7 @@ impl Masters {
                 }
                 match line {
                     FromMaster::End | FromMaster::Error(_) => link.owing -= 1,
-                    FromMaster::Node { .. }
-                    | FromMaster::Lease { .. }
-                    | FromMaster::Cooldown { .. }
-                    | FromMaster::Fact(_) => link.answer.lines.push(line),
+                    FromMaster::Fact(_) => link.answer.lines.push(line),
                     _ => {}
                 }
             }

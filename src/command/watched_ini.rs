@@ -14,11 +14,13 @@ use crate::system::log::Log;
 /// How often a service looks at its file.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The INI of a command that runs for long, which takes its changes.
+/// The INI of a service, whose changes are taken between leases.
 pub struct Watched {
     path: PathBuf,
-    /// What is in force.
-    text: String,
+    /// The text in force, or about to be.
+    pub text: String,
+    /// What it says by now, and is not in force yet.
+    read: Option<Config>,
     /// As it was when its text was taken, or found wrong.
     seen: Option<Stamp>,
     /// Another state, seen once.
@@ -48,6 +50,7 @@ impl Watched {
         let watched = Watched {
             path: path.into(),
             text,
+            read: None,
             seen,
             settling: None,
             next_look: now + LOOK,
@@ -55,22 +58,27 @@ impl Watched {
         Ok((watched, config))
     }
 
-    /// The text in force.
-    #[cfg(test)]
-    fn text(&self) -> &str {
-        &self.text
+    /// The settings to go by from now on, where they are others than those of `config`. While somebody
+    /// holds the lease, which is `held`, they wait. What is wrong is said, and the old ones stay.
+    pub fn look(&mut self, config: &Config, held: bool, log: Log, now: Instant) -> Option<Config> {
+        match self.changed(now) {
+            Some(Ok(read)) => self.read = Some(read),
+            Some(Err(error)) => log.warning(&format!("{error}; the settings stay as they were")),
+            None => {}
+        }
+        let mut new = self.read.take_if(|_| !held)?;
+        let change = config.change_to(&new)?;
+        log.event(&format!("{} has changed: {change}", config.path.display()));
+        new.keep_until_next_start(config);
+        Some(new)
     }
 
-    /// Looks at the file, once a second at most. When it has changed: its settings as `parse` reads
-    /// them, or what is wrong with it, once. Then the old text stays in force.
+    /// Looks at the file, once a second at most. When it has changed: its settings, or what is wrong
+    /// with it, once. Then the old text stays in force.
     ///
     /// A file that is written in place is taken when it has stopped changing, so that nobody goes by
     /// half of it; one that takes over the name is whole at once.
-    pub fn look(
-        &mut self,
-        now: Instant,
-        parse: impl FnOnce(&Path, &str) -> Result<Config, Error>,
-    ) -> Option<Result<Config, Error>> {
+    fn changed(&mut self, now: Instant) -> Option<Result<Config, Error>> {
         if now < self.next_look {
             return None;
         }
@@ -91,7 +99,7 @@ impl Watched {
         self.seen = found;
         self.settling = None;
         Some(text.and_then(|text| {
-            let config = parse(&self.path, &text)?;
+            let config = Config::parse(&self.path, &text)?;
             private(&config)?;
             // What an editor or a full disk leaves of a file in place of its new text.
             if sets_nothing(&text) && !sets_nothing(&self.text) {
@@ -100,47 +108,6 @@ impl Watched {
             self.text = text;
             Ok(config)
         }))
-    }
-}
-
-/// The INI of a service, whose changes are taken between leases.
-pub struct Changes {
-    watched: Watched,
-    /// What it says by now, and is not in force yet.
-    read: Option<Config>,
-    log: Log,
-}
-
-impl Changes {
-    pub fn new(watched: Watched, log: Log) -> Changes {
-        Changes {
-            watched,
-            read: None,
-            log,
-        }
-    }
-
-    /// The text in force, or about to be.
-    pub fn text(&self) -> &str {
-        &self.watched.text
-    }
-
-    /// The settings to go by from now on, where they are others than those of `config`. While somebody
-    /// holds the lease, which is `held`, they wait.
-    pub fn look(&mut self, config: &Config, held: bool, now: Instant) -> Option<Config> {
-        match self.watched.look(now, Config::parse) {
-            Some(Ok(read)) => self.read = Some(read),
-            Some(Err(error)) => self
-                .log
-                .warning(&format!("{error}; the settings stay as they were")),
-            None => {}
-        }
-        let mut new = self.read.take_if(|_| !held)?;
-        let change = config.change_to(&new)?;
-        self.log
-            .event(&format!("{} has changed: {change}", config.path.display()));
-        new.keep_until_next_start(config);
-        Some(new)
     }
 }
 
@@ -200,7 +167,7 @@ mod tests {
         /// `max_hosts`, or the complaint.
         fn look(&mut self) -> Option<Result<usize, String>> {
             self.now += 2 * LOOK;
-            let found = self.watched.look(self.now, Config::parse)?;
+            let found = self.watched.changed(self.now)?;
             Some(found.map(|c| c.scaling.max_hosts).map_err(|e| e.to_string()))
         }
 
@@ -222,11 +189,11 @@ mod tests {
         // The same size, and within the clock's tick of the first.
         files::write(&trial.path, "[scaling]\nmax_hosts = 4\n", 0o600, Place::Replace).unwrap();
         assert!(
-            trial.watched.look(trial.now, Config::parse).is_none(),
+            trial.watched.changed(trial.now).is_none(),
             "not yet a second later"
         );
         assert_eq!(trial.look(), Some(Ok(4)));
-        assert_eq!(trial.watched.text(), "[scaling]\nmax_hosts = 4\n");
+        assert_eq!(trial.watched.text, "[scaling]\nmax_hosts = 4\n");
         assert_eq!(trial.look(), None);
     }
 
@@ -261,7 +228,7 @@ mod tests {
         assert_eq!(trial.look(), None, "it may be on its way");
         assert!(trial.complaint().contains("not found"));
         assert_eq!(trial.look(), None);
-        assert_eq!(trial.watched.text(), OLD);
+        assert_eq!(trial.watched.text, OLD);
         put(OLD, 0o600);
         assert_eq!(trial.look(), None);
         assert_eq!(trial.look(), Some(Ok(3)));

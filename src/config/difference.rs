@@ -36,43 +36,11 @@ impl Texts {
     }
 }
 
-/// What a changed file changes.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Change {
-    /// What is taken at once; with its value where it is one of `[scaling]`.
-    pub now: Vec<String>,
-    /// What waits for the next start.
-    pub next_start: Vec<&'static str>,
-}
-
-/// `threshold = 60, secret; listen waits for the next start`.
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.now.join(", "))?;
-        if self.next_start.is_empty() {
-            return Ok(());
-        }
-        let separator = if self.now.is_empty() { "" } else { "; " };
-        let verb = if self.next_start.len() == 1 {
-            "waits"
-        } else {
-            "wait"
-        };
-        write!(
-            f,
-            "{separator}{} {verb} for the next start",
-            self.next_start.join(", ")
-        )
-    }
-}
-
 impl Config {
-    /// What `new`, read later from the same file, changes; `None` where it says the same.
-    pub fn change_to(&self, new: &Config) -> Option<Change> {
-        let mut change = Change {
-            now: Vec::new(),
-            next_start: Vec::new(),
-        };
+    /// What `new`, read later from the same file, changes, as in `threshold = 60, secret; listen waits
+    /// for the next start`; `None` where it says the same.
+    pub fn change_to(&self, new: &Config) -> Option<String> {
+        let (mut now, mut next_start) = (Vec::new(), Vec::new());
         for ((section, key, default), (old, new)) in KEYS.iter().zip(self.file.0.iter().zip(&new.file.0)) {
             let (old, new) = (
                 old.as_deref().unwrap_or(default),
@@ -80,13 +48,18 @@ impl Config {
             );
             match *section {
                 _ if old == new => {}
-                _ if NEXT_START.contains(&(section, key)) => change.next_start.push(key),
-                "scaling" => change.now.push(format!("{key} = {new}")),
+                _ if NEXT_START.contains(&(section, key)) => next_start.push(*key),
+                "scaling" => now.push(format!("{key} = {new}")),
                 // Commands and addresses may hold secrets, too.
-                _ => change.now.push((*key).into()),
+                _ => now.push((*key).into()),
             }
         }
-        (!change.now.is_empty() || !change.next_start.is_empty()).then_some(change)
+        let verb = if next_start.len() == 1 { "waits" } else { "wait" };
+        let later = format!("{} {verb} for the next start", next_start.join(", "));
+        let now = (!now.is_empty()).then(|| now.join(", "));
+        let later = (!next_start.is_empty()).then_some(later);
+        let both: Vec<String> = now.into_iter().chain(later).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     /// Takes over from what is `running` what waits for the next start.
@@ -139,7 +112,7 @@ mod tests {
     }
 
     fn change(old: &str, new: &str) -> Option<String> {
-        parse(old).change_to(&parse(new)).map(|change| change.to_string())
+        parse(old).change_to(&parse(new))
     }
 
     #[test]
@@ -168,7 +141,7 @@ mod tests {
              tunnel_ports = 5\nlease = 9s\n",
         );
         assert_eq!(
-            old.change_to(&new).unwrap().to_string(),
+            old.change_to(&new).unwrap(),
             "max_hosts = 4, lease; listen, tunnel_ports, state, name wait for the next start"
         );
         assert_eq!(

@@ -306,11 +306,14 @@ impl Config {
 
     /// The directory that holds the INI, `hosts.d/` and the template.
     pub fn dir(&self) -> &Path {
-        match self.path.parent() {
-            Some(dir) if dir != Path::new("") => dir,
-            _ => Path::new("."),
-        }
+        dir_of(&self.path)
     }
+}
+
+/// The directory of the INI at `path`.
+pub fn dir_of(path: &Path) -> &Path {
+    let dir = path.parent().filter(|dir| *dir != Path::new(""));
+    dir.unwrap_or(Path::new("."))
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {

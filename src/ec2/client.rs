@@ -1,9 +1,10 @@
 //! The client: what the rest of the program asks of EC2.
 
+use super::credentials::Provider;
 use super::exchange::{Exchange, Hook};
 use super::xml::Element;
 use super::{Env, Failure, Group, Imds, Instance, Service, Settings};
-use super::{endpoint, group, response, var};
+use super::{endpoint, first_set, group, response, var};
 use crate::system::machine;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,6 @@ const MAX_PAGES: usize = 500;
 /// A client of EC2. Calls block; they may come from several threads at once.
 pub struct Client {
     exchange: Exchange,
-    imds: Arc<Imds>,
 }
 
 /// Who calls, and where; for `check`. Holds no secret.
@@ -58,19 +58,12 @@ impl Client {
             endpoint::split(&settings.endpoint_url)
                 .map_err(|what| Failure::Config(format!("endpoint_url: {what}")))?;
         }
-        let regions = [
-            settings.region.clone(),
-            var(&env, "AWS_REGION"),
-            var(&env, "AWS_DEFAULT_REGION"),
-        ];
-        if let Some(region) = regions.iter().find(|region| !region.is_empty()) {
-            endpoint::check_region(region).map_err(Failure::Config)?;
-        }
-        let settings = Arc::new(settings);
-        let imds = Arc::new(Imds::new(&settings.metadata_url, &env)?);
+        let in_env = ["AWS_REGION", "AWS_DEFAULT_REGION"].map(|name| var(&env, name));
+        let region = first_set([&settings.region, &in_env[0], &in_env[1]]);
+        endpoint::check_region(region).map_err(Failure::Config)?;
+        let imds = Imds::new(&settings.metadata_url, &env)?;
         Ok(Client {
-            exchange: Exchange::new(settings, env, imds.clone()),
-            imds,
+            exchange: Exchange::new(Provider::new(settings, env, imds)),
         })
     }
 
@@ -81,7 +74,7 @@ impl Client {
 
     /// This machine's instance metadata.
     pub fn metadata(&self) -> &Imds {
-        &self.imds
+        &self.exchange.provider.imds
     }
 
     /// EC2's time in unix seconds, as far as an answer has told it yet.
@@ -97,14 +90,15 @@ impl Client {
     /// Finds credentials and Region. A failure's text tells what was tried.
     pub fn identity(&self) -> Result<Identity, Failure> {
         let resolved = self.exchange.resolved()?;
-        let keys = self.exchange.provider.keys(self.now(), &resolved.sts())?;
+        let provider = &self.exchange.provider;
+        let keys = provider.keys(self.now(), &resolved.target(Service::Sts))?;
         Ok(Identity {
             access_key: keys.access_key,
             source: keys.source,
             region: resolved.region.clone(),
             region_source: resolved.region_source.clone(),
             endpoint: resolved.ec2.url.clone(),
-            tried: self.exchange.provider.tried(),
+            tried: provider.tried(),
         })
     }
 
@@ -129,13 +123,10 @@ impl Client {
         params.push(pair("MinCount", "1"));
         params.push(pair("MaxCount", &count.max(1).to_string()));
         params.push(pair("ClientToken", client_token));
-        let mut launched = Vec::new();
         self.exchange
-            .execute(Service::Ec2, "RunInstances", &params, deadline, &mut |root| {
-                launched = response::launched(root)?;
-                Ok(())
-            })?;
-        Ok(launched)
+            .execute(Service::Ec2, "RunInstances", &params, deadline, |root| {
+                response::launched(&root)
+            })
     }
 
     /// Whether `action` of EC2 with `params` would be allowed.
@@ -166,13 +157,7 @@ impl Client {
         params: &[(String, String)],
         deadline: Instant,
     ) -> Result<Element, Failure> {
-        let mut found = Element::default();
-        self.exchange
-            .execute(service, action, params, deadline, &mut |root| {
-                found = std::mem::take(root);
-                Ok(())
-            })?;
-        Ok(found)
+        self.exchange.execute(service, action, params, deadline, Ok)
     }
 
     /// All instances tagged `autoscaler:cluster=<cluster>`, in any state. Either
@@ -237,19 +222,14 @@ impl Client {
     /// tried again until `deadline` and then reported.
     pub fn terminate(&self, id: &str, deadline: Instant) -> Result<(), Failure> {
         let params = [instance_param(id)?];
-        self.exchange.execute(
-            Service::Ec2,
-            "TerminateInstances",
-            &params,
-            deadline,
-            &mut |root| {
+        self.exchange
+            .execute(Service::Ec2, "TerminateInstances", &params, deadline, |root| {
                 let mut items = root.items(&["instancesSet"]);
                 match items.any(|item| item.text_at(&["instanceId"]) == id) {
                     true => Ok(()),
                     false => Err(format!("TerminateInstances answered without {id}")),
                 }
-            },
-        )
+            })
     }
 
     /// Whether these rights would do for [`Client::terminate`]. EC2's dry run does not look at an
@@ -261,18 +241,11 @@ impl Client {
     /// The Auto Scaling group `name`; None if there is none of this name in the Region.
     pub fn group(&self, name: &str, deadline: Instant) -> Result<Option<Group>, Failure> {
         let params = [pair("AutoScalingGroupNames.member.1", name)];
-        let mut found = None;
-        self.exchange.execute(
-            Service::Autoscaling,
-            "DescribeAutoScalingGroups",
-            &params,
-            deadline,
-            &mut |root| {
-                found = group::described(root, name)?;
-                Ok(())
-            },
-        )?;
-        Ok(found)
+        let action = "DescribeAutoScalingGroups";
+        self.exchange
+            .execute(Service::Autoscaling, action, &params, deadline, |root| {
+                group::described(&root, name)
+            })
     }
 
     /// TerminateInstanceInAutoScalingGroup. `shrink`: the group gets smaller; otherwise it
@@ -284,8 +257,8 @@ impl Client {
             pair("ShouldDecrementDesiredCapacity", shrink),
         ];
         let action = "TerminateInstanceInAutoScalingGroup";
-        self.exchange
-            .execute(Service::Autoscaling, action, &params, deadline, &mut |_| Ok(()))
+        self.call(Service::Autoscaling, action, &params, deadline)?;
+        Ok(())
     }
 
     fn describe(
@@ -293,14 +266,11 @@ impl Client {
         params: &[(String, String)],
         deadline: Instant,
     ) -> Result<(Vec<Instance>, String), Failure> {
-        let mut page = (Vec::new(), String::new());
         self.exchange
-            .execute(Service::Ec2, "DescribeInstances", params, deadline, &mut |root| {
-                let (list, next) = response::described(root)?;
-                page = (list, next.to_string());
-                Ok(())
-            })?;
-        Ok(page)
+            .execute(Service::Ec2, "DescribeInstances", params, deadline, |root| {
+                let (list, next) = response::described(&root)?;
+                Ok((list, next.to_string()))
+            })
     }
 }
 

@@ -3,15 +3,15 @@
 
 use super::imds::Imds;
 use super::profile::{Files, Profile};
+use super::query::{Signer, Target};
 use super::role::{Role, Source};
 use super::shared_files::Section;
-use super::sts::{Signer, Sts};
 use super::web_identity::WebIdentity;
 use super::xml::Element;
-use super::{Env, Failure, Settings, clock, container, process, var};
+use super::{Env, Failure, Settings, clock, container, first_set, process, sts, var};
 use crate::core::text::value::Value;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Fetch new ones this long before the old ones run out (seconds), or after half of their time if
@@ -45,9 +45,9 @@ impl fmt::Debug for Keys {
 
 /// The chain, with what it found last.
 pub struct Provider {
-    settings: Arc<Settings>,
-    env: Env,
-    imds: Arc<Imds>,
+    pub settings: Settings,
+    pub env: Env,
+    pub imds: Imds,
     cache: Mutex<Cache>,
 }
 
@@ -62,7 +62,7 @@ struct Cache {
 
 impl Provider {
     /// Opens nothing.
-    pub fn new(settings: Arc<Settings>, env: Env, imds: Arc<Imds>) -> Provider {
+    pub fn new(settings: Settings, env: Env, imds: Imds) -> Provider {
         Provider {
             settings,
             env,
@@ -72,7 +72,7 @@ impl Provider {
     }
 
     /// Credentials that are good at `now` (unix seconds), from the cache if they last.
-    pub fn keys(&self, now: u64, sts: &Sts) -> Result<Keys, Failure> {
+    pub fn keys(&self, now: u64, sts: &Target) -> Result<Keys, Failure> {
         let mut cache = self.lock();
         let pausing = cache.not_before.is_some_and(|at| Instant::now() < at);
         let lasts = |keys: &Keys, margin| keys.expires.is_none_or(|at| now + margin < at);
@@ -117,15 +117,11 @@ impl Provider {
         self.lock().tried.clone()
     }
 
-    fn find(&self, tried: &mut Vec<String>, sts: &Sts, now: u64) -> Result<Keys, Failure> {
+    fn find(&self, tried: &mut Vec<String>, sts: &Target, now: u64) -> Result<Keys, Failure> {
         let set = &self.settings;
         if !set.access_key.is_empty() {
-            return keys(
-                &set.access_key,
-                &set.secret_key,
-                &set.session_token,
-                "[aws] of the configuration",
-            );
+            let place = "[aws] of the configuration";
+            return keys(&set.access_key, &set.secret_key, &set.session_token, place);
         }
         tried.push("[aws] of the configuration: empty".to_string());
         if set.profile.is_some() {
@@ -154,7 +150,7 @@ impl Provider {
         tried.push("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, _FULL_URI: unset".to_string());
         match self.imds.role() {
             Ok(Some((role, document))) => {
-                return temporary(&document, &format!("instance role {role}"));
+                return served(&document, &format!("instance role {role}"));
             }
             Ok(None) => tried.push("instance role: this instance has none".to_string()),
             Err(none) if none.is_trouble() => return Err(none.into()),
@@ -174,27 +170,21 @@ impl Provider {
             return Ok(None);
         }
         // The second name is of the older tools, and goes first in the AWS CLI.
-        let tokens = [of("AWS_SECURITY_TOKEN"), of("AWS_SESSION_TOKEN")];
-        let token = tokens.into_iter().find(|token| !token.is_empty());
-        let mut keys = keys(
-            &access,
-            &of("AWS_SECRET_ACCESS_KEY"),
-            &token.unwrap_or_default(),
-            "AWS_ACCESS_KEY_ID",
-        )?;
+        let (older, token) = (of("AWS_SECURITY_TOKEN"), of("AWS_SESSION_TOKEN"));
+        let (secret, token) = (of("AWS_SECRET_ACCESS_KEY"), first_set([&older, &token]));
+        let mut keys = keys(&access, &secret, token, "AWS_ACCESS_KEY_ID")?;
         keys.expires = clock::iso_date(&of("AWS_CREDENTIAL_EXPIRATION"));
         Ok(Some(keys))
     }
 
-    fn of_container(&self, sts: &Sts) -> Result<Option<Keys>, Failure> {
+    fn of_container(&self, sts: &Target) -> Result<Option<Keys>, Failure> {
         let found = container::fetch(&self.env, sts.http)?;
-        let found =
-            found.map(|(url, document)| temporary(&document, &format!("container credentials {url}")));
+        let found = found.map(|(url, document)| served(&document, &format!("container credentials {url}")));
         found.transpose()
     }
 
     /// The credentials of a role, for a token.
-    fn of_web_identity(&self, identity: &WebIdentity, sts: &Sts) -> Result<Keys, Failure> {
+    fn of_web_identity(&self, identity: &WebIdentity, sts: &Target) -> Result<Keys, Failure> {
         let document = identity.fetch(&self.env, sts)?;
         assumed(&document, &format!("web identity {}", identity.role))
     }
@@ -206,7 +196,7 @@ impl Provider {
         files: &Files,
         name: &str,
         above: &mut Vec<String>,
-        sts: &Sts,
+        sts: &Target,
         now: u64,
     ) -> Result<Option<Keys>, Failure> {
         let section = files.profile(name).ok_or(()).or_else(|()| match above.last() {
@@ -261,7 +251,7 @@ impl Provider {
         role: &Role,
         files: &Files,
         above: &mut Vec<String>,
-        sts: &Sts,
+        sts: &Target,
         now: u64,
     ) -> Result<Keys, Failure> {
         let name = above.last().cloned().unwrap_or_default();
@@ -274,15 +264,14 @@ impl Provider {
             Source::Container => ("credential_source EcsContainer".into(), self.of_container(sts)?),
             Source::Instance => {
                 let found = self.imds.role()?;
-                let keys =
-                    found.map(|(role, document)| temporary(&document, &format!("instance role {role}")));
+                let keys = found.map(|(role, document)| served(&document, &format!("instance role {role}")));
                 ("credential_source Ec2InstanceMetadata".into(), keys.transpose()?)
             }
         };
         let source =
             found.ok_or_else(|| Failure::Config(format!("profile {name}: {what} has no credentials")))?;
         let signer = Signer { keys: &source, now };
-        let document = sts.credentials(&self.env, "AssumeRole", &role.params(), Some(signer))?;
+        let document = sts::credentials(sts, &self.env, "AssumeRole", &role.params(), Some(signer))?;
         assumed(
             &document,
             &format!("role {} of profile {name}, by {}", role.arn, source.source),
@@ -296,43 +285,33 @@ impl Provider {
 
 fn from_section((place, section): &(String, Option<&Section>)) -> Result<Option<Keys>, Failure> {
     let setting = |key| section.map_or("", |section| section.get(key));
-    let tokens = ["aws_security_token", "aws_session_token"].map(setting);
-    let token = tokens.into_iter().find(|token| !token.is_empty());
+    let token = first_set(["aws_security_token", "aws_session_token"].map(setting));
     match setting("aws_access_key_id") {
         "" => Ok(None),
-        access => keys(
-            access,
-            setting("aws_secret_access_key"),
-            token.unwrap_or_default(),
-            place,
-        )
-        .map(Some),
+        access => keys(access, setting("aws_secret_access_key"), token, place).map(Some),
     }
 }
 
-/// Keys from the `Credentials` of STS.
-fn assumed(document: &Element, source: &str) -> Result<Keys, Failure> {
-    let text = |name| document.text_at(&[name]);
-    let mut keys = keys(
-        text("AccessKeyId"),
-        text("SecretAccessKey"),
-        text("SessionToken"),
-        source,
-    )?;
+/// Keys from what `text` says under each name; `token` is that of the session's token. They say when
+/// they run out.
+fn temporary<'a>(
+    text: impl Fn(&'static str) -> &'a str,
+    token: &'static str,
+    source: &str,
+) -> Result<Keys, Failure> {
+    let mut keys = keys(text("AccessKeyId"), text("SecretAccessKey"), text(token), source)?;
     keys.expires = clock::iso_date(text("Expiration"));
     Ok(keys)
 }
 
-/// Keys from a credential service's document, which says when they run out.
-fn temporary(document: &Value, source: &str) -> Result<Keys, Failure> {
-    let mut keys = keys(
-        document.text("AccessKeyId"),
-        document.text("SecretAccessKey"),
-        document.text("Token"),
-        source,
-    )?;
-    keys.expires = clock::iso_date(document.text("Expiration"));
-    Ok(keys)
+/// Keys from the `Credentials` of STS.
+fn assumed(document: &Element, source: &str) -> Result<Keys, Failure> {
+    temporary(|name| document.text_at(&[name]), "SessionToken", source)
+}
+
+/// Keys from a credential service's document.
+fn served(document: &Value, source: &str) -> Result<Keys, Failure> {
+    temporary(|name| document.text(name), "Token", source)
 }
 
 /// Keys that can be sent. `source` names where they come from.

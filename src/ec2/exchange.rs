@@ -1,12 +1,13 @@
 //! One call: signed, sent, judged and, where that is safe, sent again.
 
 use super::credentials::{Keys, Provider};
-use super::http::{Call, Lost};
+use super::http::Lost;
+use super::query::{self, Signer};
 use super::retry::{self, Budget, SKEW_THAT_MATTERS, Verdict};
 use super::settings::Resolved;
 use super::xml::Element;
-use super::{Env, Failure, Imds, Service, Settings};
-use super::{clock, query, response, sigv4, xml};
+use super::{Failure, Service};
+use super::{clock, response, xml};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,9 +28,6 @@ pub type Hook = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What calls share: credentials, Region, connections, and EC2's clock.
 pub struct Exchange {
-    settings: Arc<Settings>,
-    env: Env,
-    imds: Arc<Imds>,
     pub provider: Provider,
     resolved: Mutex<Option<Arc<Resolved>>>,
     /// Seconds to add to this machine's clock to get EC2's.
@@ -39,12 +37,9 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens nothing.
-    pub fn new(settings: Arc<Settings>, env: Env, imds: Arc<Imds>) -> Exchange {
+    pub fn new(provider: Provider) -> Exchange {
         Exchange {
-            provider: Provider::new(settings.clone(), env.clone(), imds.clone()),
-            settings,
-            env,
-            imds,
+            provider,
             resolved: Mutex::new(None),
             skew: AtomicI64::new(0),
             hook: None,
@@ -70,21 +65,22 @@ impl Exchange {
         match &*resolved {
             Some(known) => Ok(known.clone()),
             None => {
-                let found = Arc::new(Resolved::find(&self.settings, &self.env, &self.imds)?);
-                Ok(resolved.insert(found).clone())
+                let found = Resolved::find(&self.provider)?;
+                Ok(resolved.insert(Arc::new(found)).clone())
             }
         }
     }
 
-    /// Sends until `read` accepts an answer, the verdict is final, or the budget is spent.
-    pub fn execute(
+    /// Sends until `read` accepts an answer, the verdict is final, or the budget is spent. What `read`
+    /// made of the answer.
+    pub fn execute<T>(
         &self,
         service: Service,
         action: &str,
         params: &[(String, String)],
         deadline: Instant,
-        read: &mut dyn FnMut(&mut Element) -> Result<(), String>,
-    ) -> Result<(), Failure> {
+        read: impl Fn(Element) -> Result<T, String>,
+    ) -> Result<T, Failure> {
         let resolved = self.resolved()?;
         let body = query::body(action, service.version(), params);
         let mut budget = Budget::default();
@@ -96,14 +92,14 @@ impl Exchange {
                     cause: format!("{action}: the deadline has passed"),
                 });
             }
-            let keys = self.provider.keys(self.now(), &resolved.sts())?;
+            let keys = self.provider.keys(self.now(), &resolved.target(Service::Sts))?;
             let sent = self.send(&resolved, service, action, &body, &keys, left.min(CALL_TIMEOUT));
             let Outcome {
                 verdict,
                 code,
                 message,
-            } = match sent.and_then(|mut root| read(&mut root).map_err(|what| unread(&what))) {
-                Ok(()) => return Ok(()),
+            } = match sent.and_then(|root| read(root).map_err(|what| unread(&what))) {
+                Ok(found) => return Ok(found),
                 Err(outcome) => outcome,
             };
             match verdict {
@@ -147,43 +143,19 @@ impl Exchange {
         keys: &Keys,
         timeout: Duration,
     ) -> Result<Element, Outcome> {
-        let at = resolved.endpoint(service);
-        let mut headers = vec![("host", at.host.as_str()), ("content-type", query::CONTENT_TYPE)];
-        let request = sigv4::Request {
-            method: "POST",
-            path: &at.path,
-            query: &[],
-            headers: &headers,
-            body: body.as_bytes(),
-        };
+        let target = resolved.target(service);
         let used = self.skew();
         let sent = unix_millis();
-        let scope = (resolved.region.as_str(), service.name());
-        let added = sigv4::sign(
-            &request,
-            &keys.access_key,
-            &keys.secret_key,
-            &keys.token,
-            scope,
-            self.now(),
-        );
-        headers.extend(added.iter().map(|(name, value)| (*name, value.as_str())));
-        let call = Call {
-            method: "POST",
-            url: &at.url,
-            headers: &headers,
-            body: body.as_bytes(),
-            timeout,
-            limit: xml::MAX_SIZE,
-        };
-        let answer = resolved
-            .http
-            .by_environment(&call, &self.env)
-            .map_err(|lost| match lost {
-                Lost::Hopeless(message) => outcome(Verdict::Fatal, "Config", message),
-                Lost::Timeout(message) => outcome(Verdict::Transient, "Timeout", message),
-                Lost::Broken(message) => outcome(Verdict::Transient, "NoAnswer", message),
-            })?;
+        let signer = Some(Signer {
+            keys,
+            now: self.now(),
+        });
+        let answer = target.post(&self.provider.env, body, signer, timeout, xml::MAX_SIZE);
+        let answer = answer.map_err(|lost| match lost {
+            Lost::Hopeless(message) => outcome(Verdict::Fatal, "Config", message),
+            Lost::Timeout(message) => outcome(Verdict::Transient, "Timeout", message),
+            Lost::Broken(message) => outcome(Verdict::Transient, "NoAnswer", message),
+        })?;
         self.learn_time(answer.date.as_deref(), sent);
         let root = xml::parse(&answer.body);
         if (200..300).contains(&answer.status) {
@@ -206,7 +178,7 @@ impl Exchange {
             true => outcome(
                 verdict,
                 &format!("HTTP {}", answer.status),
-                format!("no error of EC2 from {}", at.host),
+                format!("no error of EC2 from {}", target.at.host),
             ),
             false => outcome(verdict, &code, message),
         })

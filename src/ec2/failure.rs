@@ -55,9 +55,9 @@ impl Failure {
     }
 
     fn next_step(&self) -> String {
-        match self {
-            Failure::Capacity { .. } => "try another subnet or instance type".to_string(),
-            Failure::Quota { .. } => "raise the quota of this Region in Service Quotas".to_string(),
+        let step = match self {
+            Failure::Capacity { .. } => "try another subnet or instance type",
+            Failure::Quota { .. } => "raise the quota of this Region in Service Quotas",
             Failure::Credentials {
                 action: Some(action), ..
             } => {
@@ -65,7 +65,7 @@ impl Failure {
                     true => "the role's trust policy",
                     false => "the IAM policy",
                 };
-                format!("allow {action} in {place}")
+                return format!("allow {action} in {place}");
             }
             Failure::Credentials { code, .. } => match code.as_str() {
                 "NoCredentials" => "set aws_access_key and aws_secret_key, or attach an instance role",
@@ -80,18 +80,18 @@ impl Failure {
                     "see to the account in the AWS console"
                 }
                 _ => "check the access key, the secret key and this machine's clock",
-            }
-            .to_string(),
-            Failure::TokenMismatch { .. } => "is the INI the same on every node?".to_string(),
-            Failure::TokenTerminated { .. } => "launch with a new client token".to_string(),
-            Failure::NotFound { .. } => "ask again later".to_string(),
+            },
+            Failure::TokenMismatch { .. } => "is the INI the same on every node?",
+            Failure::TokenTerminated { .. } => "launch with a new client token",
+            Failure::NotFound { .. } => "ask again later",
             Failure::Fatal { code, .. } if code == "OperationNotPermitted" => {
-                "take its termination protection off".to_string()
+                "take its termination protection off"
             }
-            Failure::Fatal { .. } => "correct the request".to_string(),
-            Failure::Unavailable { .. } => "try again later".to_string(),
-            Failure::Config(_) => String::new(),
-        }
+            Failure::Fatal { .. } => "correct the request",
+            Failure::Unavailable { .. } => "try again later",
+            Failure::Config(_) => "",
+        };
+        step.to_string()
     }
 }
 
@@ -115,8 +115,6 @@ impl fmt::Display for Failure {
         }
     }
 }
-
-impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {

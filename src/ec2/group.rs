@@ -61,12 +61,7 @@ fn group(group: &Element) -> Result<Group, String> {
         max: number("MaxSize")?,
         members,
         in_service,
-        tags: propagated
-            .map(|tag| {
-                let text = |name| tag.find(&[name]).map_or("", |e| &e.text).to_string();
-                (text("Key"), text("Value"))
-            })
-            .collect(),
+        tags: propagated.map(|tag| (tag.raw("Key"), tag.raw("Value"))).collect(),
         weighted,
     })
 }

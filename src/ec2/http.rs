@@ -4,7 +4,7 @@ use super::{Env, Failure, endpoint, var};
 use std::sync::OnceLock;
 use std::time::Duration;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Proxy, http};
+use ureq::{Agent, AsSendBody, Proxy, http};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const USER_AGENT: &str = concat!("autoscaler/", env!("CARGO_PKG_VERSION"));
@@ -115,20 +115,16 @@ impl Http {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
-        let answer = if call.method == "GET" {
-            request.body(()).map_err(ureq::Error::Http).and_then(|request| {
-                let request = agent.configure_request(request);
-                agent.run(request.timeout_global(Some(call.timeout)).build())
-            })
-        } else {
-            request
-                .body(call.body)
-                .map_err(ureq::Error::Http)
-                .and_then(|request| {
-                    let request = agent.configure_request(request);
-                    agent.run(request.timeout_global(Some(call.timeout)).build())
-                })
+        // A GET that had a body, if an empty one, would say so.
+        let (mut none, mut body) = ((), call.body);
+        let body = match call.method {
+            "GET" => none.as_body(),
+            _ => body.as_body(),
         };
+        let answer = request.body(body).map_err(ureq::Error::Http).and_then(|request| {
+            let request = agent.configure_request(request);
+            agent.run(request.timeout_global(Some(call.timeout)).build())
+        });
         let mut answer = answer.map_err(|e| lost(call, e))?;
         let header = |name| {
             let value = answer.headers().get(name)?;

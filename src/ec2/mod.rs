@@ -1,10 +1,10 @@
 //! The client of EC2's Query API: signing, requests, answers, credentials,
 //! instance metadata, retries.
 //!
-//! Pure, with values in and values out: `sigv4`, `query`, `xml`, `response`,
-//! `group`, `endpoint`, `shared_files`, `role`, `clock`, `retry`, `failure`. Effects: `http`
-//! (the only user of ureq), `imds`, `container`, `sts`, `web_identity`, `process`, `profile`, `credentials`,
-//! `settings`, `exchange`, which joins them, and `client` on top. Nothing outside this directory
+//! Pure, with values in and values out: `sigv4`, `xml`, `response`, `group`, `endpoint`,
+//! `shared_files`, `role`, `clock`, `retry`, `failure`. Effects: `http` (the only user of ureq), `query`,
+//! `imds`, `container`, `sts`, `web_identity`, `process`, `profile`, `credentials`, `settings`,
+//! `exchange`, which joins them, and `client` on top. Nothing outside this directory
 //! knows that EC2 is spoken over HTTP.
 
 mod client;
@@ -57,6 +57,14 @@ pub use webhook::post;
 /// Reads an environment variable. A value, so that tests need not change the
 /// process's environment.
 type Env = std::sync::Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// The first of `texts` that is not empty; empty if all are.
+fn first_set<const N: usize>(texts: [&str; N]) -> &str {
+    texts
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
+}
 
 /// The variable's trimmed value; empty when unset.
 fn var(env: &Env, name: &str) -> String {

@@ -1,7 +1,7 @@
 //! The profiles that the shared AWS files hold for us.
 
 use super::shared_files::{Section, SharedFile};
-use super::{Env, Failure, Settings, var};
+use super::{Env, Failure, Settings, first_set, var};
 
 /// Both files. They hold secrets: no `Debug`.
 pub struct Files {
@@ -56,13 +56,9 @@ impl Files {
 
     /// Where a profile was looked for, and why no keys came of it; for people.
     pub fn passed_over(&self, name: &str) -> impl Iterator<Item = String> {
-        self.files.iter().map(move |file| {
-            let note = match file.note.as_str() {
-                "" => "not in it",
-                note => note,
-            };
-            format!("{} [{name}]: {note}", file.path)
-        })
+        self.files
+            .iter()
+            .map(move |file| format!("{} [{name}]: {}", file.path, first_set([&file.note, "not in it"])))
     }
 
     /// The error of a profile that has to be there.
@@ -101,7 +97,7 @@ impl Profile {
 /// Where the file of `variable` is, for messages and for opening.
 fn path(env: &Env, variable: &str, default: &str) -> String {
     let named = var(env, variable);
-    let path = if named.is_empty() { default } else { &named };
+    let path = first_set([&named, default]);
     match path.strip_prefix("~/") {
         Some(rest) if !var(env, "HOME").is_empty() => format!("{}/{rest}", var(env, "HOME")),
         _ => path.to_string(),

@@ -4,9 +4,8 @@ use super::credentials::Provider;
 use super::fake::{self, Fake, Reply, http};
 use super::http::Http;
 use super::imds::Lack;
-use super::sts::Sts;
-use super::{Client, Env, Failure, Imds, Settings, endpoint};
-use std::sync::Arc;
+use super::query::Target;
+use super::{Client, Env, Failure, Imds, Service, Settings, endpoint};
 use std::time::{Duration, Instant};
 
 /// A port that nobody listens on.
@@ -17,8 +16,9 @@ pub fn nobody() -> endpoint::Endpoint {
     endpoint::split(NOBODY).unwrap()
 }
 
-pub fn sts<'a>(http: &'a Http, at: &'a endpoint::Endpoint) -> Sts<'a> {
-    Sts {
+pub fn sts<'a>(http: &'a Http, at: &'a endpoint::Endpoint) -> Target<'a> {
+    Target {
+        service: Service::Sts,
         http,
         at,
         region: "us-east-1",
@@ -66,8 +66,8 @@ pub fn provider(settings: Settings, env: Env) -> Provider {
         "" => NOBODY,
         url => url,
     };
-    let imds = Arc::new(Imds::new(url, &env).unwrap());
-    Provider::new(Arc::new(settings), env, imds)
+    let imds = Imds::new(url, &env).unwrap();
+    Provider::new(settings, env, imds)
 }
 
 pub fn source(settings: Settings, env: &[(&str, &str)]) -> Result<(String, String), Failure> {

@@ -1,8 +1,8 @@
 //! What EC2 answers, checked: ids, states and addresses that aren't what they
 //! should be make the whole answer an error, never a guess.
 
-use super::clock;
 use super::xml::Element;
+use super::{clock, first_set};
 use std::net::IpAddr;
 
 /// An instance as RunInstances and DescribeInstances tell of it.
@@ -171,22 +171,14 @@ fn instance(item: &Element) -> Result<Instance, String> {
         zone: name(&["placement", "availabilityZone"])?,
         tags: item
             .items(&["tagSet"])
-            .map(|tag| {
-                let text = |name| tag.find(&[name]).map_or("", |e| &e.text).to_string();
-                (text("key"), text("value"))
-            })
+            .map(|tag| (tag.raw("key"), tag.raw("value")))
             .collect(),
         client_token: optional(item.text_at(&["clientToken"])),
     })
 }
 
 fn address(item: &Element) -> Result<Option<IpAddr>, String> {
-    let four = item.text_at(&["privateIpAddress"]);
-    let text = if four.is_empty() {
-        item.text_at(&["ipv6Address"])
-    } else {
-        four
-    };
+    let text = first_set(["privateIpAddress", "ipv6Address"].map(|name| item.text_at(&[name])));
     if text.is_empty() {
         return Ok(None);
     }

@@ -1,8 +1,11 @@
 //! Credentials of a role that a profile names, for credentials of its source: AssumeRole, signed by
 //! the source's (AWS SDKs and Tools Reference Guide, "Assume role credential provider").
 
-use super::Failure;
 use super::shared_files::Section;
+use super::{Failure, first_set};
+
+/// How CloudTrail calls the session where nobody has named it.
+pub const SESSION: &str = "autoscaler";
 
 /// What a profile says of the role that it stands for.
 pub struct Role {
@@ -72,14 +75,10 @@ impl Role {
 
     /// The parameters of AssumeRole.
     pub fn params(&self) -> Vec<(String, String)> {
-        let session = match self.session.as_str() {
-            "" => "autoscaler",
-            name => name,
-        };
         let duration = self.duration.map(|seconds| seconds.to_string());
         [
             ("RoleArn", self.arn.as_str()),
-            ("RoleSessionName", session),
+            ("RoleSessionName", first_set([&self.session, SESSION])),
             ("ExternalId", &self.external_id),
             ("DurationSeconds", duration.as_deref().unwrap_or_default()),
         ]

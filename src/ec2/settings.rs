@@ -1,12 +1,12 @@
 //! What the caller may set, and what follows from it, the environment and the
 //! shared files: Region and endpoints.
 
+use super::credentials::Provider;
 use super::endpoint::{self, Endpoint, Service};
 use super::http::Http;
-use super::imds::Imds;
 use super::profile::Profile;
-use super::sts::Sts;
-use super::{Env, Failure, var};
+use super::query::Target;
+use super::{Env, Failure, first_set, var};
 use std::fmt;
 
 /// Explicit settings; an empty text is an unset one. `Debug` shows no secret.
@@ -47,28 +47,23 @@ pub struct Resolved {
     /// Where the Region comes from, for people.
     pub region_source: String,
     pub ec2: Endpoint,
-    pub autoscaling: Endpoint,
+    autoscaling: Endpoint,
     sts: Endpoint,
-    pub http: Http,
+    http: Http,
 }
 
 impl Resolved {
     /// Reads environment and shared files, and asks the metadata service for the
     /// Region if nothing else names one.
-    pub fn find(settings: &Settings, env: &Env, imds: &Imds) -> Result<Resolved, Failure> {
+    pub fn find(of: &Provider) -> Result<Resolved, Failure> {
+        let (settings, env) = (&of.settings, &of.env);
         let profile = Profile::load(settings, env)?;
-        let (region, region_source) = region(settings, env, &profile, imds)?;
+        let (region, region_source) = region(of, &profile)?;
         endpoint::check_region(&region).map_err(Failure::Config)?;
         let at = |service| {
             let url = configured_url(service, settings, env, &profile);
             let flag = |variable, key| {
-                let value = var(env, variable);
-                let value = if value.is_empty() {
-                    profile.get(key)
-                } else {
-                    &value
-                };
-                value.eq_ignore_ascii_case("true")
+                first_set([&var(env, variable), profile.get(key)]).eq_ignore_ascii_case("true")
             };
             let url = match url.is_empty() {
                 true => endpoint::url(
@@ -81,47 +76,35 @@ impl Resolved {
             };
             url.and_then(|url| endpoint::split(&url)).map_err(Failure::Config)
         };
-        let bundles = [
-            settings.ca_bundle.as_str(),
-            &var(env, "AWS_CA_BUNDLE"),
-            profile.get("ca_bundle"),
-        ]
-        .map(str::to_string);
-        let ca_bundle = bundles.into_iter().find(|b| !b.is_empty()).unwrap_or_default();
+        let in_env = var(env, "AWS_CA_BUNDLE");
+        let ca_bundle = first_set([&settings.ca_bundle, &in_env, profile.get("ca_bundle")]);
         Ok(Resolved {
             ec2: at(Service::Ec2)?,
             autoscaling: at(Service::Autoscaling)?,
             sts: at(Service::Sts)?,
-            http: Http::new(&ca_bundle)?,
+            http: Http::new(ca_bundle)?,
             region,
             region_source,
         })
     }
 
-    /// Where STS answers.
-    pub fn sts(&self) -> Sts<'_> {
-        Sts {
+    /// `service`, as it is reached.
+    pub fn target(&self, service: Service) -> Target<'_> {
+        Target {
+            service,
             http: &self.http,
-            at: &self.sts,
+            at: match service {
+                Service::Ec2 => &self.ec2,
+                Service::Autoscaling => &self.autoscaling,
+                Service::Sts => &self.sts,
+            },
             region: &self.region,
-        }
-    }
-
-    pub fn endpoint(&self, service: Service) -> &Endpoint {
-        match service {
-            Service::Ec2 => &self.ec2,
-            Service::Autoscaling => &self.autoscaling,
-            Service::Sts => &self.sts,
         }
     }
 }
 
-fn region(
-    settings: &Settings,
-    env: &Env,
-    profile: &Profile,
-    imds: &Imds,
-) -> Result<(String, String), Failure> {
+fn region(of: &Provider, profile: &Profile) -> Result<(String, String), Failure> {
+    let Provider { settings, env, .. } = of;
     let known = [
         (settings.region.clone(), "aws_default_region".to_string()),
         (var(env, "AWS_REGION"), "AWS_REGION".to_string()),
@@ -134,7 +117,7 @@ fn region(
     if let Some(found) = known.into_iter().find(|(region, _)| !region.is_empty()) {
         return Ok(found);
     }
-    let cause = match imds.region() {
+    let cause = match of.imds.region() {
         Ok(Some(region)) => return Ok((region, "instance metadata".to_string())),
         Ok(None) => "instance metadata has none".to_string(),
         Err(none) if none.is_trouble() => return Err(none.into()),
@@ -147,7 +130,7 @@ fn region(
 
 /// The URL that somebody has set for `service`; empty if nobody has.
 fn configured_url(service: Service, settings: &Settings, env: &Env, profile: &Profile) -> String {
-    let ours = settings.endpoint_url.clone();
+    let ours = settings.endpoint_url.as_str();
     let key = service.config_key();
     let own = match var(env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").eq_ignore_ascii_case("true") {
         true => Default::default(),
@@ -158,13 +141,12 @@ fn configured_url(service: Service, settings: &Settings, env: &Env, profile: &Pr
             profile.get("endpoint_url").to_string(),
         ],
     };
-    let [of_service, of_all, in_services, in_profile] = own;
+    let [of_service, of_all, in_services, in_profile] = own.each_ref().map(String::as_str);
     // Ours is EC2's first of all: for another service, one that names it goes before.
     let (first, third) = match service {
-        Service::Ec2 => (ours, String::new()),
-        Service::Autoscaling => (settings.autoscaling_url.clone(), ours),
-        Service::Sts => (String::new(), ours),
+        Service::Ec2 => (ours, ""),
+        Service::Autoscaling => (settings.autoscaling_url.as_str(), ours),
+        Service::Sts => ("", ours),
     };
-    let urls = [first, of_service, third, of_all, in_services, in_profile];
-    urls.into_iter().find(|url| !url.is_empty()).unwrap_or_default()
+    first_set([first, of_service, third, of_all, in_services, in_profile]).to_string()
 }

@@ -1,9 +1,10 @@
 //! Credentials for a token that somebody else vouches for, such as Kubernetes for a service account:
 //! AssumeRoleWithWebIdentity, which is not signed.
 
-use super::sts::Sts;
+use super::query::Target;
+use super::role::SESSION;
 use super::xml::Element;
-use super::{Env, Failure, var};
+use super::{Env, Failure, first_set, sts, var};
 
 /// Which role, by which token.
 pub struct WebIdentity {
@@ -34,20 +35,16 @@ impl WebIdentity {
     }
 
     /// The `Credentials` that STS gives for the token.
-    pub fn fetch(&self, env: &Env, sts: &Sts) -> Result<Element, Failure> {
+    pub fn fetch(&self, env: &Env, sts: &Target) -> Result<Element, Failure> {
         let file = &self.token_file;
         let bad = |what: String| Failure::Config(format!("web identity token {file}: {what}"));
         let token = std::fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
-        let session = match self.session.as_str() {
-            "" => "autoscaler",
-            name => name,
-        };
         let params = [
             ("RoleArn", self.role.as_str()),
-            ("RoleSessionName", session),
+            ("RoleSessionName", first_set([&self.session, SESSION])),
             ("WebIdentityToken", token.trim()),
         ]
         .map(|(name, value)| (name.to_string(), value.to_string()));
-        sts.credentials(env, "AssumeRoleWithWebIdentity", &params, None)
+        sts::credentials(sts, env, "AssumeRoleWithWebIdentity", &params, None)
     }
 }

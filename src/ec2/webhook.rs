@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::http::{Call, Http};
-use super::{Env, endpoint, var};
+use super::{Env, endpoint, first_set, var};
 
 /// The most that is read of an answer, in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -14,11 +14,8 @@ const LIMIT: usize = 64 * 1024;
 /// A text, with the host and never the rest of the URL, which may hold a token.
 pub fn post(url: &str, json: &str, ca_bundle: &str, timeout: Duration) -> Result<(), String> {
     let env: Env = std::sync::Arc::new(|name| std::env::var(name).ok());
-    let bundle = match ca_bundle {
-        "" => var(&env, "AWS_CA_BUNDLE"),
-        bundle => bundle.into(),
-    };
-    let http = Http::new(&bundle).map_err(|e| e.to_string())?;
+    let in_env = var(&env, "AWS_CA_BUNDLE");
+    let http = Http::new(first_set([ca_bundle, &in_env])).map_err(|e| e.to_string())?;
     let call = Call {
         method: "POST",
         url,

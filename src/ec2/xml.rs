@@ -32,6 +32,12 @@ impl Element {
         self.find(path).map_or("", |found| found.text.trim())
     }
 
+    /// The text of the child `name` as it stands, blanks and all; empty when there is none.
+    pub fn raw(&self, name: &str) -> String {
+        self.find(&[name])
+            .map_or(String::new(), |found| found.text.clone())
+    }
+
     /// The elements of the list at the end of `path`: `item` as EC2 writes them, `member` as the
     /// other services do.
     pub fn items(&self, path: &[&str]) -> impl Iterator<Item = &Element> {

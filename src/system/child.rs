@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::hangup;
+use super::{hangup, lock};
 
 /// The most that is kept of either stream, in bytes; the rest is read and dropped.
 const KEPT: usize = 64 * 1024;
@@ -39,16 +39,14 @@ pub struct Finished {
 impl Finished {
     /// The line of stderr (or else of stdout) that most likely says what was wrong: the last one.
     pub fn complaint(&self) -> String {
-        let last = |text: &str| {
-            text.lines()
-                .map(str::trim)
-                .rfind(|l| !l.is_empty())
-                .map(String::from)
-        };
-        last(&self.stderr)
-            .or_else(|| last(&self.stdout))
-            .unwrap_or_else(|| format!("ended with {}", self.status))
+        let said = last_line(&self.stderr).or_else(|| last_line(&self.stdout));
+        said.map_or_else(|| format!("ended with {}", self.status), String::from)
     }
+}
+
+/// The last line that is not blank, without the blanks around it.
+pub fn last_line(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).rfind(|l| !l.is_empty())
 }
 
 /// Runs `command` without input until it ends, and kills it after `limit`.
@@ -208,10 +206,6 @@ impl Collected {
         self.is_closed_within(LAST_WORDS);
         String::from_utf8_lossy(&lock(&self.text)).into_owned()
     }
-}
-
-fn lock(text: &Mutex<Vec<u8>>) -> std::sync::MutexGuard<'_, Vec<u8>> {
-    text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All of a stream, up to [`KEPT`] bytes.

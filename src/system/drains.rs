@@ -3,10 +3,10 @@
 //! Whoever drains holds a lock on it, so one that was killed amid it can be told as well.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::Temporary;
+use super::files::{self, Temporary};
 use crate::error::Error;
 
 const PREFIX: &str = ".drain-";
@@ -59,10 +59,7 @@ impl Drains {
     /// I/O.
     pub fn end(&self, server: &str) -> Result<(), Error> {
         let path = self.path(server);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path.display(), e)),
-            _ => Ok(()),
-        }
+        files::if_there(&path, fs::remove_file(&path)).map(drop)
     }
 
     /// The servers whose drain nobody is at any more.

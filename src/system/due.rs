@@ -3,10 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::files::Temporary;
+use super::files::{self, Temporary};
 use crate::error::Error;
 
 /// What is due.
@@ -41,11 +40,8 @@ impl DueFile {
     /// # Errors
     /// I/O.
     pub fn load(&self) -> Result<Option<Due>, Error> {
-        match fs::read(&self.path) {
-            Ok(bytes) => Ok(Some(parse(&String::from_utf8_lossy(&bytes)))),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io(self.path.display(), e)),
-        }
+        let bytes = files::if_there(&self.path, fs::read(&self.path))?;
+        Ok(bytes.map(|bytes| parse(&String::from_utf8_lossy(&bytes))))
     }
 
     /// Survives the end of this process. A power cut ends HAProxy as well, which then starts with
@@ -64,10 +60,7 @@ impl DueFile {
     /// # Errors
     /// I/O.
     pub fn clear(&self) -> Result<(), Error> {
-        match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(self.path.display(), e)),
-            _ => Ok(()),
-        }
+        files::if_there(&self.path, fs::remove_file(&self.path)).map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files: read with their name in the error, replaced atomically, locked against each other.
+//! Files: replaced atomically, locked against each other.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -7,19 +7,23 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// Reads a text file.
-///
-/// # Errors
-/// I/O, named after the file; text that is not UTF-8 is one.
-pub fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))
-}
-
 /// The failure `e` to read `path`, with the `step` that makes it where it is missing.
 pub fn unread(path: &Path, e: &io::Error, step: &str) -> Error {
     match e.kind() {
         ErrorKind::NotFound => Error::io(path.display(), format!("not found; {step}")),
         _ => Error::io(path.display(), e),
+    }
+}
+
+/// What it came to to read or remove `path`; `None` where there is nothing.
+///
+/// # Errors
+/// I/O, named after the file.
+pub fn if_there<T>(path: &Path, done: io::Result<T>) -> Result<Option<T>, Error> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(path.display(), e)),
     }
 }
 
@@ -38,14 +42,7 @@ pub enum Place {
 /// # Errors
 /// I/O; [`io::ErrorKind::AlreadyExists`] for [`Place::New`]. Nothing is left behind.
 pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()> {
-    let temporary = Temporary::create(path, text, mode)?;
-    temporary.sync()?;
-    match place {
-        Place::New => fs::hard_link(&temporary.path, path)?,
-        Place::Replace => fs::rename(&temporary.path, path)?,
-    }
-    sync_dir(path);
-    Ok(())
+    Temporary::create(path, text, mode)?.put(path, place)
 }
 
 /// The same for a file that is there: mode and owner stay.
@@ -54,15 +51,7 @@ pub fn write(path: &Path, text: &str, mode: u32, place: Place) -> io::Result<()>
 /// I/O; nothing is changed then.
 pub fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     let before = fs::metadata(path)?;
-    let temporary = Temporary::create(path, text, before.mode() & 0o777)?;
-    let now = temporary.file.metadata()?;
-    if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
-        fchown(&temporary.file, Some(before.uid()), Some(before.gid()))?;
-    }
-    temporary.sync()?;
-    fs::rename(&temporary.path, path)?;
-    sync_dir(path);
-    Ok(())
+    Temporary::instead_of(&before, path, text)?.put(path, Place::Replace)
 }
 
 /// A file that goes away when it is not put in place.
@@ -94,6 +83,20 @@ impl Temporary {
         Ok(temporary)
     }
 
+    /// The same, with the mode and owner of the one `before`.
+    ///
+    /// # Errors
+    /// I/O; it is only root's to give files away.
+    pub fn instead_of(before: &Metadata, path: &Path, text: impl AsRef<[u8]>) -> io::Result<Temporary> {
+        let temporary = Temporary::create(path, text, before.mode() & 0o777)?;
+        // By the open file, for in a directory of somebody else its name may stand for another one by now.
+        let own = temporary.file.metadata()?;
+        if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+            fchown(&temporary.file, Some(before.uid()), Some(before.gid()))?;
+        }
+        Ok(temporary)
+    }
+
     /// Its text is safe from a power cut when this returns.
     ///
     /// # Errors
@@ -101,36 +104,27 @@ impl Temporary {
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
-}
 
-impl Temporary {
-    /// Makes it whose `other` is. By the open file, for in a directory of somebody else its name may
-    /// stand for another one by now.
-    ///
-    /// # Errors
-    /// I/O; it is only root's to give files away.
-    pub fn give_to_owner_of(&self, other: &Metadata) -> io::Result<()> {
-        let own = self.file.metadata()?;
-        if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
-            return Ok(());
+    /// Puts it in place, and the name itself survives a power cut too, where the file system can: the
+    /// file is complete either way.
+    fn put(self, path: &Path, place: Place) -> io::Result<()> {
+        self.sync()?;
+        match place {
+            Place::New => fs::hard_link(&self.path, path)?,
+            Place::Replace => fs::rename(&self.path, path)?,
         }
-        fchown(&self.file, Some(other.uid()), Some(other.gid()))
+        if let Some(dir) = path.parent()
+            && let Ok(dir) = File::open(dir)
+        {
+            let _ = dir.sync_all();
+        }
+        Ok(())
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Makes the new name itself survive a power cut. Not every file system can; the file is
-/// complete either way.
-fn sync_dir(path: &Path) {
-    if let Some(dir) = path.parent()
-        && let Ok(dir) = File::open(dir)
-    {
-        let _ = dir.sync_all();
     }
 }
 

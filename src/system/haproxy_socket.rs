@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More than `show stat` of ten thousand servers.
 const LONGEST: usize = 32 << 20;
 
-/// The socket; each line of commands is a connection of its own.
+/// The socket; each line of commands is a connection of its own. Whatever is asked fails with what went
+/// wrong, for a person.
 #[derive(Debug, Clone)]
 pub struct HaproxySocket {
     place: Socket,
@@ -26,9 +28,6 @@ impl HaproxySocket {
     }
 
     /// Who answers?
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn process(&self) -> Result<Process, String> {
         replies::info(&self.answer("show info")?)
     }
@@ -36,38 +35,26 @@ impl HaproxySocket {
     /// Is it the one of HAProxy's master process (`-S`), which knows no servers?
     pub fn is_of_master(&self) -> bool {
         // That one waits for more until its peer is done.
-        let asked = self.ask_and_shut("show proc");
+        let asked = self.ask("show proc", true);
         asked.is_ok_and(|answer| answer.starts_with("#<PID>"))
     }
 
     /// How much may be asked of it: `user`, `operator` or `admin`.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn level(&self) -> Result<String, String> {
         Ok(self.answer("show cli level")?.trim().into())
     }
 
     /// The servers of all sections with their addresses and what was set by command.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn servers(&self) -> Result<Vec<Running>, String> {
         replies::servers_state(&self.answer("show servers state")?)
     }
 
     /// The servers of all sections with their states and sessions.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn rows(&self) -> Result<Vec<Row>, String> {
         self.stat("-1")
     }
 
     /// The same, and how many requests have arrived in each section since HAProxy's start.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn rows_and_arrivals(&self) -> Result<(Vec<Row>, Arrivals), String> {
         // Of the backends and the servers: 2 and 4.
         let answer = self.answer("show stat -1 6 -1")?;
@@ -75,9 +62,6 @@ impl HaproxySocket {
     }
 
     /// The row of `server`; `None` where it is gone, even if another one has its number by now.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn row(&self, server: &Running) -> Result<Option<Row>, String> {
         let mut rows = self.stat(&server.id.to_string())?.into_iter();
         Ok(rows.find(|r| r.section == server.section && r.name == server.name))
@@ -85,9 +69,6 @@ impl HaproxySocket {
 
     /// How many servers of `backend` take new requests. That is one row, however many there are:
     /// of the backends (that is 2) alone.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
     pub fn serving(&self, backend: &str) -> Result<usize, String> {
         replies::serving(&self.answer("show stat -1 2 -1")?, backend)
     }
@@ -111,69 +92,44 @@ impl HaproxySocket {
     }
 
     fn answer(&self, line: &str) -> Result<String, String> {
-        self.ask(line).map_err(|e| format!("{}: {e}", self.place))
+        // Both directions stay open: HAProxy gives up what it does for one who half closed.
+        self.ask(line, false).map_err(|e| format!("{}: {e}", self.place))
     }
 
     /// Sends `line`, which may hold several commands with `;` between them, and reads all that
-    /// is answered.
+    /// is answered. `shut`: says that there is no more to come.
     ///
     /// # Errors
     /// Nobody listens, may not be asked, or doesn't answer in time.
-    fn ask(&self, line: &str) -> io::Result<String> {
-        // Both directions stay open: HAProxy gives up what it does for one who half closed.
-        self.talk(line, false)
-    }
-
-    fn ask_and_shut(&self, line: &str) -> io::Result<String> {
-        self.talk(line, true)
-    }
-
-    fn talk(&self, line: &str, shut: bool) -> io::Result<String> {
+    fn ask(&self, line: &str, shut: bool) -> io::Result<String> {
         debug_assert!(!line.contains('\n'));
-        let line = format!("{line}\n");
-        match &self.place {
-            Socket::Path(path) => {
-                let mut stream = UnixStream::connect(path)?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                stream.write_all(line.as_bytes())?;
-                if shut {
-                    stream.shutdown(Shutdown::Write)?;
-                }
-                answer(&mut stream, UnixStream::set_read_timeout)
-            }
-            Socket::Address(address) => {
-                let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                stream.write_all(line.as_bytes())?;
-                if shut {
-                    stream.shutdown(Shutdown::Write)?;
-                }
-                answer(&mut stream, TcpStream::set_read_timeout)
-            }
+        let mut stream = match &self.place {
+            Socket::Path(path) => UnixStream::connect(path)?,
+            // Once it is connected, a stream is a stream.
+            Socket::Address(address) => OwnedFd::from(TcpStream::connect_timeout(address, PATIENCE)?).into(),
+        };
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{line}\n").as_bytes())?;
+        if shut {
+            stream.shutdown(Shutdown::Write)?;
         }
-    }
-}
-
-fn answer<S: Read>(
-    stream: &mut S,
-    set_read_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
-) -> io::Result<String> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 16 * 1024];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        set_read_timeout(stream, Some(left))?;
-        match stream.read(&mut chunk) {
-            Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-            Ok(n) if answer.len() + n > LONGEST => return Err(ErrorKind::FileTooLarge.into()),
-            Ok(n) => answer.extend_from_slice(&chunk[..n]),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
-            Err(e) => return Err(e),
+        let deadline = Instant::now() + PATIENCE;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(&mut chunk) {
+                Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
+                Ok(n) if answer.len() + n > LONGEST => return Err(ErrorKind::FileTooLarge.into()),
+                Ok(n) => answer.extend_from_slice(&chunk[..n]),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+                Err(e) => return Err(e),
+            }
         }
     }
 }
@@ -218,13 +174,16 @@ pub mod tests {
 
     #[test]
     fn an_answer_in_pieces_is_read_to_its_end() {
-        let (asked, answer) = scripted(&["one\ntwo\n"], |socket| socket.ask("show info"));
+        let (asked, answer) = scripted(&["one\ntwo\n"], |socket| socket.ask("show info", false));
         assert_eq!(
             (asked, answer.unwrap()),
             (vec!["show info\n".to_string()], "one\ntwo\n".into())
         );
         let nobody = HaproxySocket::new(&Socket::Path("/nowhere/admin.sock".into()));
-        assert_eq!(nobody.ask("show info").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            nobody.ask("show info", false).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]

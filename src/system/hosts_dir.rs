@@ -40,6 +40,11 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// More bytes than a line of HAProxy's configuration may have.
 const LONGEST: usize = 4096;
 
+/// Beside `hosts.d`: the highest number of an `app<n>`, the numbers for `$ID`, and what was removed.
+const SERIAL: &str = ".serial";
+const NUMBERS: &str = ".ids";
+const REMOVED: &str = ".removed";
+
 /// The directory of the INI, with its `hosts.d`.
 #[derive(Debug, Clone)]
 pub struct HostsDir {
@@ -232,14 +237,11 @@ impl HostsDir {
     /// The highest number of a server called `app<n>` that there has been. Its name is not given
     /// again: HAProxy and ssh remember names for longer than `hosts.d` does.
     fn last_serial(&self) -> Result<u64, Error> {
-        let path = self.serial_path();
-        match fs::read_to_string(&path) {
-            Ok(text) => text
-                .trim()
-                .parse()
-                .map_err(|_| Error::config(path.display(), "is not a number; the next name follows from it")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(e) => Err(Error::io(path.display(), e)),
+        let path = self.base.join(SERIAL);
+        let wrong = |_| Error::config(path.display(), "is not a number; the next name follows from it");
+        match files::if_there(&path, fs::read_to_string(&path))? {
+            Some(text) => text.trim().parse().map_err(wrong),
+            None => Ok(0),
         }
     }
 
@@ -251,13 +253,9 @@ impl HostsDir {
         if serial <= self.last_serial()? {
             return Ok(());
         }
-        let path = self.serial_path();
+        let path = self.base.join(SERIAL);
         let written = files::write(&path, &format!("{serial}\n"), 0o644, Place::Replace);
         written.map_err(|e| Error::io(path.display(), e))
-    }
-
-    fn serial_path(&self) -> PathBuf {
-        self.base.join(".serial")
     }
 
     /// The numbers that entries have, by their names: `$ID` of `server_line`.
@@ -265,16 +263,13 @@ impl HostsDir {
     /// # Errors
     /// I/O.
     pub fn numbers(&self) -> Result<BTreeMap<String, u32>, Error> {
-        let path = self.numbers_path();
+        let path = self.base.join(NUMBERS);
         let line = |line: &str| {
             let (name, number) = line.split_once(' ')?;
             Some((name.to_string(), number.parse().ok()?))
         };
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().filter_map(line).collect()),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-            Err(e) => Err(Error::io(path.display(), e)),
-        }
+        let text = files::if_there(&path, fs::read_to_string(&path))?.unwrap_or_default();
+        Ok(text.lines().filter_map(line).collect())
     }
 
     /// Keeps them.
@@ -282,16 +277,12 @@ impl HostsDir {
     /// # Errors
     /// I/O.
     pub fn keep_numbers(&self, numbers: &BTreeMap<String, u32>) -> Result<(), Error> {
-        let path = self.numbers_path();
+        let path = self.base.join(NUMBERS);
         let text: String = numbers
             .iter()
             .map(|(name, number)| format!("{name} {number}\n"))
             .collect();
         files::write(&path, &text, 0o644, Place::Replace).map_err(|e| Error::io(path.display(), e))
-    }
-
-    fn numbers_path(&self) -> PathBuf {
-        self.base.join(".ids")
     }
 
     /// Removes the entry called `name`.
@@ -302,7 +293,7 @@ impl HostsDir {
         debug_assert!(entry::check_name(name).is_ok());
         self.remember(name)?;
         let path = self.path().join(name);
-        let kept = self.removed_path();
+        let kept = self.base.join(REMOVED);
         // What was removed is remembered for a while: a rename sets the time of its last change.
         for old in fs::read_dir(&kept).into_iter().flatten().flatten() {
             if age(&old.path()).is_some_and(|age| age > REMEMBERED) {
@@ -316,10 +307,6 @@ impl HostsDir {
         }
     }
 
-    fn removed_path(&self) -> PathBuf {
-        self.base.join(".removed")
-    }
-
     /// How long ago the entry of this machine was removed, if that is remembered: of this instance, or
     /// of what stood at the place where no instance is known.
     pub fn removed_ago(&self, address: IpAddr, port: u16, instance: Option<&str>) -> Option<Duration> {
@@ -328,7 +315,10 @@ impl HostsDir {
             (Some(one), Some(other)) => one == other,
             _ => e.address() == address && e.port() == Some(port),
         };
-        let files = fs::read_dir(self.removed_path()).into_iter().flatten().flatten();
+        let files = fs::read_dir(self.base.join(REMOVED))
+            .into_iter()
+            .flatten()
+            .flatten();
         files
             .filter(|file| {
                 let name = file.file_name().to_string_lossy().into_owned();

@@ -6,12 +6,12 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lines::{End, Lines, SILENCE};
-use super::machine;
+use super::{lock, machine};
 use crate::config;
 use crate::core::backoff::Backoff;
 use crate::core::node::{HEARTBEAT, LinkId};
@@ -150,12 +150,7 @@ fn follow(
     identity: &Identity,
     tell: &impl Fn(News) -> bool,
 ) -> bool {
-    let secrets = identity
-        .secrets
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let mut secrets = secrets.into_iter();
+    let mut secrets = lock(&identity.secrets).clone().into_iter();
     let mut secret = secrets.next().unwrap_or_default();
     let (mut lines, master) = loop {
         match (greet(&stream, &identity.node, &secret), secrets.next()) {

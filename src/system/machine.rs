@@ -21,18 +21,13 @@ use crate::error::Error;
 /// I/O, or a name that does not fit into the protocol.
 pub fn host_name() -> Result<String, Error> {
     let path = Path::new("/proc/sys/kernel/hostname");
-    let name = super::files::read(path)?.trim().to_string();
-    if protocol::is_word(&name) {
-        Ok(name)
-    } else {
-        Err(Error::config(
-            "host name",
-            format!(
-                "`{}` is empty, too long or has a space",
-                protocol::one_line(&name)
-            ),
-        ))
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path.display(), e))?;
+    let name = text.trim();
+    if !protocol::is_word(name) {
+        let cause = format!("`{}` is empty, too long or has a space", protocol::one_line(name));
+        return Err(Error::config("host name", cause));
     }
+    Ok(name.to_string())
 }
 
 /// The ports among `ports` on which somebody listens whom other machines reach, by what Linux tells
@@ -113,24 +108,17 @@ pub fn nonce() -> Result<String, Error> {
 /// its network interfaces, since machines made from one image share the former.
 pub fn fingerprint() -> String {
     let read = |path: &Path| {
-        std::fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_string()
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.trim().to_string()
     };
     let mut text = read(Path::new("/etc/machine-id"));
-    let interfaces = std::fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let all: Vec<PathBuf> = interfaces.map(|entry| entry.path()).collect();
+    let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten();
+    let mut used: Vec<PathBuf> = interfaces.flatten().map(|entry| entry.path()).collect();
     // Others come and go with containers.
-    let real: Vec<&PathBuf> = all.iter().filter(|path| path.join("device").exists()).collect();
-    let used = if real.is_empty() {
-        all.iter().collect()
-    } else {
-        real
-    };
+    let is_real = |path: &PathBuf| path.join("device").exists();
+    if used.iter().any(is_real) {
+        used.retain(is_real);
+    }
     let mut addresses: Vec<String> = used.iter().map(|path| read(&path.join("address"))).collect();
     addresses.sort();
     text += &addresses.join(" ");

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::config::dir_of;
 use crate::error::Error;
 
 /// util-linux has it everywhere but on the smallest systems.
@@ -82,16 +83,7 @@ fn owner(ini: &Path) -> Result<Option<Owner>, Error> {
     let file = fs::canonicalize(ini).map_err(|e| Error::io(ini.display(), e))?;
     let mut found = None;
     // Whoever may write a directory may replace what is in it.
-    for path in [
-        &file,
-        file.parent().unwrap_or(&file),
-        ini.parent().unwrap_or(&file),
-    ] {
-        let path = if path == Path::new("") {
-            Path::new(".")
-        } else {
-            path
-        };
+    for path in [&file, file.parent().unwrap_or(&file), dir_of(ini)] {
         let metadata = fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
         if is_open(&metadata) {
             let (mode, shown) = (metadata.mode() & 0o7777, path.display());
@@ -122,10 +114,11 @@ fn is_open(metadata: &Metadata) -> bool {
 /// The user, with the group that `/etc/passwd` gives it, if it is there.
 fn known(uid: u32, gid: u32) -> Owner {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let number = |fields: &[&str], at: usize| fields.get(at)?.parse::<u32>().ok();
-    let mut numbers = fields.filter_map(|of| Some((number(&of, 2)?, number(&of, 3)?)));
-    let found = numbers.find(|(user, _)| *user == uid);
+    let numbers = |line: &str| {
+        let mut fields = line.split(':').skip(2).map(|field| field.parse::<u32>().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    let found = passwd.lines().filter_map(numbers).find(|(user, _)| *user == uid);
     Owner {
         uid,
         gid: found.map_or(gid, |(_, group)| group),

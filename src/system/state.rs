@@ -1,7 +1,7 @@
 //! What a master keeps over a restart: `<state>/master`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,14 +37,11 @@ impl StateFile {
     /// # Errors
     /// I/O.
     pub fn load(&self) -> Result<Option<(Saved, Decisions)>, Error> {
-        match fs::read(&self.path) {
-            Ok(bytes) => {
-                let (text, now) = (String::from_utf8_lossy(&bytes), wall_clock());
-                Ok(Some((Saved::parse(&text, now), parse_decisions(&text, now))))
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io(self.path.display(), e)),
-        }
+        let read = |bytes: Vec<u8>| {
+            let (text, now) = (String::from_utf8_lossy(&bytes), wall_clock());
+            (Saved::parse(&text, now), parse_decisions(&text, now))
+        };
+        Ok(files::if_there(&self.path, fs::read(&self.path))?.map(read))
     }
 
     /// Replaces it, safe from a power cut when this returns, which a busy disk can make long.

@@ -10,12 +10,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ssh::Ssh;
-use super::{child, machine};
+use super::{child, lock, machine};
 use crate::core::backoff::Backoff;
 use crate::core::protocol::one_line;
 
@@ -128,11 +128,6 @@ impl Drop for Tunnel {
             let _ = child.kill();
         }
     }
-}
-
-/// A poisoned lock holds a child all the same.
-fn lock(running: &Mutex<Running>) -> std::sync::MutexGuard<'_, Running> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keep(ssh: &Ssh, route: &Route, running: &Mutex<Running>, woken: &Receiver<()>, changed: impl Fn(Change)) {
@@ -313,8 +308,7 @@ fn reason(heard: &Heard, complaint: &str, route: &Route) -> End {
     if PORT_REFUSED.iter().any(|words| complaint.contains(words)) {
         return End::PortRefused;
     }
-    let last = |text: &str| text.lines().map(str::trim).rfind(|l| !l.is_empty()).map(one_line);
-    End::Other(match (heard, last(complaint)) {
+    End::Other(match (heard, child::last_line(complaint).map(one_line)) {
         (_, Some(said)) if OTHER_KEY.iter().any(|words| complaint.contains(words)) => format!(
             "{said} {} shows another host key than before; if it was set up anew, remove {}",
             route.host,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::command::outline;
 use crate::aws_cli::Request;
 use crate::config::{self, Config};
-use crate::core::plan::{Instance, Life};
+use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::ec2::{self, Client, Failure, Service};
 use crate::error::{Error, Kind};
 use crate::system::log::Log;
@@ -69,6 +69,27 @@ pub fn whereabouts(
         }
     }
     Ok((unknown, gone))
+}
+
+/// EC2's word on the entries of one `listing`: `instances` are the cluster's, and it is asked for the others.
+///
+/// # Errors
+/// EC2 could not tell of each.
+pub fn survey(
+    client: &Client,
+    instances: Vec<Instance>,
+    listing: Vec<Listed>,
+    time: Duration,
+) -> Result<Survey, Error> {
+    let mut survey = Survey {
+        instances,
+        now: client.now(),
+        listings: vec![Ok(listing)],
+        ..Survey::default()
+    };
+    let ids = survey.unlisted_by_ec2().into_iter().collect();
+    (survey.unknown, survey.gone) = whereabouts(client, ids, time)?;
+    Ok(survey)
 }
 
 /// The client that signs, with the options of `request`, and the variables before it, before the

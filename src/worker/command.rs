@@ -114,21 +114,15 @@ impl Worker {
     /// # Errors
     /// Config: there is nothing to run. Auto Scaling could not tell of its group.
     pub fn describe_up(&self) -> Result<String, Error> {
-        let unset = || {
-            Error::config(
-                self.config.path.display(),
-                "[machine] scale_up_command is not set",
-            )
-        };
-        match (&self.up, self.group_request()) {
-            (_, Some(request)) => {
-                let mut request = request.clone();
-                let group = self.group_of(&request, EC2_TIME)?;
-                request.set_desired_capacity(&(group.desired + 1).to_string());
-                Ok(describe_request(&request))
-            }
-            (command, None) => command.as_ref().map(describe).ok_or_else(unset),
+        if let Some(request) = self.group_request() {
+            let mut request = request.clone();
+            let group = self.group_of(&request, EC2_TIME)?;
+            request.set_desired_capacity(&(group.desired + 1).to_string());
+            return Ok(describe_request(&request));
         }
+        let unset = "[machine] scale_up_command is not set";
+        let command = self.up.as_ref().map(describe);
+        command.ok_or_else(|| Error::config(self.config.path.display(), unset))
     }
 
     /// What a scale-down would send or run, for `--dry-run`.
@@ -139,17 +133,14 @@ impl Worker {
         let text = &self.config.machine.scale_down_command;
         match &self.down {
             Some(ScaleCommand::Native(_)) if text.contains(INSTANCE_ID) => {
-                let machine = self.identify()?;
-                self.request_to_leave(machine.title())
-                    .map(|request| describe_request(&request))
+                let request = self.request_to_leave(self.identify()?.title())?;
+                Ok(describe_request(&request))
             }
             Some(command) => Ok(describe(command)),
             None => {
                 let machine = self.identify()?;
-                Ok(format!(
-                    "action TerminateInstances\nInstanceId.1={}\n",
-                    machine.title()
-                ))
+                let id = machine.title();
+                Ok(format!("action TerminateInstances\nInstanceId.1={id}\n"))
             }
         }
     }

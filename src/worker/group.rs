@@ -7,10 +7,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::boot::{FIRST_LOOK, LONGEST_LOOK};
 use super::cloud::aws_error;
 use super::command::{SET_DESIRED_CAPACITY, ScaleCommand};
-use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
+use super::health_gate::{FIRST_LOOK, LONGEST_LOOK};
+use super::{CLUSTER_TAG, EC2_TIME, Worker};
 use crate::aws_cli::Request;
 use crate::core::node::{Launched, Machine};
 use crate::ec2::{Failure, Group};
@@ -77,25 +77,18 @@ impl Worker {
                 .saturating_sub(coming)
                 .min(group.max.saturating_sub(group.desired));
             if coming + more == 0 {
-                return Err(Error::busy(
-                    title(name),
-                    format!("is at its MaxSize of {}; raise it there", group.max),
-                ));
+                return Err(at_its_most(name, &group));
             }
             if more > 0 {
                 self.raise(request, name, group.desired, group.desired + more)?;
             }
             Ok(count.min(coming + more))
         };
-        match raise() {
-            Ok(unnamed) => Launched {
-                unnamed,
-                ..Launched::default()
-            },
-            Err(error) => Launched {
-                error: Some(error),
-                ..Launched::default()
-            },
+        let raised = raise();
+        Launched {
+            unnamed: *raised.as_ref().unwrap_or(&0),
+            error: raised.err(),
+            ..Launched::default()
         }
     }
 
@@ -117,7 +110,7 @@ impl Worker {
             let mut found = Vec::new();
             for id in group.members.iter().filter(|id| !fleet.contains(id)) {
                 // Not those from before the group had the tag.
-                if self.tagged_and_live(id)? == Some(true) {
+                if self.is_tagged_and_live(id)? {
                     found.push(Machine {
                         instance: Some(id.clone()),
                         host: String::new(),
@@ -159,12 +152,11 @@ impl Worker {
         Ok(())
     }
 
-    /// `None`: EC2 does not know it yet.
-    fn tagged_and_live(&self, id: &str) -> Result<Option<bool>, Error> {
-        let found = self.client.instance(id, Instant::now() + EC2_TIME);
-        let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
+    /// No as long as EC2 does not know it.
+    fn is_tagged_and_live(&self, id: &str) -> Result<bool, Error> {
         let ours = Some(self.config.cluster.name.as_str());
-        Ok(found.map(|i| i.tag(CLUSTER_TAG) == ours && i.is_live()))
+        let found = self.instance(id)?;
+        Ok(found.is_some_and(|i| i.tag(CLUSTER_TAG) == ours && i.is_live()))
     }
 
     /// May this machine leave, and its group be the smaller by one?
@@ -192,8 +184,7 @@ impl Worker {
             return Ok(false);
         }
         let deadline = Instant::now() + EC2_TIME;
-        let found = self.client.instance(id, deadline);
-        let found = found.map_err(|e| ec2_error("DescribeInstances", &e))?;
+        let found = self.instance(id)?;
         let Some(name) = found.as_ref().and_then(|i| i.group()) else {
             return Ok(false);
         };
@@ -217,12 +208,14 @@ impl Worker {
                 group.min,
                 group.max
             )),
-            false => Err(Error::busy(
-                title(name),
-                format!("is at its MaxSize of {}; raise it there", group.max),
-            )),
+            false => Err(at_its_most(name, &group)),
         }
     }
+}
+
+fn at_its_most(name: &str, group: &Group) -> Error {
+    let cause = format!("is at its MaxSize of {}; raise it there", group.max);
+    Error::busy(title(name), cause)
 }
 
 fn title(name: &str) -> String {

@@ -28,26 +28,26 @@ impl Worker {
     /// Launches `count` machines, or fewer where EC2 has no more. `fleet`: the ids of the cluster's
     /// instances, sorted. `short`: what is tried last.
     pub(super) fn launch(&self, count: u32, fleet: &[String], short: &[Place]) -> Launched {
-        let only = |error| Launched {
-            error: Some(error),
-            ..Launched::default()
+        let launched = match &self.up {
+            Some(ScaleCommand::Native(request)) if self.has_group() => {
+                return self.launch_in_group(request, count);
+            }
+            Some(ScaleCommand::Native(request)) => {
+                return self.launch_natively(request, count, fleet, short);
+            }
+            Some(ScaleCommand::Shell(command)) => self.launch_by_shell(command, count),
+            // It never is.
+            None => self.check_ready().map(|()| Vec::new()),
         };
-        match &self.up {
-            Some(ScaleCommand::Native(request)) => match self.has_group() {
-                true => self.launch_in_group(request, count),
-                false => self.launch_natively(request, count, fleet, short),
+        match launched {
+            Ok(machines) => Launched {
+                machines,
+                ..Launched::default()
             },
-            Some(ScaleCommand::Shell(command)) => match self.launch_by_shell(command, count) {
-                Ok(machines) => Launched {
-                    machines,
-                    ..Launched::default()
-                },
-                Err(error) => only(error),
+            Err(error) => Launched {
+                error: Some(error),
+                ..Launched::default()
             },
-            None => only(match self.check_ready() {
-                Err(error) => error,
-                Ok(()) => Error::config("scale_up_command", "is not set"),
-            }),
         }
     }
 
@@ -222,13 +222,9 @@ impl Worker {
 /// yet stays.
 fn at_its_address(machine: Machine) -> Machine {
     let found = (machine.host.as_str(), machine.port).to_socket_addrs();
-    match found.ok().and_then(|mut found| found.next()) {
-        Some(address) => Machine {
-            host: address.ip().to_string(),
-            ..machine
-        },
-        None => machine,
-    }
+    let address = found.ok().and_then(|mut found| found.next());
+    let host = address.map_or_else(|| machine.host.clone(), |address| address.ip().to_string());
+    Machine { host, ..machine }
 }
 
 /// Reads `<host> [<port>]`.
@@ -249,23 +245,19 @@ fn machine_of(line: &str, default_port: u16) -> Option<Machine> {
 /// other types in each of them. `None` leaves what the command says.
 fn attempts(request: &Request, subnets: &[String], types: &[String]) -> Vec<Place> {
     let own_first = |own: Option<&str>, others: &[String]| -> Vec<Option<String>> {
-        let others = others
-            .iter()
-            .filter(|o| Some(o.as_str()) != own)
-            .cloned()
-            .map(Some);
-        std::iter::once(None).chain(others).collect()
+        let others = others.iter().filter(|o| Some(o.as_str()) != own);
+        std::iter::once(None).chain(others.cloned().map(Some)).collect()
     };
-    let subnets = own_first(request.subnet(), subnets);
-    own_first(request.instance_type(), types)
-        .into_iter()
-        .flat_map(|instance_type| {
-            subnets.iter().map(move |subnet| Place {
-                subnet: subnet.clone(),
+    let mut places = Vec::new();
+    for instance_type in own_first(request.instance_type(), types) {
+        for subnet in own_first(request.subnet(), subnets) {
+            places.push(Place {
+                subnet,
                 instance_type: instance_type.clone(),
-            })
-        })
-        .collect()
+            });
+        }
+    }
+    places
 }
 
 #[cfg(test)]

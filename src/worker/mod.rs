@@ -1,10 +1,10 @@
 //! The slow steps of scaling: EC2, the health gate, the HAProxy hosts. They block, so each call
 //! runs on a thread of its own and brings back what came of it.
 
-mod boot;
 pub mod cloud;
 mod command;
 mod group;
+mod health_gate;
 mod launch;
 pub mod notify;
 pub mod own_machine;
@@ -16,10 +16,9 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::core::node::{Outcome, Step};
-use crate::ec2::{Client, State};
+use crate::ec2::{self, Client, State};
 use crate::error::Error;
 use crate::system::log::Log;
-use crate::system::ssh::Ssh;
 use cloud::{CLUSTER_TAG, EC2_TIME, client, ec2_error};
 use command::{ScaleCommand, native_request};
 use remote::Remote;
@@ -48,16 +47,21 @@ impl Worker {
         let request = native_request(&up).or(native_request(&down));
         Ok(Worker {
             client: client(&config.aws, request, log)?,
-            remote: Remote::new(
-                Ssh::new(&config.haproxy),
-                config.haproxy.remote_command.clone(),
-                &config.haproxy.servers,
-            ),
+            remote: Remote::new(&config.haproxy),
             up,
             down,
             log,
             config,
         })
+    }
+
+    /// The same, with settings that are enough for a change.
+    ///
+    /// # Errors
+    /// Config.
+    pub fn ready(config: Arc<Config>, log: Log) -> Result<Worker, Error> {
+        let worker = Worker::new(config, log)?;
+        worker.check_ready().map(|()| worker)
     }
 
     /// Are the settings enough for a change, and not only for a look at its request?
@@ -155,11 +159,15 @@ impl Worker {
         }
     }
 
+    /// The instance `id`; `None` where EC2 does not know it.
+    fn instance(&self, id: &str) -> Result<Option<ec2::Instance>, Error> {
+        let found = self.client.instance(id, Instant::now() + EC2_TIME);
+        found.map_err(|e| ec2_error("DescribeInstances", &e))
+    }
+
     fn terminate(&self, id: &str) -> Result<(), Error> {
         // A person may have stopped it, or taken it out, since it was looked at.
-        let known = self.client.instance(id, Instant::now() + EC2_TIME);
-        let known = known.map_err(|e| ec2_error("DescribeInstances", &e))?;
-        if let Some(instance) = known
+        if let Some(instance) = self.instance(id)?
             && (instance.is_kept() || matches!(instance.state, State::Stopping | State::Stopped))
         {
             let cause = "is stopped, or tagged to be kept: it is left alone";

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
-use crate::core::node::Notice;
+use crate::core::node::{Machine, Notice};
 use crate::core::protocol::one_line;
 use crate::core::text::json::{object, text};
 use crate::ec2;
@@ -47,28 +47,20 @@ pub struct Notifier {
 impl Notifier {
     /// `node` is this host's name. Without a command and a webhook it does nothing.
     pub fn start(config: Arc<Config>, node: String, log: Log) -> Notifier {
-        if config.notify.command.is_empty() && config.notify.webhook.is_empty() {
-            return Notifier {
-                pending: Pending::default(),
-                send: None,
-                thread: None,
-                node,
-                log,
-            };
-        }
-        let (send, notices) = mpsc::sync_channel(QUEUE);
-        let pending = Pending::default();
-        let left = pending.clone();
-        let own = node.clone();
-        Notifier {
-            pending,
-            send: Some(send),
-            thread: Some(thread::spawn(move || {
-                deliver(&config, &node, notices, &left, log)
-            })),
-            node: own,
+        let mut notifier = Notifier {
+            pending: Pending::default(),
+            send: None,
+            thread: None,
+            node: node.clone(),
             log,
+        };
+        if !config.notify.command.is_empty() || !config.notify.webhook.is_empty() {
+            let (send, notices) = mpsc::sync_channel(QUEUE);
+            let left = notifier.pending();
+            let told = thread::spawn(move || deliver(&config, &node, notices, &left, log));
+            (notifier.send, notifier.thread) = (Some(send), Some(told));
         }
+        notifier
     }
 
     /// Goes by other settings from now on; what waits is told by those before.
@@ -145,24 +137,18 @@ fn facts(notice: &Notice, cluster: &str, node: &str) -> [(&'static str, String);
     } = notice;
     let reason = one_line(reason);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let machine = machine.as_ref();
-    let title = machine.map_or(String::new(), |m| format!(" {}", m.title()));
+    let of_machine = |fact: fn(&Machine) -> String| machine.as_ref().map_or(String::new(), fact);
+    let title = of_machine(|m| format!(" {}", m.title()));
     [
         ("AUTOSCALER_EVENT", (*event).into()),
         ("AUTOSCALER_CLUSTER", cluster.into()),
         ("AUTOSCALER_NODE", node.into()),
         (
             "AUTOSCALER_INSTANCE",
-            machine.and_then(|m| m.instance.clone()).unwrap_or_default(),
+            of_machine(|m| m.instance.clone().unwrap_or_default()),
         ),
-        (
-            "AUTOSCALER_HOST",
-            machine.map_or(String::new(), |m| m.host.clone()),
-        ),
-        (
-            "AUTOSCALER_PORT",
-            machine.map_or(String::new(), |m| m.port.to_string()),
-        ),
+        ("AUTOSCALER_HOST", of_machine(|m| m.host.clone())),
+        ("AUTOSCALER_PORT", of_machine(|m| m.port.to_string())),
         ("AUTOSCALER_REASON", reason.clone()),
         ("AUTOSCALER_TIME", now.as_secs().to_string()),
         (

@@ -28,11 +28,8 @@ impl Worker {
         let metadata = self.client.metadata();
         if let Some(ScaleCommand::Shell(_)) = self.down {
             let instance = metadata.instance_id().ok().flatten();
-            return Ok(Machine {
-                instance,
-                host: address(&self.config)?,
-                port,
-            });
+            let host = address(&self.config)?;
+            return Ok(Machine { instance, host, port });
         }
         let stays = |cause: String| Error::config("this machine", format!("{cause}; it stays"));
         let id = match metadata.instance_id() {
@@ -43,15 +40,13 @@ impl Worker {
                 return Err(Error::busy("this machine", none.cause));
             }
             Err(none) => {
-                return Err(stays(format!(
-                    "can't tell which EC2 instance it is ({})",
-                    none.cause
-                )));
+                let cause = format!("can't tell which EC2 instance it is ({})", none.cause);
+                return Err(stays(cause));
             }
         };
-        let found = self.client.instance(&id, Instant::now() + EC2_TIME);
-        let instance = found
-            .map_err(|e| Error::unavailable("this machine", ec2_error("DescribeInstances", &e)))?
+        let instance = self
+            .instance(&id)
+            .map_err(|e| Error::unavailable("this machine", e))?
             .ok_or_else(|| Error::unavailable(&id, "EC2 does not know it"))?;
         let cluster = &self.config.cluster.name;
         if instance.tag(CLUSTER_TAG) != Some(cluster) {
@@ -60,14 +55,12 @@ impl Worker {
             )));
         }
         if instance.is_kept() {
-            return Err(Error::busy(
-                "this machine",
-                format!("{id} is tagged {KEEP_TAG}: it stays until that is taken off"),
-            ));
+            let cause = format!("{id} is tagged {KEEP_TAG}: it stays until that is taken off");
+            return Err(Error::busy("this machine", cause));
         }
-        let host = match (self.config.machine.address, instance.private_ip) {
-            (Some(address), _) | (None, Some(address)) => address.to_string(),
-            (None, None) => address(&self.config)?,
+        let host = match self.config.machine.address.or(instance.private_ip) {
+            Some(address) => address.to_string(),
+            None => address(&self.config)?,
         };
         Ok(Machine {
             instance: Some(id),
@@ -91,12 +84,10 @@ impl Worker {
 
     /// The machine, if EC2 would let it go: told before the drain, and not after.
     pub(super) fn may_leave(&self, machine: Machine) -> Result<Machine, Error> {
-        let rehearsed = machine
-            .instance
-            .as_deref()
-            .map(|id| self.rehearse_leaving(id, EC2_TIME));
-        match rehearsed.flatten() {
-            Some(Err(error)) => Err(refused(error)),
+        let id = machine.instance.as_deref();
+        match id.and_then(|id| self.rehearse_leaving(id, EC2_TIME)) {
+            // It may end: rights are given, protection is taken away.
+            Some(Err(refusal)) => Err(Error::unavailable("a dry run of this machine's end", refusal)),
             _ => Ok(machine),
         }
     }
@@ -181,11 +172,6 @@ impl Worker {
             )),
         }
     }
-}
-
-/// A refusal may end: rights are given, protection is taken away.
-fn refused(error: Error) -> Error {
-    Error::unavailable("a dry run of this machine's end", error)
 }
 
 /// For the metadata service to answer, at the start.

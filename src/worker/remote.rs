@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::survey;
+use crate::config::Haproxy;
 use crate::core::node::Told;
 use crate::core::plan::{Listed, Machine, State};
 use crate::error::{Error, Kind};
 use crate::system::child;
+use crate::system::lock;
 use crate::system::ssh::{self, Ssh};
 
 /// For one command.
@@ -45,10 +47,8 @@ impl Asked {
         while answers.iter().any(Option::is_none) {
             let next = match until {
                 Some(until) => {
-                    let left = Instant::now();
-                    self.answers
-                        .recv_timeout(Instant::saturating_duration_since(&until, left))
-                        .ok()
+                    let left = Instant::saturating_duration_since(&until, Instant::now());
+                    self.answers.recv_timeout(left).ok()
                 }
                 None => self.answers.recv().ok(),
             };
@@ -58,26 +58,25 @@ impl Asked {
             }
             answers[at] = Some(answer);
         }
-        let answers = self.servers.into_iter().zip(answers);
         let late = |server: &str| {
             let cause = format!("no answer {} s after another's", BEHIND.as_secs());
             Err(Error::unavailable(format!("HAProxy host {server}"), cause))
         };
-        answers
-            .map(|(server, answer)| {
-                let answer = answer.unwrap_or_else(|| late(&server));
-                (server, answer)
-            })
-            .collect()
+        let answers = self.servers.into_iter().zip(answers);
+        let answers = answers.map(|(server, answer)| (answer.unwrap_or_else(|| late(&server)), server));
+        answers.map(|(answer, server)| (server, answer)).collect()
     }
 }
 
 impl Remote {
-    pub fn new(ssh: Ssh, program: String, servers: &[String]) -> Remote {
-        let lanes = servers.iter().map(|server| (server.clone(), Mutex::new(())));
+    pub fn new(settings: &Haproxy) -> Remote {
+        let lanes = settings
+            .servers
+            .iter()
+            .map(|server| (server.clone(), Mutex::new(())));
         Remote {
-            ssh: Arc::new(ssh),
-            program: program.into(),
+            ssh: Arc::new(Ssh::new(settings)),
+            program: settings.remote_command.as_str().into(),
             lanes: Arc::new(lanes.collect()),
         }
     }
@@ -96,7 +95,9 @@ impl Remote {
 
     /// Would each of `servers` take a machine?
     pub fn check(&self, servers: Vec<String>) -> Told {
-        without_output(self.on_each(servers, "generate --check"))
+        side_by_side(servers, |server| {
+            self.run(server, "generate --check", TIME).map(drop)
+        })
     }
 
     /// Enters `machine` on each of `servers`. `by_plan`: not where it was removed a little while ago.
@@ -105,13 +106,12 @@ impl Remote {
         let id = id.map_or(String::new(), |id| format!(" --id {id}"));
         let if_new = if by_plan { " --unless-removed" } else { "" };
         let order = format!("add-host {} {}{id}{if_new} --apply", machine.host, machine.port);
-        without_output(side_by_side(servers, |server| self.change(server, &order)))
+        side_by_side(servers, |server| self.change(server, &order))
     }
 
     /// Removes the entry `name`, whose instance is gone.
     pub fn remove(&self, server: &str, name: &str) -> Result<(), Error> {
         self.change(server, &format!("remove-host {name} --apply"))
-            .map(drop)
     }
 
     /// Drains `machine` and removes it on each of `servers`. Where it is not listed (any more),
@@ -131,10 +131,9 @@ impl Remote {
             false => format!("remove-host {}:{port} --apply{force}", machine.host),
         };
         let time = drain_timeout + TIME;
-        without_output(side_by_side(servers, |server| {
-            let failed = match self.run(server, &order(machine.port), time) {
-                Err(error) => error,
-                done => return done,
+        side_by_side(servers, |server| {
+            let Err(failed) = self.run(server, &order(machine.port), time) else {
+                return Ok(());
             };
             match self.ports_of(server, &machine.host) {
                 Err(_) => Err(failed),
@@ -142,14 +141,13 @@ impl Remote {
                 // None: removed before, perhaps by a call whose answer was lost.
                 Ok(ports) if ports.is_empty() || machine.instance.is_some() => ports
                     .into_iter()
-                    .try_for_each(|port| self.run(server, &order(port), time).map(drop))
-                    .map(|()| String::new()),
+                    .try_for_each(|port| self.run(server, &order(port), time).map(drop)),
                 Ok(_) => Err(failed.advise(&format!(
                     "{} is there with other ports, and [machine] port is {}",
                     machine.host, machine.port
                 ))),
             }
-        }))
+        })
     }
 
     /// Waits until one of `servers` has `machine` UP, or until none of those that list it can say.
@@ -202,13 +200,8 @@ impl Remote {
             .collect())
     }
 
-    /// Runs autoscaler on each host, side by side: what it printed, or why not.
-    pub fn on_each(&self, servers: Vec<String>, arguments: &str) -> Vec<(String, Result<String, Error>)> {
-        self.on_each_within(TIME, servers, arguments)
-    }
-
-    /// The same, with `time` for each host.
-    pub fn on_each_within(
+    /// Runs autoscaler on each host, side by side, with `time` for each: what it printed, or why not.
+    pub fn on_each(
         &self,
         time: Duration,
         servers: Vec<String>,
@@ -218,14 +211,9 @@ impl Remote {
     }
 
     /// One of several changes that may come at once.
-    fn change(&self, server: &str, arguments: &str) -> Result<String, Error> {
-        let lane = self
-            .lanes
-            .get(server)
-            .map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner));
-        let done = self.run(server, arguments, TIME);
-        drop(lane);
-        done
+    fn change(&self, server: &str, arguments: &str) -> Result<(), Error> {
+        let _lane = self.lanes.get(server).map(lock);
+        self.run(server, arguments, TIME).map(drop)
     }
 
     fn run(&self, server: &str, arguments: &str, time: Duration) -> Result<String, Error> {
@@ -245,29 +233,18 @@ impl Remote {
     }
 }
 
-fn side_by_side<T: Send>(
-    servers: Vec<String>,
-    call: impl Fn(&str) -> Result<T, Error> + Sync,
-) -> Vec<(String, Result<T, Error>)> {
+/// What `call` comes to with each of `these`, each on a thread of its own, in their order.
+pub(super) fn side_by_side<T: Clone + Send, R: Send>(
+    these: Vec<T>,
+    call: impl Fn(&T) -> R + Sync,
+) -> Vec<(T, R)> {
     let call = &call;
     thread::scope(|scope| {
-        let calls: Vec<_> = servers
-            .into_iter()
-            .map(|server| (server.clone(), scope.spawn(move || call(&server))))
-            .collect();
-        let result = |(server, call): (String, thread::ScopedJoinHandle<_>)| {
-            let result = call
-                .join()
-                .unwrap_or_else(|_| Err(Error::io(&server, "the call crashed")));
-            (server, result)
-        };
-        calls.into_iter().map(result).collect()
+        let begin = |one: T| (one.clone(), scope.spawn(move || call(&one)));
+        let calls: Vec<_> = these.into_iter().map(begin).collect();
+        let calls = calls.into_iter();
+        calls
+            .map(|(one, call)| (one, call.join().expect("it does not panic")))
+            .collect()
     })
-}
-
-fn without_output(results: Vec<(String, Result<String, Error>)>) -> Told {
-    results
-        .into_iter()
-        .map(|(server, result)| (server, result.map(|_| ())))
-        .collect()
 }

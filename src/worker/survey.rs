@@ -1,8 +1,8 @@
 //! What is there: EC2 and the HAProxy hosts are asked side by side.
 
-use std::thread;
 use std::time::Instant;
 
+use super::remote::side_by_side;
 use super::{EC2_TIME, Worker, cloud};
 use crate::config::Config;
 use crate::core::plan::{self, Listed, Machine, Member, Memory, Survey, Whom};
@@ -144,16 +144,13 @@ impl Worker {
     /// Those that pass their health check from here, asked side by side.
     fn healthy<'a>(&self, machines: &'a [Machine]) -> Vec<&'a Machine> {
         let check = &self.config.machine.health_check;
-        thread::scope(|scope| {
-            let asked: Vec<_> = machines
-                .iter()
-                .map(|m| (m, scope.spawn(move || health::check(&m.host, m.port, check))))
-                .collect();
-            let passes = |(machine, check): (_, thread::ScopedJoinHandle<Result<(), String>>)| {
-                matches!(check.join(), Ok(Ok(()))).then_some(machine)
-            };
-            asked.into_iter().filter_map(passes).collect()
-        })
+        let asked = side_by_side(machines.iter().collect(), |m| {
+            health::check(&m.host, m.port, check)
+        });
+        asked
+            .into_iter()
+            .filter_map(|(m, healthy)| healthy.is_ok().then_some(m))
+            .collect()
     }
 }
 

@@ -6,11 +6,11 @@ use super::findings::{Finding, ssh_step};
 use super::{Check, Part, TIME, cloud, haproxy_host};
 use crate::command::status;
 use crate::core::plan::{Life, Listed};
-use crate::core::protocol::{FromMaster, host_of};
+use crate::core::protocol::facts::Fact;
+use crate::core::protocol::host_of;
 use crate::error::Error;
 use crate::system::links::{LOOPBACK, is_own, open_port};
 use crate::system::machine::{self, StatFile};
-use crate::system::ssh::Ssh;
 use crate::worker::cloud::CLUSTER_TAG;
 use crate::worker::remote::Remote;
 use crate::worker::{Worker, own_machine};
@@ -26,8 +26,7 @@ pub const PARTS: [Part; 6] = [
 
 /// `scale_up_command`, as far as it can be tried without launching.
 fn launch(check: &Check) -> Vec<Finding> {
-    let worker = Worker::new(Arc::clone(&check.config), check.log);
-    let ready = worker.and_then(|w| w.check_ready().map(|()| w));
+    let ready = Worker::ready(Arc::clone(&check.config), check.log);
     vec![match ready.map(|w| w.rehearse(TIME)) {
         Err(error) | Ok(Some(Err(error))) => error.into(),
         Ok(Some(Ok(said))) => Finding::Ok(format!("scale_up_command: {said}")),
@@ -66,12 +65,7 @@ fn termination(check: &Check) -> Vec<Finding> {
 /// Each HAProxy host over ssh: its entries, and how they compare with EC2.
 fn balancers(check: &Check) -> Vec<Finding> {
     let haproxy = &check.config.haproxy;
-    let remote = Remote::new(
-        Ssh::new(haproxy),
-        haproxy.remote_command.clone(),
-        &haproxy.servers,
-    );
-    let answers = remote.on_each_within(TIME, haproxy.servers.clone(), "list-hosts");
+    let answers = Remote::new(haproxy).on_each(TIME, haproxy.servers.clone(), "list-hosts");
     let (mut found, mut listings) = (Vec::new(), Vec::new());
     for (server, answer) in answers {
         let place = format!("HAProxy host {server}");
@@ -124,8 +118,8 @@ fn tunnels(check: &Check) -> Vec<Finding> {
     let open = open.into_iter().filter(|port| !is_own(*port, &config.master));
     found.extend(open.map(|port| Finding::Warn(open_port(port))));
     let node = machine::host_name().unwrap_or_default();
-    let knows = |line: &FromMaster| matches!(line, FromMaster::Node { name, .. } if host_of(name) == node);
-    let strangers = answers.iter().filter(|a| !a.lines.iter().any(knows));
+    let knows = |fact: Fact| fact.shape.verb == "NODE" && host_of(fact.get("name")) == node;
+    let strangers = answers.iter().filter(|a| !a.facts().any(knows));
     let strangers: Vec<&str> = strangers.map(|a| a.master.as_str()).collect();
     if !strangers.is_empty() {
         let strangers = strangers.join(", ");

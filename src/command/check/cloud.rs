@@ -3,7 +3,7 @@
 use super::findings::{Finding, membership};
 use super::{Check, TIME};
 use crate::aws_cli::{Kind, kind};
-use crate::core::plan::{Instance, Life, Listed, Survey};
+use crate::core::plan::{Instance, Life, Listed};
 use crate::ec2::{Client, Failure};
 use crate::error::Error;
 use crate::worker::cloud::{self, ec2_error};
@@ -91,7 +91,9 @@ fn client(check: &Check) -> Result<&Client, Error> {
 /// The entries of each place against EC2's instances.
 pub fn compare(check: &Check, listings: &[(String, Vec<Listed>)]) -> Vec<Finding> {
     let boot_timeout = check.config.machine.boot_timeout;
-    let compared = |(place, listing): &(String, Vec<Listed>)| match survey(check, listing) {
+    let survey =
+        |listing: &[Listed]| cloud::survey(client(check)?, instances(check)?, listing.to_vec(), TIME);
+    let compared = |(place, listing): &(String, Vec<Listed>)| match survey(listing) {
         Ok(survey) => membership(place, &survey, boot_timeout),
         Err(_) => vec![Finding::Skip(match by_shell(check) {
             true => format!("{place}: not compared with EC2, as a shell command makes the machines"),
@@ -99,17 +101,4 @@ pub fn compare(check: &Check, listings: &[(String, Vec<Listed>)]) -> Vec<Finding
         })],
     };
     listings.iter().flat_map(compared).collect()
-}
-
-/// EC2's word on the cluster, and on the other instances that are entered.
-fn survey(check: &Check, listing: &[Listed]) -> Result<Survey, Error> {
-    let mut survey = Survey {
-        instances: instances(check)?,
-        now: check.client.as_ref().map_or(0, Client::now),
-        listings: vec![Ok(listing.to_vec())],
-        ..Survey::default()
-    };
-    let ids = survey.unlisted_by_ec2().into_iter().collect();
-    (survey.unknown, survey.gone) = cloud::whereabouts(client(check)?, ids, TIME)?;
-    Ok(survey)
 }

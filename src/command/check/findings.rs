@@ -51,17 +51,10 @@ pub fn verdict(findings: &[Finding]) -> Result<(), Error> {
         _ => None,
     });
     let kinds: Vec<Kind> = failed.collect();
-    match kinds.first() {
-        None => Ok(()),
-        Some(kind) => {
-            let (count, of) = (kinds.len(), findings.len());
-            Err(Error::new(
-                *kind,
-                "check",
-                format!("{count} of {of} findings failed"),
-            ))
-        }
-    }
+    let cause = format!("{} of {} findings failed", kinds.len(), findings.len());
+    kinds
+        .first()
+        .map_or(Ok(()), |kind| Err(Error::new(*kind, "check", cause)))
 }
 
 /// What EC2 says against the entries of `place`, the one listing of `survey`.
@@ -72,25 +65,23 @@ pub fn membership(place: &str, survey: &Survey, boot_timeout: Duration) -> Vec<F
         let listed = member.lines.iter().flatten().next();
         let unknown = survey.unknown.contains(id);
         match (member.instance, listed) {
-            (Some(instance), None) if member.may_enter() && survey.age(instance) < boot_timeout => Some(
-                Finding::Warn(format!("{place}: {id} is not entered yet, it is being booted")),
-            ),
+            (Some(instance), None) if member.may_enter() && survey.age(instance) < boot_timeout => {
+                let text = format!("{place}: {id} is not entered yet, it is being booted");
+                Some(Finding::Warn(text))
+            }
             (Some(instance), None) if member.may_enter() => {
                 let address = instance.address.as_deref().unwrap_or("<address>");
-                Some(Finding::Fail(Error::busy(
-                    place,
-                    format!(
-                        "{id} runs at {address} and is not entered; a daemon does so or terminates it, \
-                         or run there: autoscaler add-host {address} <port> --id {id} --apply"
-                    ),
-                )))
+                let cause = format!(
+                    "{id} runs at {address} and is not entered; a daemon does so or terminates it, \
+                     or run there: autoscaler add-host {address} <port> --id {id} --apply"
+                );
+                Some(Error::busy(place, cause).into())
             }
             (_, Some(line)) if member.is_gone || unknown => {
                 let name = &line.name;
-                Some(Finding::Fail(Error::busy(
-                    place,
-                    format!("the instance {id} of entry {name} is gone; run there: autoscaler prune --apply"),
-                )))
+                let cause =
+                    format!("the instance {id} of entry {name} is gone; run there: autoscaler prune --apply");
+                Some(Error::busy(place, cause).into())
             }
             _ => None,
         }

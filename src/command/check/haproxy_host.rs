@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 
 use super::findings::Finding;
 use super::{Check, Part, cloud};
-use crate::command::{generate, master, status, template};
+use crate::command::{generate, master, prune, status, template};
 use crate::config::Config;
 use crate::core::haproxy::runtime::text::{self, Section};
 use crate::core::haproxy::runtime::{self, compare};
-use crate::core::plan::Listed;
-use crate::core::protocol::FromMaster;
 use crate::core::protocol::facts::Fact;
 use crate::error::Error;
 use crate::system::due::DueFile;
@@ -192,14 +190,10 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Vec<Finding
 /// The entries against EC2's instances.
 fn membership(check: &Check) -> Vec<Finding> {
     let hosts = HostsDir::new(check.config.dir());
-    let Ok(listing) = hosts.read() else {
+    let Ok(found) = hosts.read() else {
         return Vec::new();
     };
-    let listing: Vec<Listed> = listing
-        .entries
-        .iter()
-        .filter_map(|e| Listed::parse(&e.listing()))
-        .collect();
+    let listing = prune::listing(&found.entries);
     cloud::compare(check, &[(hosts.path().display().to_string(), listing)])
 }
 
@@ -211,7 +205,7 @@ fn master(check: &Check) -> Vec<Finding> {
         Ok(mut answers) => answers.swap_remove(0),
         Err(error) => return vec![error.advise("does autoscaler master run on this host?").into()],
     };
-    let reporting: Vec<&str> = answer.lines.iter().filter_map(fresh).collect();
+    let reporting: Vec<String> = answer.facts().filter_map(|fact| fresh(&fact)).collect();
     let entries = HostsDir::new(check.config.dir())
         .read()
         .map_or(0, |listing| listing.entries.len());
@@ -243,11 +237,7 @@ pub fn doubles(answer: &status::Answer) -> Vec<Finding> {
 }
 
 /// The name of a node that has reported lately.
-fn fresh(line: &FromMaster) -> Option<&str> {
-    match line {
-        FromMaster::Node {
-            name, seconds_ago, ..
-        } if *seconds_ago <= SILENCE.as_secs() => Some(name),
-        _ => None,
-    }
+fn fresh(fact: &Fact) -> Option<String> {
+    let fresh = fact.shape.verb == "NODE" && fact.number("seconds_ago") <= SILENCE.as_secs();
+    fresh.then(|| fact.get("name").into())
 }

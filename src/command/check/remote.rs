@@ -27,12 +27,8 @@ pub fn run(config: &Config, host: &str, log: Log) -> Result<(), Error> {
     let done = child::run(&mut command, TIME);
     log.progress_done();
     let done = done.map_err(|cause| Error::unavailable(&place, &cause).advise(ssh_step(&cause)))?;
-    let lines = done.stdout.lines();
-    print(
-        &lines
-            .map(|l| format!("{host}: {}\n", l.replace(char::is_control, " ")))
-            .collect::<String>(),
-    )?;
+    let line = |line: &str| format!("{host}: {}\n", line.replace(char::is_control, " "));
+    print(&done.stdout.lines().map(line).collect::<String>())?;
     let complaint = done.complaint().trim_start_matches("autoscaler: ").to_string();
     let code = done.status.code().unwrap_or(ssh::UNREACHABLE);
     match Kind::of_exit_code(code) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Socket};
 use crate::core::haproxy::runtime::replies::Process;
 use crate::core::haproxy::runtime::text::{self, Configuration};
-use crate::core::haproxy::runtime::{self, Change, compare};
+use crate::core::haproxy::runtime::{self, compare};
 use crate::error::Error;
 use crate::system::child::{self, Finished, Rest};
 use crate::system::drains::Drains;
@@ -20,7 +20,7 @@ use crate::system::due::{Due, DueFile};
 use crate::system::haproxy_socket::HaproxySocket;
 use crate::system::log::Log;
 use crate::system::owner;
-pub use change::Plan;
+pub use change::{Plan, plan};
 
 /// A check or a reload that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -77,15 +77,6 @@ fn names(text: &str, socket: &Socket) -> bool {
     };
     let mut lines = text.lines().map(str::trim_start);
     lines.any(|line| line.starts_with("stats") && line.contains(&name))
-}
-
-/// Looks how the running HAProxy can be brought to `change`, if that is one of servers alone (else
-/// why not). Nothing is done yet.
-///
-/// # Errors
-/// Why it has to be a reload.
-pub fn plan(config: &Config, change: Result<Change, String>, due: &Due) -> Result<Plan, String> {
-    change::plan(&HaproxySocket::new(&config.haproxy.socket), &change?, due)
 }
 
 /// How the running servers differ from those of `text`, as far as either can be known; nothing where
@@ -257,7 +248,7 @@ fn look_after_reload(
 /// known. An address out of a server-state file is put right.
 fn differs(installed: &Installed, socket: &HaproxySocket, log: Log) -> Option<String> {
     let wanted = installed.wanted().ok()?;
-    let running = match socket.servers() {
+    let mut running = match socket.servers() {
         Ok(running) => running,
         Err(why) => return Some(format!("can't be asked: {why}")),
     };
@@ -273,10 +264,7 @@ fn differs(installed: &Installed, socket: &HaproxySocket, log: Log) -> Option<St
             ));
             let _ = socket.order(&runtime::move_to(&id, address), "");
         }
-        let running = socket.servers().ok()?;
-        return compare::differences(&wanted, &running, &BTreeSet::new())
-            .into_iter()
-            .next();
+        running = socket.servers().ok()?;
     }
     compare::differences(&wanted, &running, &BTreeSet::new())
         .into_iter()

@@ -16,6 +16,7 @@ use crate::core::protocol::facts::{line, word};
 use crate::core::protocol::one_line;
 use crate::core::text::duration;
 use crate::system::haproxy_socket::HaproxySocket;
+use crate::system::hosts_dir::HostsDir;
 use crate::system::listener::Writers;
 
 /// Answers `REPORT`.
@@ -92,12 +93,14 @@ fn plain(value: &str) -> u64 {
 /// The servers of the running HAProxy and those that it should have, over all managed sections.
 fn servers(config: &Config) -> Vec<String> {
     let socket = HaproxySocket::new(&config.haproxy.socket);
-    let rendered = generate::rendered(config).map_err(|e| e.to_string());
+    let listing = HostsDir::new(config.dir()).read();
+    let rendered = listing.and_then(|listing| generate::render(config, &listing.entries));
+    let rendered = rendered.map_err(|e| e.to_string());
     let sections = rendered
         .as_ref()
-        .map_or(Vec::new(), |(template, _)| text::managed(template));
+        .map_or(Vec::new(), |rendered| text::managed(&rendered.template));
     let wanted = rendered.as_ref().map_err(String::clone);
-    let wanted = wanted.and_then(|(_, text)| text::read(text, &sections));
+    let wanted = wanted.and_then(|rendered| text::read(&rendered.text, &sections));
     let running = socket.rows().and_then(|rows| Ok((rows, socket.servers()?)));
     let (state, why) = match (&running, &wanted) {
         (Err(why), _) => ("down", why.as_str()),

@@ -106,10 +106,7 @@ fn listed(config: &Config, entries: &[Entry], running: Option<&Running>) -> Vec<
             None => (State::Unknown, None),
             // It sends nothing there, whatever the machine does.
             Some(running) if !running.has(server) => (State::Maint, None),
-            Some(running) => match running.state_of(server) {
-                Some((state, since)) => (state, since),
-                None => (State::Unknown, None),
-            },
+            Some(running) => running.state_of(server).unwrap_or((State::Unknown, None)),
         };
         Listed::of(entry, state, since)
     };

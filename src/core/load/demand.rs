@@ -142,12 +142,11 @@ impl Demands {
     /// HAProxy has got another share of the requests, or they are others.
     fn watch_share(&mut self, mean: f64, now: Instant) {
         if let Some(jump) = self.jump {
-            if is_borne_out(&jump, mean) {
-                if now.saturating_duration_since(jump.at) >= LAG {
-                    self.jump = None;
-                }
-            } else if now.saturating_duration_since(jump.at) >= LAG {
-                self.forget(now);
+            let is_over = now.saturating_duration_since(jump.at) >= LAG;
+            match is_borne_out(&jump, mean) {
+                _ if !is_over => {}
+                true => self.jump = None,
+                false => self.forget(now),
             }
             return;
         }
@@ -193,12 +192,9 @@ impl Demands {
             self.costs.pop_front();
         }
         // The last ones in a row tell of something else than those before.
-        let newest = self.costs.iter().rev().take(FEWEST / 3);
+        let mut newest = self.costs.iter().rev().take(FEWEST / 3);
         if let Some(cost) = self.cost()
-            && newest.clone().count() == FEWEST / 3
-            && newest
-                .clone()
-                .all(|(_, c)| !(cost / JUMP..cost * JUMP).contains(c))
+            && newest.all(|(_, c)| !(cost / JUMP..cost * JUMP).contains(c))
         {
             self.forget(now);
         }

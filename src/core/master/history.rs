@@ -104,31 +104,9 @@ pub struct History {
 }
 
 impl History {
-    /// `node` was refused, for the reason in `text`. True if this is no mere repetition.
-    pub fn refused(
-        &mut self,
-        node: &str,
-        wish: Wish,
-        percent: Option<f64>,
-        text: String,
-        now: Instant,
-    ) -> bool {
-        self.add(node, wish, percent, Outcome::Refused, text, now)
-    }
-
     /// A request was refused for `reason`.
     pub fn waits(&mut self, wish: Wish, reason: Reason) {
         self.waits[wish as usize][reason as usize] += 1;
-    }
-
-    /// `node` may change the cluster, for the need in `text`.
-    pub fn granted(&mut self, node: &str, wish: Wish, percent: Option<f64>, text: String, now: Instant) {
-        self.add(node, wish, percent, Outcome::Granted, text, now);
-    }
-
-    /// What `node` had done under a lease has failed since: `text` says why.
-    pub fn failed(&mut self, node: &str, wish: Wish, percent: Option<f64>, text: String, now: Instant) {
-        self.add(node, wish, percent, Outcome::Failed, text, now);
     }
 
     /// `lease` has ended: by `FINISH` with `ok` and `text`, or with `None` by its time.
@@ -160,9 +138,10 @@ impl History {
         self.decisions.iter().rposition(granted)
     }
 
-    /// Takes it down, together with what was like it since the last change of the cluster. True
-    /// if there was nothing like it.
-    fn add(
+    /// Takes an outcome for `node` down, whose last `LOAD` was `percent`, together with what was like it
+    /// since the last change of the cluster. `text` says why: the reason to refuse, the need for a grant,
+    /// what has failed since a lease. True if there was nothing like it.
+    pub fn add(
         &mut self,
         node: &str,
         wish: Wish,
@@ -272,10 +251,31 @@ mod tests {
     #[test]
     fn from_the_question_to_its_end() {
         let (mut history, mut now) = (History::default(), Instant::now());
-        assert!(history.refused("a", Wish::Grow, Some(91.6), "cooldown, 9 s left".into(), now));
+        assert!(history.add(
+            "a",
+            Wish::Grow,
+            Some(91.6),
+            Outcome::Refused,
+            "cooldown, 9 s left".into(),
+            now
+        ));
         now += 2 * SECOND;
-        assert!(!history.refused("b", Wish::Grow, None, "cooldown, 7 s left".into(), now));
-        history.granted("a", Wish::Grow, Some(93.0), "1 missing".into(), now);
+        assert!(!history.add(
+            "b",
+            Wish::Grow,
+            None,
+            Outcome::Refused,
+            "cooldown, 7 s left".into(),
+            now
+        ));
+        history.add(
+            "a",
+            Wish::Grow,
+            Some(93.0),
+            Outcome::Granted,
+            "1 missing".into(),
+            now,
+        );
         now += 40 * SECOND;
         assert_eq!(
             told(&history, now),
@@ -288,7 +288,14 @@ mod tests {
         let last = "0 a SCALE 93 1 ok 40 i-1 is in";
         assert_eq!(told(&history, now)[0], last);
         // What was said before a change is another matter.
-        assert!(history.refused("b", Wish::Grow, None, "cooldown, 7 s left".into(), now));
+        assert!(history.add(
+            "b",
+            Wish::Grow,
+            None,
+            Outcome::Refused,
+            "cooldown, 7 s left".into(),
+            now
+        ));
         assert_eq!(told(&history, now).len(), 3);
         let mut again = History::default();
         again.recall(&history.lines(now).collect::<Vec<_>>(), now);
@@ -299,10 +306,17 @@ mod tests {
     fn a_question_to_several_masters_fills_nothing() {
         let (mut history, now) = (History::default(), Instant::now());
         for n in 0..KEPT {
-            history.refused("a", Wish::Grow, None, format!("{:a<1$}", "", n + 1), now);
+            history.add(
+                "a",
+                Wish::Grow,
+                None,
+                Outcome::Refused,
+                format!("{:a<1$}", "", n + 1),
+                now,
+            );
         }
         for n in 0..50 {
-            history.granted("a", Wish::Grow, None, String::new(), now);
+            history.add("a", Wish::Grow, None, Outcome::Granted, String::new(), now);
             let text = format!("{NOT_NOW}master lb2: cooldown, {n} s left");
             history.ended(&lease("a", now), Some(false), &text, now);
         }

@@ -66,8 +66,8 @@ pub struct Ask {
     pub wish: Wish,
     /// By hand, over cooldowns.
     pub force: bool,
-    /// `SCALE 0`: to put things right, with no machine more.
-    pub repair: bool,
+    /// By hand: so many machines. `SCALE 0` asks to put things right, with no machine more.
+    pub machines: Option<usize>,
 }
 
 impl Ask {
@@ -76,7 +76,7 @@ impl Ask {
         Ask {
             wish,
             force: false,
-            repair: false,
+            machines: None,
         }
     }
 }
@@ -116,6 +116,13 @@ pub struct Rules {
     pub threshold: f64,
 }
 
+impl Rules {
+    /// After a launch nobody leaves for so long.
+    fn stay(&self) -> Duration {
+        self.cooldown.max(self.scale_down_cooldown)
+    }
+}
+
 /// The lease as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -140,6 +147,11 @@ pub struct Refusal {
     pub wait: Duration,
 }
 
+/// Says no, for `reason`, and to ask again after `wait`.
+pub(super) fn refuse<T>(reason: Reason, wait: Duration) -> Result<T, Refusal> {
+    Err(Refusal { reason, wait })
+}
+
 /// Decides who may scale.
 #[derive(Debug)]
 pub struct Arbiter {
@@ -154,8 +166,8 @@ pub struct Arbiter {
     hot_after: Instant,
     launches: Launches,
     booting: Booting,
-    launching: Backoff,
-    leaving: Backoff,
+    /// By [`Wish`].
+    failures: [Backoff; 2],
     /// The newest lease whose machines were said to have failed: those of one launch are one failure.
     failed_epoch: u64,
     starting_until: Instant,
@@ -165,13 +177,12 @@ impl Arbiter {
     /// An arbiter that starts at `now` with what the last one left, `None` where no master ran
     /// before. A restarted one grants nothing for one lease, in which a holder may come back.
     pub fn new(rules: Rules, saved: Option<Saved>, now: Instant) -> Arbiter {
-        let starting_until = if saved.is_some() { now + rules.lease } else { now };
-        let gap = if saved.is_some() { MOST_UNSAVED } else { 0 };
+        let restarted = saved.is_some();
         let saved = saved.unwrap_or_default();
-        Arbiter {
+        let mut arbiter = Arbiter {
             // There is always a next one.
             epoch: saved.epoch.min(u64::MAX / 2),
-            gap,
+            gap: if restarted { MOST_UNSAVED } else { 0 },
             lease: saved.held.map(|held| {
                 let last = now + LONGEST.min(held.left);
                 Lease {
@@ -185,21 +196,21 @@ impl Arbiter {
                     bearer: None,
                 }
             }),
-            // A clock that jumped between the two runs must not block for longer than a cooldown.
-            grow_after: now + saved.grow_cooldown.min(rules.cooldown),
-            leave_after: now
-                + saved
-                    .leave_cooldown
-                    .min(rules.cooldown.max(rules.scale_down_cooldown)),
-            hot_after: now + saved.hot_cooldown.min(rules.scale_down_window),
+            grow_after: now + saved.grow_cooldown,
+            leave_after: now + saved.leave_cooldown,
+            hot_after: now + saved.hot_cooldown,
             launches: Launches::restore(&saved.launches, now),
-            booting: Booting::restore(&saved.booting, rules.boot_timeout, now),
-            launching: Backoff::restore(saved.launching, rules.cooldown, now),
-            leaving: Backoff::restore(saved.leaving, rules.cooldown, now),
+            booting: Booting::restore(&saved.booting, now),
+            failures: saved
+                .failing
+                .map(|failing| Backoff::restore(failing, rules.cooldown, now)),
             failed_epoch: 0,
-            starting_until,
-            rules,
-        }
+            starting_until: if restarted { now + rules.lease } else { now },
+            rules: rules.clone(),
+        };
+        // A clock that jumped between the two runs must not block for longer than a cooldown.
+        arbiter.set_rules(rules, now);
+        arbiter
     }
 
     /// What to write to disk as of `now`.
@@ -212,8 +223,7 @@ impl Arbiter {
             hot_cooldown: left(self.hot_after),
             launches: self.launches.save(now),
             booting: self.booting.save(now),
-            launching: self.launching.save(now),
-            leaving: self.leaving.save(now),
+            failing: self.failures.each_ref().map(|failures| failures.save(now)),
             held: self.lease.as_ref().map(|l| Held {
                 id: l.id.clone(),
                 node: l.node.clone(),
@@ -234,9 +244,8 @@ impl Arbiter {
 
     /// Goes by other settings from now on. What is under way ends no later than it would under them.
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
-        let after = rules.cooldown.max(rules.scale_down_cooldown);
         self.grow_after = self.grow_after.min(now + rules.cooldown);
-        self.leave_after = self.leave_after.min(now + after);
+        self.leave_after = self.leave_after.min(now + rules.stay());
         self.hot_after = self.hot_after.min(now + rules.scale_down_window);
         self.booting.limit(now + rules.boot_timeout);
         self.rules = rules;
@@ -249,14 +258,11 @@ impl Arbiter {
 
     /// The back-off after failures of `wish`: what is left of it, and how many there were in a row.
     pub fn failing(&self, wish: Wish, now: Instant) -> (Duration, u32) {
-        self.failures(wish).save(now)
+        self.failures[wish as usize].save(now)
     }
 
-    fn failures(&self, wish: Wish) -> &Backoff {
-        match wish {
-            Wish::Grow => &self.launching,
-            Wish::Leave => &self.leaving,
-        }
+    fn count_failure(&mut self, wish: Wish, now: Instant) {
+        self.failures[wish as usize].failed(self.rules.cooldown, now);
     }
 
     /// How many machines were launched, and are neither entered, failed nor `boot_timeout` old.
@@ -273,14 +279,14 @@ impl Arbiter {
     pub fn failed(&mut self, machines: usize, now: Instant) {
         let newest = self.booting.take(machines, now);
         if newest.is_none_or(|epoch| epoch > self.failed_epoch) {
-            self.launching.failed(self.rules.cooldown, now);
+            self.count_failure(Wish::Grow, now);
         }
         self.failed_epoch = self.failed_epoch.max(newest.unwrap_or(0));
     }
 
     /// A machine has come to serve: the cooldown begins, and whatever failed before is mended.
     pub fn serves(&mut self, now: Instant) {
-        self.launching.end();
+        self.failures[Wish::Grow as usize].end();
         self.cool_down(self.rules.cooldown, now);
     }
 
@@ -339,30 +345,21 @@ impl Arbiter {
         now: Instant,
     ) -> Result<Share, Refusal> {
         let until = |reason, until: Instant| match until > now {
-            true => Err(Refusal {
-                reason,
-                wait: until - now,
-            }),
+            true => refuse(reason, until - now),
             false => Ok(()),
         };
         until(Reason::Starting, self.starting_until)?;
         match &self.lease {
             // Asked twice by its holder: it has it.
             Some(lease) if lease.bearer == Some(peer) && lease.wish == ask.wish => return Ok(lease.share),
-            Some(lease) => {
-                return Err(Refusal {
-                    reason: Reason::Holder,
-                    wait: lease.expires.saturating_duration_since(now),
-                });
-            }
+            Some(lease) => return refuse(Reason::Holder, lease.expires.saturating_duration_since(now)),
             None => {}
         }
-        if ask.repair {
+        if ask.machines == Some(0) {
             return Ok(Share::NONE);
         }
-        if let Some(back_off) = self.failures(ask.wish).until() {
-            until(Reason::Failing, back_off)?;
-        }
+        let (back_off, _) = self.failing(ask.wish, now);
+        until(Reason::Failing, now + back_off)?;
         let cooldown = match ask.wish {
             Wish::Grow => self.grow_after,
             Wish::Leave => self.leave_after,
@@ -411,15 +408,9 @@ impl Arbiter {
                 bearer: None,
             });
         } else if !known {
-            let wait = self
-                .lease
-                .as_ref()
-                .map_or(now, |l| l.expires)
-                .saturating_duration_since(now);
-            return Err(Refusal {
-                reason: Reason::Holder,
-                wait: wait.max(Duration::from_secs(1)),
-            });
+            let expires = self.lease.as_ref().map_or(now, |l| l.expires);
+            let wait = expires.saturating_duration_since(now);
+            return refuse(Reason::Holder, wait.max(Duration::from_secs(1)));
         }
         let lease = self.lease.as_mut().expect("known or just made");
         lease.bearer = Some(peer);
@@ -447,22 +438,17 @@ impl Arbiter {
                 if ok {
                     let until = now + self.rules.boot_timeout;
                     self.booting.add(launched, lease.epoch, until);
-                    let Rules {
-                        cooldown,
-                        scale_down_cooldown,
-                        ..
-                    } = self.rules;
-                    self.cool_down(cooldown.max(scale_down_cooldown), now);
+                    self.cool_down(self.rules.stay(), now);
                 } else {
-                    self.launching.failed(self.rules.cooldown, now);
+                    self.count_failure(Wish::Grow, now);
                 }
             }
             Wish::Grow => {}
             Wish::Leave if ok => {
-                self.leaving.end();
+                self.failures[Wish::Leave as usize].end();
                 self.leave_after = now + self.rules.scale_down_cooldown;
             }
-            Wish::Leave if !text.starts_with(NOT_NOW) => self.leaving.failed(self.rules.cooldown, now),
+            Wish::Leave if !text.starts_with(NOT_NOW) => self.count_failure(Wish::Leave, now),
             Wish::Leave => {}
         }
         Some(lease)

@@ -56,7 +56,6 @@ pub struct Loads {
 /// Who of those that report would stay, whoever leaves.
 #[derive(Debug, Default)]
 pub struct Stayers<'a> {
-    count: usize,
     names: BTreeSet<&'a str>,
     highest: Option<(&'a str, f64)>,
     second: f64,
@@ -65,7 +64,7 @@ pub struct Stayers<'a> {
 impl Stayers<'_> {
     pub fn without(&self, leaving: &str) -> Others {
         Others {
-            count: self.count - usize::from(self.names.contains(leaving)),
+            count: self.names.len() - usize::from(self.names.contains(leaving)),
             highest: match self.highest {
                 Some((name, _)) if name == leaving => self.second,
                 Some((_, percent)) => percent,
@@ -86,32 +85,27 @@ impl Loads {
         window: Duration,
         now: Instant,
     ) {
-        if let Some(load) = self.known.get_mut(node) {
-            if let Some(peer) = reporter.filter(|peer| *peer != load.peer) {
-                load.turns = if load.before == peer { load.turns + 1 } else { 0 };
-                (load.before, load.peer) = (load.peer, peer);
-            }
-            (load.percent, load.at) = (percent, now);
-            load.peaks.push(percent, window, now);
-            return;
-        }
-        if self.known.len() == MOST_LOADS {
+        if self.known.len() == MOST_LOADS && !self.known.contains_key(node) {
             self.known.retain(|_, load| is_known(load, now));
+            if self.known.len() == MOST_LOADS {
+                return;
+            }
         }
-        if self.known.len() < MOST_LOADS {
-            let mut peaks = Peaks::new(now);
-            peaks.push(percent, window, now);
-            let load = Load {
-                percent,
-                at: now,
-                peaks,
-                peer: reporter.unwrap_or(0),
-                before: 0,
-                turns: 0,
-                entered: false,
-            };
-            self.known.insert(node.into(), load);
+        let load = self.known.entry(node.into()).or_insert_with(|| Load {
+            percent,
+            at: now,
+            peaks: Peaks::new(now),
+            peer: reporter.unwrap_or(0),
+            before: 0,
+            turns: 0,
+            entered: false,
+        });
+        if let Some(peer) = reporter.filter(|peer| *peer != load.peer) {
+            load.turns = if load.before == peer { load.turns + 1 } else { 0 };
+            (load.before, load.peer) = (load.peer, peer);
         }
+        (load.percent, load.at) = (percent, now);
+        load.peaks.push(percent, window, now);
     }
 
     /// The last load that `node` reported, if it is fresh.
@@ -140,7 +134,6 @@ impl Loads {
     pub fn stayers(&self, can: impl Fn(&str) -> bool, window: Duration, now: Instant) -> Stayers<'_> {
         let mut stayers = Stayers::default();
         for (node, load) in self.fresh(now).filter(|(node, _)| can(node)) {
-            stayers.count += 1;
             stayers.names.insert(node);
             // The last report stands until the next, however short the window.
             let peak = load.peaks.highest(window, now).max(load.percent);

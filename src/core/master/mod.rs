@@ -2,7 +2,7 @@
 //! caller's, who carries out the [`Output`]s in their order.
 
 mod asking;
-mod greeting;
+mod handshake;
 mod history;
 pub mod lease;
 mod loads;
@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use crate::core::load::demand::Demands;
 use crate::core::protocol::{self, FromMaster, FromNode};
-use greeting::Refused;
-use history::History;
+use handshake::Refused;
+use history::{History, Outcome};
 use lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use loads::Loads;
 use progress::Progress;
@@ -96,8 +96,8 @@ pub struct Master {
     refused: Refused,
     loads: Loads,
     demands: Demands,
-    /// This host, once it has been looked at.
-    fleet: Option<Fleet>,
+    /// This host, as it was seen last.
+    fleet: Fleet,
     /// What `SET` tells.
     settings: Vec<(String, String)>,
     /// When the next node is to look; set when time first passes.
@@ -122,7 +122,7 @@ impl Master {
             refused: Refused::default(),
             loads: Loads::default(),
             demands: Demands::default(),
-            fleet: None,
+            fleet: Fleet::default(),
             settings: Vec::new(),
             next_look: None,
             last_looker: 0,
@@ -140,10 +140,7 @@ impl Master {
 
     /// Those who have greeted.
     pub fn welcome(&self) -> impl Iterator<Item = PeerId> {
-        let welcome = self
-            .peers
-            .iter()
-            .filter(|(_, stage)| matches!(stage, Stage::Welcome(_)));
+        let welcome = self.peers.iter().filter(|(_, stage)| stage.node().is_some());
         welcome.map(|(peer, _)| *peer)
     }
 
@@ -162,12 +159,8 @@ impl Master {
     /// When [`Master::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let lease = self.arbiter.lease().map(|lease| lease.expires);
-        let look = self.look_due();
-        lease
-            .into_iter()
-            .chain(look)
-            .chain(self.strangers.deadline())
-            .min()
+        let due = [lease, self.look_due(), self.strangers.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// Ends a lease whose time is over, and connections that have not greeted in time.
@@ -200,7 +193,7 @@ impl Master {
     /// One line from `peer`. `nonce` is 16 fresh random bytes in hex.
     pub fn line(&mut self, peer: PeerId, line: &str, nonce: &str, now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
-        if !matches!(self.peers.get(&peer), Some(Stage::Welcome(_))) {
+        if self.peers.get(&peer).and_then(Stage::node).is_none() {
             // Whom this very line makes welcome must not hear of what was before its WELCOME.
             for output in &mut out {
                 if let Output::Tell { except, .. } = output {
@@ -237,14 +230,22 @@ impl Master {
                 self.arbiter.renew(peer, now);
             }
             FromNode::Scale { machines, force } => {
-                let (ask, machines) = asking::growing(machines, force);
-                self.ask(ask, machines, peer, &node, nonce, now, out);
+                let (wish, machines) = (Wish::Grow, machines.map(|n| n as usize));
+                let ask = Ask {
+                    wish,
+                    force,
+                    machines,
+                };
+                self.ask(ask, peer, &node, nonce, now, out);
             }
             FromNode::Retire { force } => {
-                let wish = Wish::Leave;
-                let repair = false;
-                let ask = Ask { wish, force, repair };
-                self.ask(ask, None, peer, &node, nonce, now, out);
+                let (wish, machines) = (Wish::Leave, None);
+                let ask = Ask {
+                    wish,
+                    force,
+                    machines,
+                };
+                self.ask(ask, peer, &node, nonce, now, out);
             }
             FromNode::Hold { lease } => {
                 let verdict = self.arbiter.hold(&lease, &node, peer, now).cloned();
@@ -288,15 +289,18 @@ impl Master {
                 out.push(Output::Say(format!(
                     "{node}: {machines} never came to serve: {text}"
                 )));
-                self.history.failed(&node, Wish::Grow, load, text, now);
+                self.history
+                    .add(&node, Wish::Grow, load, Outcome::Failed, text, now);
             }
-            FromNode::Status => {
-                self.asks(peer);
-                self.status(peer, now, out);
-            }
-            FromNode::Report => {
-                self.asks(peer);
-                self.report(peer, now, out);
+            FromNode::Status | FromNode::Report => {
+                // It asks what `status` shows: no node, unless it reports as well.
+                if let Some(Stage::Welcome(guest)) = self.peers.get_mut(&peer) {
+                    guest.asks = true;
+                }
+                match message {
+                    FromNode::Status => self.status(peer, now, out),
+                    _ => self.report(peer, now, out),
+                }
             }
             FromNode::Hello { .. } | FromNode::Auth { .. } => {
                 send(FromMaster::Error(format!("you are welcome already, {node}")));
@@ -311,11 +315,7 @@ impl Master {
         let bears = self.arbiter.lease().is_some_and(|l| l.bearer == Some(peer));
         let reporter = Some(peer).filter(|_| !bears);
         self.loads.note(node, percent, reporter, window, now);
-        if self
-            .fleet
-            .as_ref()
-            .is_some_and(|fleet| fleet.state_of(node).is_some())
-        {
+        if self.fleet.state_of(node).is_some() {
             self.loads.entered(node);
         }
         let peers = &self.peers;
@@ -326,13 +326,6 @@ impl Master {
         }
         if self.look_owed {
             self.look(now, out);
-        }
-    }
-
-    /// It asks what `status` shows: no node, unless it reports as well.
-    fn asks(&mut self, peer: PeerId) {
-        if let Some(Stage::Welcome(guest)) = self.peers.get_mut(&peer) {
-            guest.asks = true;
         }
     }
 }

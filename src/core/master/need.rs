@@ -58,16 +58,6 @@ impl fmt::Display for Estimate {
 }
 
 impl Picture {
-    fn by_loads(&self) -> Option<usize> {
-        Some(self.enough_for(self.serving as f64 * self.mean?))
-    }
-
-    fn by_requests(&self) -> Option<usize> {
-        let demand = self.demand?;
-        let most = self.serving * (1 + MOST_MORE);
-        Some(self.enough_for(demand.rate * demand.cost).min(most))
-    }
-
     /// The smallest number of machines that brings `load`, in percent of one, under the threshold.
     fn enough_for(&self, load: f64) -> usize {
         let under = |machines: usize| load / (machines as f64) < self.threshold;
@@ -79,8 +69,11 @@ impl Picture {
 
     /// How many machines are called for in all, and by which estimate.
     pub fn called_for(&self) -> (usize, Estimate) {
-        let loads = self.by_loads().unwrap_or(0);
-        let requests = self.by_requests().unwrap_or(0);
+        let loads = self
+            .mean
+            .map_or(0, |mean| self.enough_for(self.serving as f64 * mean));
+        let requests = self.demand.map_or(0, |d| self.enough_for(d.rate * d.cost));
+        let requests = requests.min(self.serving * (1 + MOST_MORE));
         let (most, estimate) = match requests > loads {
             true => (requests, Estimate::Requests),
             false => (loads, Estimate::Loads),

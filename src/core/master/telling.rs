@@ -13,38 +13,33 @@ const NOBODY: PeerId = 0;
 
 impl Master {
     pub(super) fn status(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
-        let mut send = |message| out.push(Output::Send(peer, message));
+        let mut send = |text| out.push(Output::Send(peer, FromMaster::Fact(text)));
         for (name, load) in self.loads.told(now) {
-            send(FromMaster::Node {
-                name: name.clone(),
-                percent: load.percent,
-                seconds_ago: now.saturating_duration_since(load.at).as_secs(),
-            });
+            let ago = now.saturating_duration_since(load.at).as_secs();
+            send(format!("NODE {name} {:.0} {ago}", load.percent));
         }
         if let Some(lease) = self.arbiter.lease() {
-            send(FromMaster::Lease {
-                node: lease.node.clone(),
-                seconds: seconds(lease.expires.saturating_duration_since(now)),
-            });
+            let left = seconds(lease.expires.saturating_duration_since(now));
+            send(format!("LEASE {} {left}", lease.node));
         }
         let cooldown = self.arbiter.cooldown_left(now);
         if !cooldown.is_zero() {
-            send(FromMaster::Cooldown {
-                seconds: seconds(cooldown),
-            });
+            send(format!("COOLDOWN {}", seconds(cooldown)));
         }
-        send(FromMaster::End);
+        out.push(Output::Send(peer, FromMaster::End));
     }
 
     pub(super) fn report(&self, peer: PeerId, now: Instant, out: &mut Vec<Output>) {
         let mut send = |text: String| out.push(Output::Send(peer, FromMaster::Fact(line(&text))));
         let rules = self.arbiter.rules();
-        let (up, down) = self.fleet.as_ref().map_or((0, 0), |f| (f.up, f.down));
+        let fleet = &self.fleet;
         send(format!(
-            "HOSTS {} {} {} {up} {down} {}",
-            self.entries(),
+            "HOSTS {} {} {} {} {} {}",
+            fleet.entries.len(),
             rules.min_hosts,
             rules.max_hosts,
+            fleet.up,
+            fleet.down,
             self.arbiter.booting(now)
         ));
         let picture = self.picture(now);
@@ -82,8 +77,8 @@ impl Master {
         for (step, took) in progress.steps() {
             send(format!("STEP {step} {}", took.as_secs()));
         }
-        let seen = self.fleet.as_ref().map_or(0, |fleet| fleet.age(now));
-        for entry in self.fleet.iter().flat_map(|fleet| &fleet.entries) {
+        let seen = fleet.age(now);
+        for entry in &fleet.entries {
             let dash = || String::from("-");
             send(format!(
                 "ENTRY {} {} {} {} {} {} {}",
@@ -96,7 +91,7 @@ impl Master {
                 self.node_of(entry.instance.as_deref()).unwrap_or("-"),
             ));
         }
-        for (node, why) in self.doubles(now) {
+        for (node, why) in self.loads.doubles(|peer| self.peers.contains_key(&peer), now) {
             send(format!("DOUBLE {node} {why}"));
         }
         for (node, refusal) in &self.refused.nodes {
@@ -119,7 +114,7 @@ impl Master {
     pub(super) fn why(&self, refusal: &Refusal, wish: Wish, now: Instant) -> String {
         let rules = self.arbiter.rules();
         let holder = self.arbiter.lease().map_or("", |lease| lease.node.as_str());
-        let (entries, booting) = (self.entries(), self.arbiter.booting(now));
+        let (entries, booting) = (self.fleet.entries.len(), self.arbiter.booting(now));
         let left = seconds(refusal.wait);
         match refusal.reason {
             Reason::Holder => format!("holder, {holder} has the lease"),
@@ -134,7 +129,7 @@ impl Master {
             }
             Reason::Full => format!("full, {entries} entries, max_hosts {}", rules.max_hosts),
             Reason::Booting => format!("booting, {}", self.picture(now)),
-            Reason::Few => match self.fleet.as_ref().map_or(0, |fleet| fleet.up) {
+            Reason::Few => match self.fleet.up {
                 up if up <= rules.min_hosts => format!("few, {up} serve, min_hosts {}", rules.min_hosts),
                 _ => "few, nobody else serves and reports a load".into(),
             },

@@ -13,11 +13,11 @@ use crate::core::protocol::FromMaster;
 /// Between two `LOOK`s while nothing changes.
 pub const LOOK: Duration = Duration::from_secs(60);
 
-/// The entries of this host.
-#[derive(Debug)]
+/// The entries of this host; none before it has been looked at.
+#[derive(Debug, Default)]
 pub struct Fleet {
     pub entries: Vec<Listed>,
-    seen_at: Instant,
+    seen_at: Option<Instant>,
     /// Of those that have an instance.
     by_instance: BTreeMap<String, State>,
     /// How many serve, as far as can be said.
@@ -52,13 +52,14 @@ impl Fleet {
             pending: BTreeSet::new(),
             is_known: count(|state| state != State::Unknown) > 0,
             entries: listed.to_vec(),
-            seen_at,
+            seen_at: Some(seen_at),
         }
     }
 
     /// How many seconds ago it was seen to be so.
     pub fn age(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.seen_at).as_secs()
+        self.seen_at
+            .map_or(0, |at| now.saturating_duration_since(at).as_secs())
     }
 
     /// How many are DOWN for less than a minute, and served before: they may just be starting again.
@@ -161,13 +162,14 @@ impl Master {
     pub fn saw(&mut self, listed: &[Listed], now: Instant) -> Vec<Output> {
         let mut out = self.tick(now);
         let mut fleet = Fleet::new(listed, now);
-        let Some(before) = self.fleet.take() else {
-            self.fleet = Some(fleet);
+        if self.fleet.seen_at.is_none() {
+            self.fleet = fleet;
             self.join_entries();
             return out;
-        };
-        let changes = Changes::between(&before, &mut fleet);
-        let fleet = self.fleet.insert(fleet);
+        }
+        let changes = Changes::between(&self.fleet, &mut fleet);
+        let before = std::mem::replace(&mut self.fleet, fleet);
+        let fleet = &self.fleet;
         if fleet.message() != before.message() {
             out.push(Output::Tell {
                 except: None,
@@ -208,15 +210,8 @@ impl Master {
 
     /// Marks the nodes that have entries, and forgets those that have ended.
     fn join_entries(&mut self) {
-        let Some(fleet) = &self.fleet else { return };
-        let nodes: Vec<String> = self
-            .peers
-            .values()
-            .filter_map(Stage::node)
-            .filter(|node| fleet.state_of(node).is_some())
-            .map(String::from)
-            .collect();
-        for node in &nodes {
+        let nodes = self.peers.values().filter_map(Stage::node);
+        for node in nodes.filter(|node| self.fleet.state_of(node).is_some()) {
             self.loads.entered(node);
         }
         self.forget_ended();
@@ -224,16 +219,14 @@ impl Master {
 
     /// Forgets the nodes whose entry and connection are gone.
     fn forget_ended(&mut self) {
-        let Some(fleet) = &self.fleet else { return };
         let connected: BTreeSet<&str> = self.peers.values().filter_map(Stage::node).collect();
         self.loads
-            .forget_ended(|node| fleet.state_of(node).is_some() || connected.contains(node));
+            .forget_ended(|node| self.fleet.state_of(node).is_some() || connected.contains(node));
     }
 
     /// A connection of `node` has ended.
     pub(super) fn forget_if_ended(&mut self, node: &str) {
-        let entry = self.fleet.as_ref().and_then(|fleet| fleet.state_of(node));
-        if entry.is_none() && self.loads.is_entered(node) {
+        if self.fleet.state_of(node).is_none() && self.loads.is_entered(node) {
             self.forget_ended();
         }
     }
@@ -243,8 +236,8 @@ impl Master {
         for pair in self.settings.iter().cloned().map(Some).chain([None]) {
             out.push(Output::Send(peer, FromMaster::Set(pair)));
         }
-        if let Some(fleet) = &self.fleet {
-            out.push(Output::Send(peer, fleet.message()));
+        if self.fleet.seen_at.is_some() {
+            out.push(Output::Send(peer, self.fleet.message()));
         }
     }
 
@@ -282,11 +275,6 @@ impl Master {
         }
     }
 
-    /// Each node that is double, and why.
-    pub(super) fn doubles(&self, now: Instant) -> Vec<(&str, String)> {
-        self.loads.doubles(|peer| self.peers.contains_key(&peer), now)
-    }
-
     /// The node that reports from the machine `instance`.
     pub(super) fn node_of(&self, instance: Option<&str>) -> Option<&str> {
         let instance = instance?;
@@ -298,9 +286,8 @@ impl Master {
     /// Whose turn it is: of those who report a load, else of those who have not asked for `STATUS`;
     /// one whose machine is DOWN only where there is nobody else.
     fn looker(&self) -> Option<PeerId> {
-        let down = |node: &str| self.fleet.as_ref().is_some_and(|fleet| fleet.is_down(node));
         let rank = |stage: &Stage| match stage {
-            Stage::Welcome(guest) if guest.reports => Some(u8::from(down(&guest.node))),
+            Stage::Welcome(guest) if guest.reports => Some(u8::from(self.fleet.is_down(&guest.node))),
             Stage::Welcome(guest) if !guest.asks => Some(2),
             _ => None,
         };

@@ -74,7 +74,7 @@ pub(super) enum Phase {
     Working {
         aim: Aim,
         next: Option<(Instant, Box<Step>)>,
-        retry: Backoff,
+        /// How often a step has failed that is tried again.
         tries: u32,
         /// What follows once a HAProxy host would take a machine.
         launch: Option<Box<Step>>,

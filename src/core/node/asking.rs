@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::interruption::Interruption;
-use super::{Action, Aim, FIRST_RETRY, LONGEST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
-use crate::core::backoff::Backoff;
+use super::{Action, Aim, FIRST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
 use crate::core::protocol::{FromNode, NOT_NOW, Reason};
 use crate::error::{Error, Kind};
 
@@ -141,29 +140,28 @@ impl Node {
         self.ask_next(aim, now);
     }
 
-    /// Is an answer of this master awaited, and to what?
-    pub(super) fn is_asking(&self, name: &str) -> Option<Aim> {
+    /// Is an answer of this master awaited, to what, and since when?
+    pub(super) fn is_asking(&self, name: &str) -> Option<(Aim, Instant)> {
         match &self.phase {
-            Phase::Asking { aim, asked, .. } if asked == name => Some(*aim),
+            Phase::Asking { aim, asked, since } if asked == name => Some((*aim, *since)),
             _ => None,
         }
     }
 
     /// The line that asks for it.
     fn question(&self, aim: Aim) -> FromNode {
-        let (machines, force) = match (&self.wanted, aim) {
-            (Some(Wanted::Grow { machines, force }), _) => (Some(*machines), *force),
-            (_, Aim::Tidy | Aim::Replace) => (Some(0), false),
+        let (machines, force) = match (aim, &self.wanted) {
+            (Aim::Leave, wanted) => {
+                let force = matches!(wanted, Some(Wanted::Leave { force: true }));
+                return FromNode::Retire { force };
+            }
+            (_, Some(Wanted::Grow { machines, force })) => (Some(*machines), *force),
+            (Aim::Tidy | Aim::Replace, _) => (Some(0), false),
             // One machine for one, whatever the load.
-            (None, Aim::Grow) if self.is_for_an_interruption(aim) => (Some(1), false),
-            _ => (None, false),
+            (Aim::Grow, _) if self.is_for_an_interruption(aim) => (Some(1), false),
+            (Aim::Grow, _) => (None, false),
         };
-        match aim {
-            Aim::Leave => FromNode::Retire {
-                force: matches!(self.wanted, Some(Wanted::Leave { force: true })),
-            },
-            _ => FromNode::Scale { machines, force },
-        }
+        FromNode::Scale { machines, force }
     }
 
     /// Asks the first master, by name, that has not granted; with all of them granted, begins.
@@ -185,16 +183,13 @@ impl Node {
                 (Aim::Leave, None) if !self.is_for_an_interruption(aim) => self.phase = Phase::Resampling,
                 _ => self.begin(aim),
             }
-        } else if self.masters.any_lease() {
-            // Those who granted are all away, or it took too long.
-            self.not_now(Kind::Unavailable, "the leases ran out", FIRST_RETRY, now);
         } else {
-            self.not_now(
-                Kind::Unavailable,
-                "no master is connected any more",
-                FIRST_RETRY,
-                now,
-            );
+            let why = match self.masters.any_lease() {
+                // Those who granted are all away, or it took too long.
+                true => "the leases ran out",
+                false => "no master is connected any more",
+            };
+            self.not_now(Kind::Unavailable, why, FIRST_RETRY, now);
         }
     }
 
@@ -203,7 +198,6 @@ impl Node {
         self.phase = Phase::Working {
             aim,
             next: None,
-            retry: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             tries: 0,
             launch: None,
         };
@@ -228,10 +222,7 @@ impl Node {
         (epoch, machines): (u64, u32),
         now: Instant,
     ) {
-        let asking = match &self.phase {
-            Phase::Asking { aim, asked, since } if asked == name => Some((*aim, *since)),
-            _ => None,
-        };
+        let asking = self.is_asking(name);
         if asking.is_none() && !self.masters.holds(name, &id) {
             // An answer that came after its time: nobody waits for it any more.
             let finish = FromNode::Finish {
@@ -255,7 +246,7 @@ impl Node {
     }
 
     pub(super) fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
-        if let Some(aim) = self.is_asking(name) {
+        if let Some((aim, _)) = self.is_asking(name) {
             let why = format!("master {name}: {}", explain(reason, secs));
             if self.pause(aim).refused.replace(reason) != Some(reason) {
                 self.say(why.clone());

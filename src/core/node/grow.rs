@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Aim, FIRST_BACKOFF, Launched, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted, seconds,
+    Action, Aim, FIRST_BACKOFF, Launched, Machine, Node, Outcome, Phase, Step, Told, Wanted, seconds,
 };
 use crate::core::plan::{Plan, Wait};
 use crate::core::protocol::Reason;
@@ -13,10 +13,10 @@ impl Node {
     /// What came of the step that ran: the next one, or the end.
     pub(super) fn grow(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+            Outcome::Surveyed(_, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
-                let adopted = self.unaccounted(&plan);
-                match self.how_many(&plan, adopted.len() as u32) {
+                let adopted = self.unaccounted(&plan, now);
+                match self.how_many(&plan, adopted.len() as u32, now) {
                     Ok(count) => {
                         self.adopt_newcomers(adopted, now);
                         match count {
@@ -37,21 +37,17 @@ impl Node {
             }
             Outcome::Checked(told) => self.checked(told, now),
             Outcome::Launched(launched) => self.launched(launched, now),
-            Outcome::Surveyed(_, Err(error)) => {
-                self.say(error.to_string());
-                self.failed(error, 0, now);
-            }
             _ => {}
         }
     }
 
     /// What boots and no master counts, for its launcher died or never heard that it launched: by hand
     /// such machines are taken in, each for one that was asked for, with the time that each has left.
-    fn unaccounted(&self, plan: &Plan) -> Vec<(Machine, Duration)> {
+    fn unaccounted(&self, plan: &Plan, now: Instant) -> Vec<(Machine, Duration)> {
         if !matches!(self.wanted, Some(Wanted::Grow { .. })) {
             return Vec::new();
         }
-        let (granted, missing) = self.masters.machines();
+        let (granted, missing) = self.masters.machines(now);
         let counted = missing.saturating_sub(granted) as usize;
         let unaccounted = plan.booting.len().saturating_sub(counted);
         let taken = plan.booting.iter().take(unaccounted.min(granted as usize));
@@ -59,7 +55,7 @@ impl Node {
     }
 
     /// How many to launch, by what was granted and what the survey found, beside those `adopted`.
-    fn how_many(&self, plan: &Plan, adopted: u32) -> Result<u32, Wait> {
+    fn how_many(&self, plan: &Plan, adopted: u32, now: Instant) -> Result<u32, Wait> {
         let wait = |why: &str, wait| {
             Err(Wait {
                 why: why.into(),
@@ -67,7 +63,7 @@ impl Node {
                 full: false,
             })
         };
-        let (granted, missing) = self.masters.machines();
+        let (granted, missing) = self.masters.machines(now);
         let room = match &plan.room {
             Ok(room) => u32::try_from(*room).unwrap_or(u32::MAX),
             Err(_) if adopted > 0 => 0,
@@ -124,14 +120,19 @@ impl Node {
             self.say(refusal.to_string());
         }
         match (launch, refusals.into_iter().next()) {
-            (Some(launch), _) if takes => self.work(aim, *launch, now),
+            (Some(mut launch), _) if takes => {
+                // A grant may have run out since the survey, of a master that is away.
+                if let (Aim::Grow, Step::Launch { count, .. }) = (aim, launch.as_mut()) {
+                    *count = (*count).min(self.masters.machines(now).0);
+                }
+                self.work(aim, *launch, now);
+            }
             (_, Some(refusal)) => {
                 let error = refusal.advise("no HAProxy host could take a machine, so none is launched");
-                self.failed(error, 0, now);
+                self.failed(error, now);
             }
             _ => self.failed(
                 Error::unavailable("scaling", "there is no HAProxy host to tell"),
-                0,
                 now,
             ),
         }
@@ -146,7 +147,7 @@ impl Node {
         if count == 0 {
             let error = launched.error;
             let error = error.unwrap_or_else(|| Error::unavailable("scaling", "nothing was launched"));
-            return self.failed(error, 0, now);
+            return self.failed(error, now);
         }
         let did = match launched.unnamed {
             0 => {
@@ -156,15 +157,8 @@ impl Node {
             unnamed => format!("launched {unnamed} by the group"),
         };
         self.say(did.clone());
-        let replaces = match (&self.phase, &self.wanted) {
-            (
-                Phase::Working {
-                    aim: Aim::Replace, ..
-                },
-                Some(Wanted::Replace { old, .. }),
-            ) => {
-                format!("{did} for {}", old.title())
-            }
+        let did = match &self.wanted {
+            Some(Wanted::Replace { old, .. }) => format!("{did} for {}", old.title()),
             _ => did,
         };
         self.looks.lacking = 0;
@@ -178,10 +172,9 @@ impl Node {
         if launched.unnamed > 0 {
             let fleet = std::mem::take(&mut self.looks.fleet);
             let (count, time) = (launched.unnamed, self.settings.plan.boot_timeout);
-            self.out
-                .push(super::Action::Run(Step::Find { count, fleet, time }));
+            self.out.push(Action::Run(Step::Find { count, fleet, time }));
         }
-        self.on_their_way(&replaces, count, now);
+        self.on_their_way(&did, count, now);
     }
 
     /// The lease has done its part; a command by hand waits until they serve.

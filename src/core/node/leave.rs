@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told};
-use crate::core::plan;
+use super::{Action, Aim, FIRST_RETRY, LONGEST_RETRY, Machine, Node, Outcome, Phase, Purpose, Step, Told};
+use crate::core::{backoff, plan};
 use crate::error::{Error, Kind};
 
 /// Machines may have come by then.
@@ -42,10 +42,10 @@ impl Node {
                         self.stay_for_now(&error.to_string(), LOOK_AGAIN, now);
                         self.drop_hint("this machine may not leave");
                     }
-                    _ => self.failed(error, 0, now),
+                    _ => self.failed(error, now),
                 }
             }
-            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+            Outcome::Surveyed(_, Ok(survey)) => {
                 let Some(machine) = self.myself.clone() else {
                     return;
                 };
@@ -56,7 +56,7 @@ impl Node {
                         return self.stay_for_now(why.cause(), LOOK_AGAIN, now);
                     }
                     // A host that hangs holds the lease for as long as it is asked: it is backed off from.
-                    Err(error) => return self.failed(error, 0, now),
+                    Err(error) => return self.failed(error, now),
                 }
                 self.say(format!("{} leaves: draining it in HAProxy", machine.title()));
                 self.work(Aim::Leave, self.drain(machine, false), now);
@@ -67,24 +67,25 @@ impl Node {
                 }
             }
             Outcome::Departed(machine, Ok(())) => {
-                self.say(format!("{} is terminated", machine.title()));
                 let did = format!("{} is terminated", machine.title());
+                self.say(did.clone());
                 self.succeeded(&did, 0, Phase::Gone);
                 self.end(Ok(()));
             }
             Outcome::Departed(machine, Err(error)) => {
                 self.say(error.to_string());
-                let depart = Step::Depart {
-                    machine: machine.clone(),
-                };
-                if !self.masters.may_act(now) || self.work_later(depart, now) >= TRIES {
+                let may_act = self.masters.may_act(now);
+                if let Phase::Working { next, tries, .. } = &mut self.phase
+                    && may_act
+                    && *tries + 1 < TRIES
+                {
+                    *tries += 1;
+                    let wait = backoff::wait(FIRST_RETRY, *tries, LONGEST_RETRY);
+                    *next = Some((now + wait, Box::new(Step::Depart { machine })));
+                } else {
                     self.return_to_service(machine, self.settings.servers.clone());
-                    self.failed(error, 0, now);
+                    self.failed(error, now);
                 }
-            }
-            Outcome::Surveyed(_, Err(error)) => {
-                self.say(error.to_string());
-                self.failed(error, 0, now);
             }
             _ => {}
         }
@@ -95,7 +96,7 @@ impl Node {
         if !self.masters.may_act(now) {
             self.return_to_service(machine, self.settings.servers.clone());
             let error = Error::busy("scale-down", "the lease ran out while draining");
-            return self.failed(error, 0, now);
+            return self.failed(error, now);
         }
         // Now, for it ends with what comes next.
         self.notify("retired", Some(machine.clone()), self.need.why.clone());
@@ -127,7 +128,7 @@ impl Node {
         };
         let out = told.into_iter().filter(|(_, result)| result.is_ok());
         self.return_to_service(machine, out.map(|(server, _)| server).collect());
-        self.failed(error, 0, now);
+        self.failed(error, now);
         None
     }
 

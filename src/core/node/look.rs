@@ -141,8 +141,7 @@ impl Node {
         if plan.ask_again {
             self.looks.look_at(now + ASK_AGAIN);
         }
-        let amiss = plan.amiss.join("; ");
-        self.say_once("what is amiss", &amiss);
+        self.say_once("what is amiss", &plan.amiss.join("; "));
         for (at, fix) in plan.fixes.clone() {
             self.mend(at, fix);
         }
@@ -153,25 +152,19 @@ impl Node {
         let Some(server) = self.settings.servers.get(at).cloned() else {
             return;
         };
-        let (what, step) = match fix {
-            Fix::Enter(machine) => (
-                machine.title().to_string(),
-                Step::Enter {
+        let what = match &fix {
+            Fix::Enter(machine) => machine.title(),
+            Fix::Remove { name, .. } => name,
+        };
+        if self.looks.mending.insert((server.clone(), what.into())) {
+            self.out.push(Action::Run(match fix {
+                Fix::Enter(machine) => Step::Enter {
                     machine,
-                    servers: vec![server.clone()],
+                    servers: vec![server],
                     by_plan: true,
                 },
-            ),
-            Fix::Remove { name, .. } => (
-                name.clone(),
-                Step::Remove {
-                    server: server.clone(),
-                    name,
-                },
-            ),
-        };
-        if self.looks.mending.insert((server, what)) {
-            self.out.push(Action::Run(step));
+                Fix::Remove { name, .. } => Step::Remove { server, name },
+            }));
         }
     }
 
@@ -197,7 +190,7 @@ impl Node {
     /// With the lease: terminates the one machine that the plan names.
     pub(super) fn tidy(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+            Outcome::Surveyed(_, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
                 match plan.terminate {
                     Some(doomed) => {
@@ -207,10 +200,6 @@ impl Node {
                     }
                     None => self.not_now(Kind::Busy, "nothing to clear up any more", Duration::ZERO, now),
                 }
-            }
-            Outcome::Surveyed(_, Err(error)) => {
-                self.say(error.to_string());
-                self.failed(error, 0, now);
             }
             Outcome::Terminated(id, Ok(())) => {
                 self.looks.refused.remove(&id);
@@ -227,7 +216,7 @@ impl Node {
                 let (until, backoff) = self.looks.refused.entry(id).or_insert(first);
                 *until = now + backoff.failed();
                 self.looks.untidy = false;
-                self.failed(error, 0, now);
+                self.failed(error, now);
             }
             _ => {}
         }

@@ -13,33 +13,50 @@ const DIFFER: Duration = Duration::from_secs(60);
 
 /// A lease as its holder sees it.
 #[derive(Debug, Clone)]
-struct Held {
+pub struct Held {
     id: String,
     length: Duration,
     expires: Instant,
     /// How many machines may be launched under it.
     machines: u32,
-    /// How many are on their way by this master's word, and so not among those.
-    booting: u32,
+    /// How many are on their way by this master's word, and so not among those: by `HOSTS` of its report.
+    pub booting: u32,
 }
 
+/// One master.
 #[derive(Debug, Default)]
-struct Master {
+pub struct Master {
     link: Option<LinkId>,
-    lease: Option<Held>,
+    pub lease: Option<Held>,
     /// When the heartbeat was sent that its next `PONG` answers.
     heartbeat_sent: Option<Instant>,
     /// Another node that changes the cluster.
-    other: Option<String>,
+    pub other: Option<String>,
     /// What could not be sent because the connection was lost.
     owed: Vec<FromNode>,
     /// How many serve, by its last word.
-    up: Option<u32>,
+    pub up: Option<u32>,
 }
 
 impl Master {
     fn leased(&self, now: Instant) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.expires > now)
+    }
+
+    /// A lease ended: another node's, or else this one's, which ran out.
+    pub fn lease_ended(&mut self, node: &str) {
+        if self.other.take_if(|other| other == node).is_none() {
+            self.lease = None;
+        }
+    }
+
+    /// `PONG`: the heartbeat before it has arrived, and renewed the lease there.
+    pub fn heard_pong(&mut self) {
+        if let Some(sent) = self.heartbeat_sent.take()
+            && let Some(lease) = &mut self.lease
+        {
+            lease.expires = sent + lease.length;
+        }
     }
 }
 
@@ -81,8 +98,7 @@ impl Masters {
 
     /// The connection is gone; the master's name. A lease on it lasts until its time is over.
     pub fn disconnected(&mut self, link: LinkId) -> Option<String> {
-        let name = self.name_of(link)?;
-        let master = self.by_name.get_mut(&name)?;
+        let (name, master) = self.on(link)?;
         *master = Master {
             lease: master.lease.take(),
             owed: std::mem::take(&mut master.owed),
@@ -94,10 +110,11 @@ impl Masters {
         Some(name)
     }
 
-    /// The name of the master on `link`.
-    pub fn name_of(&self, link: LinkId) -> Option<String> {
-        let found = self.by_name.iter().find(|(_, master)| master.link == Some(link));
-        found.map(|(name, _)| name.clone())
+    /// The master on `link`, and its name.
+    pub fn on(&mut self, link: LinkId) -> Option<(String, &mut Master)> {
+        let mut all = self.by_name.iter_mut();
+        let found = all.find(|(_, master)| master.link == Some(link));
+        found.map(|(name, master)| (name.clone(), master))
     }
 
     /// How many are connected.
@@ -123,31 +140,6 @@ impl Masters {
         self.by_name.values().any(|master| master.other.is_some())
     }
 
-    /// Another node has begun.
-    pub fn other_began(&mut self, name: &str, node: String) {
-        if let Some(master) = self.by_name.get_mut(name) {
-            master.other = Some(node);
-        }
-    }
-
-    /// A lease ended: another node's, or else this one's, which ran out.
-    pub fn lease_ended(&mut self, name: &str, node: &str) {
-        if let Some(master) = self.by_name.get_mut(name)
-            && master.other.take_if(|other| other == node).is_none()
-        {
-            master.lease = None;
-        }
-    }
-
-    /// `FLEET`: do more machines serve than this master said before?
-    pub fn more_serve(&mut self, name: &str, up: u32) -> bool {
-        let before = self
-            .by_name
-            .get_mut(name)
-            .and_then(|master| master.up.replace(up));
-        before.is_some_and(|before| up > before)
-    }
-
     /// Takes a grant that was asked for at `since`: counted from then, it ends here no later than
     /// there.
     pub fn granted(&mut self, name: &str, id: String, length: Duration, machines: u32, since: Instant) {
@@ -162,21 +154,11 @@ impl Masters {
         }
     }
 
-    /// How many machines boot, by `HOSTS` of a master's report.
-    pub fn counts_as_booting(&mut self, name: &str, booting: u32) {
-        if let Some(lease) = self
-            .by_name
-            .get_mut(name)
-            .and_then(|master| master.lease.as_mut())
-        {
-            lease.booting = booting;
-        }
-    }
-
-    /// The largest number that a grant named, and the largest that a master has the cluster need
-    /// beyond what serves.
-    pub fn machines(&self) -> (u32, u32) {
+    /// The largest number that a grant with time left named, and the largest that its master has the
+    /// cluster need beyond what serves.
+    pub fn machines(&self, now: Instant) -> (u32, u32) {
         let leases = || self.by_name.values().filter_map(|master| master.lease.as_ref());
+        let leases = || leases().filter(|lease| lease.expires > now);
         let granted = leases().map(|lease| lease.machines).max();
         let missing = leases().map(|lease| lease.machines + lease.booting).max();
         (granted.unwrap_or(0), missing.unwrap_or(0))
@@ -234,16 +216,6 @@ impl Masters {
     pub fn drop_expired(&mut self, now: Instant) {
         for master in self.by_name.values_mut() {
             master.lease.take_if(|lease| lease.expires <= now);
-        }
-    }
-
-    /// `PONG`: the heartbeat before it has arrived, and renewed the lease there.
-    pub fn heard_pong(&mut self, name: &str) {
-        if let Some(master) = self.by_name.get_mut(name)
-            && let Some(sent) = master.heartbeat_sent.take()
-            && let Some(lease) = &mut master.lease
-        {
-            lease.expires = sent + lease.length;
         }
     }
 

@@ -15,14 +15,14 @@
 
 mod aims;
 mod asking;
-mod ending;
+mod finish;
 mod grow;
 mod interruption;
 mod leave;
 mod look;
 mod masters;
 mod newcomers;
-mod notice;
+mod notify;
 mod replace;
 pub mod shortage;
 mod step;
@@ -45,8 +45,8 @@ use look::Looks;
 pub use masters::HEARTBEAT;
 use masters::Masters;
 use newcomers::Newcomers;
-use notice::Need;
-pub use notice::Notice;
+use notify::Need;
+pub use notify::Notice;
 use shortage::Shortages;
 pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
 
@@ -187,19 +187,19 @@ impl Node {
             return;
         };
         self.say(format!("master {name}: connection lost: {why}"));
-        if let Some(aim) = self.is_asking(&name) {
+        if let Some((aim, _)) = self.is_asking(&name) {
             self.ask_next(aim, now);
         }
     }
 
     /// A line from the master on `link`.
     pub fn heard(&mut self, link: LinkId, message: FromMaster, now: Instant) {
-        let Some(name) = self.masters.name_of(link) else {
+        let Some((name, master)) = self.masters.on(link) else {
             return;
         };
         match message {
             FromMaster::Ping => self.out.push(Action::Send(link, FromNode::Pong)),
-            FromMaster::Pong => self.masters.heard_pong(&name),
+            FromMaster::Pong => master.heard_pong(),
             FromMaster::Grant {
                 lease,
                 seconds,
@@ -214,9 +214,9 @@ impl Node {
                 now,
             ),
             FromMaster::Wait { reason, seconds } => self.told_to_wait(&name, reason, seconds, now),
-            FromMaster::Scale { node } => self.masters.other_began(&name, node),
+            FromMaster::Scale { node } => master.other = Some(node),
             FromMaster::Finish { node } => {
-                self.masters.lease_ended(&name, &node);
+                master.lease_ended(&node);
                 self.end_waits_for_a_lease();
             }
             FromMaster::Set(pair) => {
@@ -226,15 +226,17 @@ impl Node {
             }
             FromMaster::Fleet { up, .. } => {
                 // What was measured before says nothing about the load after it.
-                if self.masters.more_serve(&name, up) {
+                if master.up.replace(up).is_some_and(|before| up > before) {
                     self.begin_new_windows();
                 }
             }
             FromMaster::Look => self.told_to_look(now),
             FromMaster::Fact(text) => {
                 let hosts = Fact::parse(&text).filter(|_| text.starts_with("HOSTS "));
-                if let Some(booting) = hosts.and_then(|fact| fact.get("booting").parse().ok()) {
-                    self.masters.counts_as_booting(&name, booting);
+                if let Some(booting) = hosts.and_then(|fact| fact.get("booting").parse().ok())
+                    && let Some(lease) = &mut master.lease
+                {
+                    lease.booting = booting;
                 }
             }
             FromMaster::Error(text) => {
@@ -244,13 +246,7 @@ impl Node {
                     self.not_now(Kind::Unavailable, &text, ANSWER_TIME, now);
                 }
             }
-            FromMaster::Challenge { .. }
-            | FromMaster::Welcome { .. }
-            | FromMaster::Node { .. }
-            | FromMaster::Lease { .. }
-            | FromMaster::Cooldown { .. }
-            | FromMaster::Later(_)
-            | FromMaster::End => {}
+            FromMaster::Challenge { .. } | FromMaster::Welcome { .. } | FromMaster::End => {}
         }
     }
 
@@ -320,6 +316,7 @@ impl Node {
         };
         match outcome {
             Outcome::Surveyed(Purpose::Look, result) => return self.looked(result, now),
+            Outcome::Found(result) => return self.found(result, now),
             Outcome::Entered(machine, told) => {
                 self.say_entered(&machine, &told);
                 return;
@@ -333,14 +330,21 @@ impl Node {
             }
             _ => {}
         }
-        match &self.phase {
-            Phase::Working { aim: Aim::Grow, .. } => self.grow(outcome, now),
-            Phase::Working { aim: Aim::Tidy, .. } => self.tidy(outcome, now),
-            Phase::Working { aim: Aim::Leave, .. } => self.leave(outcome, now),
-            Phase::Working {
-                aim: Aim::Replace, ..
-            } => self.replace(outcome, now),
-            _ => {}
+        let Phase::Working { aim, .. } = self.phase else {
+            return;
+        };
+        match (aim, outcome) {
+            (_, Outcome::Surveyed(_, Err(error))) => {
+                // Who replaces by hand hears of it at the end.
+                if aim != Aim::Replace {
+                    self.say(error.to_string());
+                }
+                self.failed(error, now);
+            }
+            (Aim::Grow, outcome) => self.grow(outcome, now),
+            (Aim::Tidy, outcome) => self.tidy(outcome, now),
+            (Aim::Leave, outcome) => self.leave(outcome, now),
+            (Aim::Replace, outcome) => self.replace(outcome, now),
         }
     }
 
@@ -361,20 +365,6 @@ impl Node {
             self.ending = Some(id.clone());
         }
         self.out.push(Action::Run(step));
-    }
-
-    /// Runs `step` again after a pause that grows with each call. How often that has been done.
-    fn work_later(&mut self, step: Step, now: Instant) -> u32 {
-        match &mut self.phase {
-            Phase::Working {
-                next, retry, tries, ..
-            } => {
-                *next = Some((now + retry.failed(), Box::new(step)));
-                *tries += 1;
-                *tries
-            }
-            _ => 0,
-        }
     }
 
     /// What was measured before a change says nothing about the load after it.

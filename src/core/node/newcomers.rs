@@ -33,16 +33,11 @@ struct Newcomer {
     /// It has to serve by then.
     until: Instant,
     stage: Stage,
-    /// HAProxy hosts that have not been told yet; `None` for the time while they are.
+    /// HAProxy hosts that have not been told yet.
     owed: Vec<String>,
+    /// When to wait for its boot, or to tell them; `None` for the time while that is done.
     next: Option<Instant>,
     retry: Backoff,
-}
-
-impl Newcomer {
-    fn is_doubtful(&self) -> bool {
-        matches!(self.stage, Stage::Doubtful(_))
-    }
 }
 
 #[derive(Debug, Default)]
@@ -139,29 +134,24 @@ impl Node {
 
     /// Takes the outcome if it is about one of them; otherwise gives it back.
     pub(super) fn of_a_newcomer(&mut self, outcome: Outcome, now: Instant) -> Option<Outcome> {
-        let machine = match &outcome {
-            Outcome::Found(_) => None,
+        let at = match &outcome {
             Outcome::Booted(machine, _)
             | Outcome::Entered(machine, _)
             | Outcome::Confirmed(machine, _)
-            | Outcome::Drained(machine, _) => Some(self.newcomers.position(machine)),
+            | Outcome::Drained(machine, _) => self.newcomers.position(machine),
             Outcome::Terminated(id, _) => {
                 // Not one that the plan has ended meanwhile: its own end comes by itself.
                 let ending = |n: &Newcomer| matches!(n.stage, Stage::Ending(_));
                 let is_it = |n: &Newcomer| n.machine.instance.as_ref() == Some(id) && ending(n);
-                Some(self.newcomers.all.iter().position(is_it))
+                self.newcomers.all.iter().position(is_it)
             }
-            _ => return Some(outcome),
+            _ => None,
         };
-        let at = match machine {
-            None => None,
-            Some(None) => return Some(outcome),
-            Some(Some(at)) => Some(at),
+        let Some(at) = at else {
+            return Some(outcome);
         };
         match outcome {
-            Outcome::Found(result) => self.found(result, now),
             Outcome::Booted(machine, Ok(())) => {
-                let at = at?;
                 self.say(format!(
                     "{} is healthy at {}:{}",
                     machine.title(),
@@ -177,63 +167,32 @@ impl Node {
             }
             Outcome::Booted(machine, Err(error)) if self.settings.plan.ec2 && error.kind() != Kind::Busy => {
                 self.say(error.to_string());
-                self.newcomers.all[at?].stage = Stage::Doubtful(Box::new(error));
+                self.newcomers.all[at].stage = Stage::Doubtful(Box::new(error));
                 let time = Duration::ZERO;
                 self.out.push(Action::Run(Step::Confirm { machine, time }));
             }
-            Outcome::Booted(_, Err(error)) => self.does_not_serve(at?, error),
-            Outcome::Entered(_, told) => self.entered(at?, &told, now),
+            Outcome::Booted(_, Err(error)) => {
+                self.say(error.to_string());
+                self.does_not_serve(at, error);
+            }
+            Outcome::Entered(_, told) => self.entered(at, &told, now),
             Outcome::Confirmed(_, Ok(())) => {
-                self.newcomers.all[at?].stage = Stage::Serving;
-                self.serves(at?);
+                self.newcomers.all[at].stage = Stage::Serving;
+                self.serves(at);
             }
-            Outcome::Confirmed(_, Err(error)) if self.newcomers.all[at?].is_doubtful() => {
-                let newcomer = &mut self.newcomers.all[at?];
-                let stage = std::mem::replace(&mut newcomer.stage, Stage::Booting);
-                let Stage::Doubtful(why) = stage else { return None };
-                newcomer.stage = Stage::Ending(why.clone());
-                // One of which nobody can tell may well serve: whoever looks next sees to it.
-                if error.kind() == Kind::Busy {
-                    self.say(error.to_string());
-                    self.newcomers.all.remove(at?);
-                    self.came_to_nothing(1, *why);
-                } else {
-                    self.does_not_serve(at?, *why);
-                }
-            }
-            // Nobody can tell: it may well serve.
-            Outcome::Confirmed(_, Err(error)) if error.kind() == Kind::Busy => {
-                self.say(error.to_string());
-                self.newcomers.all.remove(at?);
-                self.newcomers.trouble.get_or_insert(error);
-                self.end_if_all_came();
-            }
-            // It was taken out again, as by itself when it had nothing to do.
-            Outcome::Confirmed(_, Err(error)) if error.kind() == Kind::Config => {
-                self.say(error.to_string());
-                self.newcomers.all.remove(at?);
-                self.came_to_nothing(1, error);
-            }
-            Outcome::Confirmed(machine, Err(error)) => {
-                self.say(error.to_string());
-                let newcomer = &mut self.newcomers.all[at?];
-                newcomer.stage = Stage::Ending(Box::new(error));
-                (newcomer.owed, newcomer.next) = (Vec::new(), None);
-                self.out.push(Action::Run(self.drain(machine, false)));
-            }
+            Outcome::Confirmed(machine, Err(error)) => self.not_confirmed(at, machine, error),
             Outcome::Drained(..) => {
-                let newcomer = &mut self.newcomers.all[at?];
-                let placeholder = Stage::Booting;
-                match std::mem::replace(&mut newcomer.stage, placeholder) {
-                    Stage::Ending(why) => self.does_not_serve(at?, *why),
-                    stage => newcomer.stage = stage,
+                if let Stage::Ending(why) = &self.newcomers.all[at].stage {
+                    let why = why.as_ref().clone();
+                    self.say(why.to_string());
+                    self.does_not_serve(at, why);
                 }
             }
             Outcome::Terminated(id, result) => {
                 if let Err(error) = result {
                     self.say(format!("{error}; whoever looks next sees to {id}"));
                 }
-                let newcomer = self.newcomers.all.remove(at?);
+                let newcomer = self.newcomers.all.remove(at);
                 if let Stage::Ending(why) = newcomer.stage {
                     self.came_to_nothing(1, *why);
                 }
@@ -243,18 +202,55 @@ impl Node {
         None
     }
 
-    fn found(&mut self, result: Result<Vec<Machine>, Error>, now: Instant) {
+    /// No HAProxy has it UP, as `error` says.
+    fn not_confirmed(&mut self, at: usize, machine: Machine, error: Error) {
+        let newcomer = &mut self.newcomers.all[at];
+        let doubt = match &newcomer.stage {
+            Stage::Doubtful(why) => Some(why.as_ref().clone()),
+            _ => None,
+        };
+        match (doubt, error.kind()) {
+            // One of which nobody can tell may well serve: whoever looks next sees to it.
+            (Some(why), Kind::Busy) => {
+                self.say(error.to_string());
+                self.newcomers.all.remove(at);
+                self.came_to_nothing(1, why);
+            }
+            (Some(why), _) => self.does_not_serve(at, why),
+            // Nobody can tell: it may well serve.
+            (None, Kind::Busy) => {
+                self.say(error.to_string());
+                self.newcomers.all.remove(at);
+                self.newcomers.trouble.get_or_insert(error);
+                self.end_if_all_came();
+            }
+            // It was taken out again, as by itself when it had nothing to do.
+            (None, Kind::Config) => {
+                self.say(error.to_string());
+                self.newcomers.all.remove(at);
+                self.came_to_nothing(1, error);
+            }
+            (None, _) => {
+                (newcomer.owed, newcomer.next) = (Vec::new(), None);
+                newcomer.stage = Stage::Ending(Box::new(error.clone()));
+                self.say(error.to_string());
+                self.out.push(Action::Run(self.drain(machine, false)));
+            }
+        }
+    }
+
+    /// A group has told which machines it launched.
+    pub(super) fn found(&mut self, result: Result<Vec<Machine>, Error>, now: Instant) {
         let expected = std::mem::take(&mut self.newcomers.unnamed);
         let (machines, error) = match result {
-            Ok(machines) => (machines, None),
-            Err(error) => (Vec::new(), Some(error)),
+            Ok(machines) => (machines, Error::unavailable("the group", "launched fewer")),
+            Err(error) => (Vec::new(), error),
         };
         let lost = expected.saturating_sub(machines.len() as u32);
         self.newcomers
             .expect(machines, 0, &self.need.why, self.settings.plan.boot_timeout, now);
         self.newcomers_when_due(now);
         if lost > 0 {
-            let error = error.unwrap_or_else(|| Error::unavailable("the group", "launched fewer"));
             self.say(error.to_string());
             self.came_to_nothing(lost, error);
         }
@@ -263,17 +259,9 @@ impl Node {
     /// It has to go: whoever launched it sees to that, without a lease.
     fn does_not_serve(&mut self, at: usize, error: Error) {
         let newcomer = &mut self.newcomers.all[at];
-        if !matches!(newcomer.stage, Stage::Ending(_)) {
-            self.out.push(Action::Say(error.to_string()));
-        }
         // One that a person has stopped is nobody's to terminate.
-        let stopped = error.kind() == Kind::Busy;
-        match newcomer
-            .machine
-            .instance
-            .clone()
-            .filter(|_| self.settings.plan.ec2 && !stopped)
-        {
+        let may_end = self.settings.plan.ec2 && error.kind() != Kind::Busy;
+        match newcomer.machine.instance.clone().filter(|_| may_end) {
             Some(id) => {
                 newcomer.stage = Stage::Ending(Box::new(error));
                 self.out.push(Action::Run(Step::Terminate { id }));
@@ -308,10 +296,7 @@ impl Node {
         let late = now >= newcomer.until;
         // From then on whoever looks sees to it.
         newcomer.owed = if late { Vec::new() } else { failed };
-        newcomer.next = match newcomer.owed.is_empty() {
-            true => None,
-            false => Some(now + newcomer.retry.failed()),
-        };
+        newcomer.next = (!newcomer.owed.is_empty()).then(|| now + newcomer.retry.failed());
         match newcomer.stage {
             Stage::Entering if some => {
                 newcomer.stage = Stage::Confirming;

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Aim, Machine, Node, Outcome, Phase, Purpose, Step, Wanted};
+use super::{Aim, FIRST_RETRY, Machine, Node, Outcome, Phase, Step, Wanted};
 use crate::core::plan::{Survey, is_machine};
 use crate::error::{Error, Kind};
 
@@ -13,10 +13,10 @@ impl Node {
             return;
         };
         match outcome {
-            Outcome::Surveyed(Purpose::Lease, Ok(survey)) => {
+            Outcome::Surveyed(_, Ok(survey)) => {
                 let plan = self.go_by(&survey, now);
                 if let Err(error) = self.may_be_replaced(&survey, &old) {
-                    return self.not_now(error.kind(), &error.to_string(), super::FIRST_RETRY, now);
+                    return self.not_now(error.kind(), &error.to_string(), FIRST_RETRY, now);
                 }
                 // One more than there may be is that of a roll that was stopped, which goes on with it.
                 let new = match new {
@@ -24,7 +24,7 @@ impl Node {
                         if !plan.booting.is_empty() {
                             let why = "there is one machine more than max_hosts, and it boots: run this again \
                                        in a while";
-                            return self.not_now(Kind::Busy, why, super::FIRST_RETRY, now);
+                            return self.not_now(Kind::Busy, why, FIRST_RETRY, now);
                         }
                         newest(&survey, self.settings.plan.port, &old)
                     }
@@ -55,9 +55,8 @@ impl Node {
             }
             Outcome::Terminated(_, Err(error)) => {
                 self.return_to_service(old, self.settings.servers.clone());
-                self.failed(error, 0, now);
+                self.failed(error, now);
             }
-            Outcome::Surveyed(_, Err(error)) => self.failed(error, 0, now),
             _ => {}
         }
     }

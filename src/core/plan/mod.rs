@@ -4,7 +4,7 @@
 mod survey;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use crate::core::haproxy::listing::{Listed, State};
@@ -95,8 +95,6 @@ pub struct Plan {
     pub terminate: Option<Doomed>,
     /// What is amiss and left alone, for people.
     pub amiss: Vec<String>,
-    /// How many machines serve.
-    pub serving: usize,
     /// Those on their way, and for how long each still has time to come to serve; the oldest first.
     pub booting: Vec<(Machine, Duration)>,
     /// How many `min_hosts` lacks.
@@ -113,7 +111,7 @@ pub struct Plan {
 /// Decides. `myself`: the machine that this runs on, which no plan of its own ends.
 pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Machine>) -> Plan {
     let members = survey.members(rules.port);
-    let is_me = |m: &&Member| myself.is_some_and(|me| is_machine(me, &m.machine));
+    let own = myself.and_then(|me| members.iter().find(|m| is_machine(me, &m.machine)));
     let mut amiss = Vec::new();
     let counted = || members.iter().filter(|m| m.counts());
     let serving = counted().filter(|m| m.serves()).count();
@@ -129,17 +127,12 @@ pub fn plan(survey: &Survey, rules: &Rules, memory: &Memory, myself: Option<&Mac
         ask_again,
         terminate: doomed(survey, rules, memory, &members, myself, &mut amiss),
         amiss,
-        serving,
         booting,
         lacking: rules.min_hosts.saturating_sub(there),
         hosts,
         room: room(survey, rules, hosts),
         fleet,
-        i_serve: members
-            .iter()
-            .find(is_me)
-            .filter(|m| m.is_listed())
-            .map(Member::serves),
+        i_serve: own.filter(|m| m.is_listed()).map(Member::serves),
     }
 }
 
@@ -160,23 +153,13 @@ pub fn may_leave(survey: &Survey, rules: &Rules, myself: &Machine) -> Result<(),
     }
     let least = rules.min_hosts.max(1);
     for at in 0..survey.listings.len() {
-        let here = |m: &&Member| m.lines[at].is_some();
+        let here = || members.iter().filter_map(|m| Some((m, m.lines[at]?.state)));
         // Where HAProxy cannot be asked, entries count.
-        let silent = members
-            .iter()
-            .filter_map(|m| m.lines[at])
-            .all(|l| l.state == State::Unknown);
-        let others = members.iter().filter(here).filter(|m| {
-            let up = m.lines[at].is_some_and(|l| silent || l.state == State::Up);
-            m.counts() && !is_machine(myself, &m.machine) && up
-        });
-        let others = others.count();
-        if members
-            .iter()
-            .filter(here)
-            .any(|m| is_machine(myself, &m.machine))
-            && others < least
-        {
+        let silent = here().all(|(_, state)| state == State::Unknown);
+        let (own, others): (Vec<_>, Vec<_>) = here().partition(|(m, _)| is_machine(myself, &m.machine));
+        let stays = |(m, state): &&(&Member, State)| m.counts() && (silent || *state == State::Up);
+        let others = others.iter().filter(stays).count();
+        if !own.is_empty() && others < least {
             return not_now(&format!(
                 "{others} others serve, and min_hosts is {}",
                 rules.min_hosts
@@ -214,78 +197,60 @@ fn is_there(survey: &Survey, rules: &Rules, member: &Member) -> bool {
 
 /// What HAProxy hosts lack and what they list in vain, and whether ids are to be asked for again.
 fn fixes(survey: &Survey, rules: &Rules, memory: &Memory, members: &[Member]) -> (Vec<(usize, Fix)>, bool) {
-    let mut fixes = Vec::new();
-    let answered = |at: &usize| survey.listings[*at].is_ok();
-    for member in members.iter().filter(|m| m.may_enter()) {
-        let id = member.machine.instance.as_ref();
-        let serves = match member.is_listed() {
-            true => member.serves() && !id.is_some_and(|id| survey.unknown.contains(id)),
-            false => id.is_some_and(|id| survey.healthy.contains(id)),
-        };
-        if serves {
-            let lacking = (0..survey.listings.len())
-                .filter(answered)
-                .filter(|at| member.lines[*at].is_none());
-            fixes.extend(lacking.map(|at| (at, Fix::Enter(member.machine.clone()))));
-        }
-    }
-    // Whoever comes to an entry's address takes its place.
-    let replaced = |at: usize, host: &str| {
-        fixes
-            .iter()
-            .any(|(to, fix)| *to == at && matches!(fix, Fix::Enter(machine) if machine.host == host))
-    };
-    let entries = members.iter().filter(|m| m.is_listed()).count();
-    let unknown: Vec<&Member> = members
-        .iter()
-        .filter(|m| {
-            m.is_listed()
-                && m.machine
-                    .instance
-                    .as_ref()
-                    .is_some_and(|id| survey.unknown.contains(id))
-        })
+    let answered: Vec<usize> = (0..survey.listings.len())
+        .filter(|at| survey.listings[*at].is_ok())
         .collect();
-    let few = 2 * unknown.len() < entries;
+    let is_in = |m: &Member, ids: &BTreeSet<String>| {
+        let id = m.machine.instance.as_ref();
+        id.is_some_and(|id| ids.contains(id))
+    };
+    let is_unknown = |m: &Member| is_in(m, &survey.unknown);
+    let mut coming: Vec<(usize, &Machine)> = Vec::new();
+    for member in members.iter().filter(|m| m.may_enter()) {
+        let serves = match member.is_listed() {
+            true => member.serves() && !is_unknown(member),
+            false => is_in(member, &survey.healthy),
+        };
+        let lacking = answered
+            .iter()
+            .filter(|at| serves && member.lines[**at].is_none());
+        coming.extend(lacking.map(|at| (*at, &member.machine)));
+    }
+    let entries = members.iter().filter(|m| m.is_listed()).count();
+    let unknown = || members.iter().filter(|m| m.is_listed() && is_unknown(m));
+    let few = 2 * unknown().count() < entries;
     let long_unknown = |m: &Member| {
-        let known = |id: &String| memory.unknown.get(id).copied().unwrap_or(Duration::ZERO);
-        let asked_for = m.machine.instance.as_ref().map_or(Duration::ZERO, known);
+        let id = m.machine.instance.as_ref();
+        let asked_for = id.and_then(|id| memory.unknown.get(id));
+        let asked_for = asked_for.copied().unwrap_or_default();
         let state_for = m.lines.iter().flatten().filter_map(|l| l.since).max();
         let old = asked_for.max(Duration::from_secs(state_for.unwrap_or(0))) >= rules.boot_timeout;
         asked_for >= ASK_AGAIN && old
     };
-    let mut removals = Vec::new();
-    for at in (0..survey.listings.len()).filter(answered) {
+    let enter = |(at, machine): &(usize, &Machine)| (*at, Fix::Enter((*machine).clone()));
+    let mut fixes: Vec<(usize, Fix)> = coming.iter().map(enter).collect();
+    for at in answered {
+        let coming = || coming.iter().filter(|(to, _)| *to == at);
         let mut leaving: Vec<&Listed> = Vec::new();
         for member in members {
             let Some(line) = member.lines[at] else { continue };
-            let is_unknown = unknown.iter().any(|u| is_machine(&u.machine, &member.machine));
-            let goes = member.is_gone || (is_unknown && few && long_unknown(member));
-            if goes && !replaced(at, &line.address) {
+            let goes = member.is_gone || (is_unknown(member) && few && long_unknown(member));
+            // Whoever comes to an entry's address takes its place.
+            if goes && !coming().any(|(_, machine)| machine.host == line.address) {
                 leaving.push(line);
             }
         }
         // One entry always stays.
         let all = survey.listings[at].as_ref().map_or(0, Vec::len);
-        let comes = fixes
-            .iter()
-            .any(|(to, fix)| *to == at && matches!(fix, Fix::Enter(_)));
-        if leaving.len() == all && !comes {
+        if leaving.len() == all && coming().next().is_none() {
             leaving.pop();
         }
-        removals.extend(leaving.into_iter().map(|line| {
-            let id = line.instance.clone().unwrap_or_default();
-            (
-                at,
-                Fix::Remove {
-                    name: line.name.clone(),
-                    id,
-                },
-            )
+        fixes.extend(leaving.into_iter().map(|line| {
+            let (name, id) = (line.name.clone(), line.instance.clone().unwrap_or_default());
+            (at, Fix::Remove { name, id })
         }));
     }
-    fixes.extend(removals);
-    (fixes, few && unknown.iter().any(|m| !long_unknown(m)))
+    (fixes, few && unknown().any(|m| !long_unknown(m)))
 }
 
 /// Which machine is to be terminated, if one is.
@@ -308,15 +273,9 @@ fn doomed(
         return None;
     }
     let up = members.iter().filter(|m| m.is_up()).count();
-    let doomed = |m: &Member, why: String| {
-        let id = m.machine.instance.clone()?;
-        Some(Doomed { id, why })
-    };
-    for member in members.iter().filter(may_end).filter(|m| !m.is_listed()) {
-        let (Some(instance), Some(id)) = (member.instance, &member.machine.instance) else {
-            continue;
-        };
-        let age = survey.age(instance);
+    let unlisted = members.iter().filter(may_end).filter(|m| !m.is_listed());
+    for instance in unlisted.filter_map(|m| m.instance) {
+        let (id, age) = (&instance.id, survey.age(instance));
         if age < rules.boot_timeout || survey.healthy.contains(id) {
             continue;
         }
@@ -327,7 +286,7 @@ fn doomed(
             ));
         } else if survey.sees {
             let why = format!("never came to serve in {} s", age.as_secs());
-            return doomed(member, why);
+            return Some(Doomed { id: id.clone(), why });
         }
     }
     if rules.replace_after.is_zero() {
@@ -352,7 +311,9 @@ fn doomed(
         return None;
     }
     let time = sick.down_for().unwrap_or_default().as_secs();
-    doomed(sick, format!("DOWN in every HAProxy for {time} s"))
+    let why = format!("DOWN in every HAProxy for {time} s");
+    let id = sick.machine.instance.clone()?;
+    Some(Doomed { id, why })
 }
 
 /// How many more machines there may be, `counted` being there.

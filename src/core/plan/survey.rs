@@ -147,32 +147,27 @@ impl Survey {
     /// both sides have one, since EC2 gives addresses again.
     pub fn members(&self, default_port: u16) -> Vec<Member<'_>> {
         let mut members: Vec<Member> = Vec::new();
+        let add = |members: &mut Vec<Member>, host: &str, port: Option<u16>| {
+            members.push(Member {
+                machine: Machine {
+                    instance: None,
+                    host: host.into(),
+                    port: port.unwrap_or(default_port),
+                },
+                instance: None,
+                is_gone: false,
+                lines: vec![None; self.listings.len()],
+            });
+            members.len() - 1
+        };
         for (at, listing) in self.listings.iter().enumerate() {
             for line in listing.iter().flatten() {
-                let known = members
-                    .iter_mut()
-                    .find(|m| m.lines[at].is_none() && is_same(&m.machine, line));
-                let member = match known {
-                    Some(member) => member,
-                    None => {
-                        members.push(Member {
-                            machine: Machine {
-                                instance: line.instance.clone(),
-                                host: line.address.clone(),
-                                port: line.port.unwrap_or(default_port),
-                            },
-                            instance: None,
-                            is_gone: line.instance.as_ref().is_some_and(|id| self.gone.contains(id)),
-                            lines: vec![None; self.listings.len()],
-                        });
-                        members.last_mut().expect("just pushed")
-                    }
-                };
-                if member.machine.instance.is_none() {
-                    member.machine.instance.clone_from(&line.instance);
-                    member.is_gone = line.instance.as_ref().is_some_and(|id| self.gone.contains(id));
-                }
-                member.lines[at] = Some(line);
+                let is_it = |m: &Member| m.lines[at].is_none() && is_same(&m.machine, line);
+                let known = members.iter().position(is_it);
+                let known = known.unwrap_or_else(|| add(&mut members, &line.address, line.port));
+                let machine = &mut members[known].machine;
+                machine.instance = machine.instance.take().or_else(|| line.instance.clone());
+                members[known].lines[at] = Some(line);
             }
         }
         for instance in &self.instances {
@@ -180,28 +175,20 @@ impl Survey {
             let has_address = |m: &Member| {
                 m.machine.instance.is_none() && instance.address.as_ref() == Some(&m.machine.host)
             };
-            let at = match members.iter().position(has_id) {
-                Some(at) => Some(at),
+            let known = match members.iter().position(has_id) {
                 None if instance.life != Life::Gone => members.iter().position(has_address),
-                None => None,
+                known => known,
             };
-            match at {
-                Some(at) => {
-                    members[at].machine.instance = Some(instance.id.clone());
-                    members[at].instance = Some(instance);
-                    members[at].is_gone = instance.life == Life::Gone;
-                }
-                None => members.push(Member {
-                    machine: Machine {
-                        instance: Some(instance.id.clone()),
-                        host: instance.address.clone().unwrap_or_default(),
-                        port: default_port,
-                    },
-                    instance: Some(instance),
-                    is_gone: instance.life == Life::Gone,
-                    lines: vec![None; self.listings.len()],
-                }),
-            }
+            let address = instance.address.as_deref().unwrap_or_default();
+            let known = known.unwrap_or_else(|| add(&mut members, address, None));
+            members[known].machine.instance = Some(instance.id.clone());
+            members[known].instance = Some(instance);
+        }
+        for member in &mut members {
+            member.is_gone = match (member.instance, &member.machine.instance) {
+                (Some(instance), _) => instance.life == Life::Gone,
+                (None, id) => id.as_ref().is_some_and(|id| self.gone.contains(id)),
+            };
         }
         members
     }

@@ -146,22 +146,9 @@ pub enum FromMaster {
     },
     /// Look now whether all is as it should be.
     Look,
-    Node {
-        name: String,
-        percent: f64,
-        seconds_ago: u64,
-    },
-    Lease {
-        node: String,
-        seconds: u64,
-    },
-    Cooldown {
-        seconds: u64,
-    },
-    /// One line of the answer to `REPORT`, as it stands: `report` reads it.
+    /// One line of the answer to `STATUS` or `REPORT`, as it stands: [`facts`] reads it. Or one with a
+    /// verb of a later version, which a node passes over.
     Fact(String),
-    /// A verb of a later version, which a node passes over.
-    Later(String),
     End,
     Ping,
     Pong,
@@ -185,19 +172,12 @@ impl FromNode {
                 .map(FromNode::Load),
             "SCALE" => {
                 let (first, others) = split_verb(rest);
-                let machines = match first {
-                    "" | "force" => None,
-                    number_word => Some(count(number_word)?),
+                let (machines, next) = match first {
+                    "" | "force" => (None, first),
+                    number => (Some(count(number)?), split_verb(others).0),
                 };
-                let next = if machines.is_some() {
-                    split_verb(others).0
-                } else {
-                    first
-                };
-                Ok(FromNode::Scale {
-                    machines,
-                    force: next == "force",
-                })
+                let force = next == "force";
+                Ok(FromNode::Scale { machines, force })
             }
             "RETIRE" => Ok(FromNode::Retire {
                 force: split_verb(rest).0 == "force",
@@ -252,12 +232,9 @@ impl FromMaster {
             "WAIT" => {
                 let [word, seconds] = words(verb, "<reason> <seconds>", rest)?;
                 let known = REASONS.iter().find(|(_, name)| *name == word);
-                let (reason, _) =
-                    known.ok_or_else(|| format!("`{}` is no reason to WAIT", one_line(word)))?;
-                Ok(FromMaster::Wait {
-                    reason: *reason,
-                    seconds: time(seconds)?,
-                })
+                let unknown = || format!("`{}` is no reason to WAIT", one_line(word));
+                let (reason, seconds) = (known.ok_or_else(unknown)?.0, time(seconds)?);
+                Ok(FromMaster::Wait { reason, seconds })
             }
             "SCALE" => words(verb, "<node>", rest).map(|[node]| FromMaster::Scale { node: node.into() }),
             "FINISH" => words(verb, "<node>", rest).map(|[node]| FromMaster::Finish { node: node.into() }),
@@ -266,40 +243,16 @@ impl FromMaster {
                 .map(|[key, value]| FromMaster::Set(Some((key.into(), value.into())))),
             "FLEET" => {
                 let [entries, up] = words(verb, "<entries> <up>", rest)?;
-                Ok(FromMaster::Fleet {
-                    entries: count(entries)?,
-                    up: count(up)?,
-                })
+                let (entries, up) = (count(entries)?, count(up)?);
+                Ok(FromMaster::Fleet { entries, up })
             }
             "LOOK" => Ok(FromMaster::Look),
-            "NODE" => {
-                let [name, percent, ago] = words(verb, "<name> <percent> <seconds ago>", rest)?;
-                Ok(FromMaster::Node {
-                    name: name.into(),
-                    percent: parse_percent(percent)?,
-                    seconds_ago: number(ago)?,
-                })
-            }
-            "LEASE" => {
-                let [node, seconds] = words(verb, "<node> <seconds>", rest)?;
-                Ok(FromMaster::Lease {
-                    node: node.into(),
-                    seconds: number(seconds)?,
-                })
-            }
-            "COOLDOWN" => {
-                let [seconds] = words(verb, "<seconds>", rest)?;
-                Ok(FromMaster::Cooldown {
-                    seconds: number(seconds)?,
-                })
-            }
             "END" => Ok(FromMaster::End),
             "PING" => Ok(FromMaster::Ping),
             "PONG" => Ok(FromMaster::Pong),
             "ERROR" => Ok(FromMaster::Error(rest.into())),
-            _ if facts::shape(verb).is_some() => Ok(FromMaster::Fact(line.into())),
             _ if !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_uppercase()) => {
-                Ok(FromMaster::Later(one_line(line)))
+                Ok(FromMaster::Fact(line.into()))
             }
             _ => Err(unknown(verb)),
         }
@@ -366,14 +319,7 @@ impl fmt::Display for FromMaster {
             FromMaster::Set(Some((key, value))) => write!(f, "SET {key} {value}"),
             FromMaster::Fleet { entries, up } => write!(f, "FLEET {entries} {up}"),
             FromMaster::Look => write!(f, "LOOK"),
-            FromMaster::Node {
-                name,
-                percent,
-                seconds_ago,
-            } => write!(f, "NODE {name} {percent:.0} {seconds_ago}"),
-            FromMaster::Lease { node, seconds } => write!(f, "LEASE {node} {seconds}"),
-            FromMaster::Cooldown { seconds } => write!(f, "COOLDOWN {seconds}"),
-            FromMaster::Fact(line) | FromMaster::Later(line) => f.write_str(line),
+            FromMaster::Fact(line) => f.write_str(line),
             FromMaster::End => write!(f, "END"),
             FromMaster::Ping => write!(f, "PING"),
             FromMaster::Pong => write!(f, "PONG"),

@@ -68,35 +68,16 @@ struct Chart<'a> {
 impl Chart<'_> {
     fn body(&mut self, name: &str, model: &Model, runs: &[Run]) -> String {
         let trace = self.trace;
-        self.top = 30.0;
-        self.text(
-            20.0,
-            self.top,
-            "h",
-            &format!("{}: load and machines", shorten(name)),
-        );
-        let when = format!(
-            "Recorded: {} to {}, {}.",
-            trace.face.text(Duration::ZERO),
-            trace.face.text(trace.length),
-            report::recorded(trace),
-        );
-        self.down(22.0);
-        self.text(20.0, self.top, "g", &when);
-        self.down(16.0);
-        self.text(
-            20.0,
-            self.top,
-            "g",
-            &format!("Replayed: {}.", report::assumed(model)),
-        );
+        let title = format!("{}: load and machines", shorten(name));
+        self.line(30.0, "h", &title);
+        self.line(22.0, "g", &format!("Recorded: {}.", report::recorded(trace)));
+        self.line(16.0, "g", &format!("Replayed: {}.", report::assumed(model)));
         for note in &trace.notes {
-            self.down(16.0);
-            self.text(20.0, self.top, "n", &format!("Note: {note}."));
+            self.line(16.0, "n", &format!("Note: {note}."));
         }
-        self.down(24.0);
+        self.top += 24.0;
         self.legend();
-        self.down(14.0);
+        self.top += 14.0;
         // Every panel shows the same load.
         let (load, band) = self.load();
         let _ = writeln!(
@@ -111,14 +92,16 @@ impl Chart<'_> {
             step if step % 60_000 == 0 => "time, h:min",
             _ => "time, h:min:s",
         };
-        self.down(10.0);
+        self.top += 10.0;
         self.text(LEFT + PLOT / 2.0, self.top, "m g", unit);
-        self.down(14.0);
+        self.top += 14.0;
         std::mem::take(&mut self.out)
     }
 
-    fn down(&mut self, pixels: f64) {
+    /// A line of text, so many pixels under the last.
+    fn line(&mut self, pixels: f64, class: &str, text: &str) {
         self.top += pixels;
+        self.text(20.0, self.top, class, text);
     }
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
@@ -176,7 +159,7 @@ impl Chart<'_> {
     }
 
     fn panel(&mut self, run: &Run) {
-        self.down(HEAD);
+        self.top += HEAD;
         let (top, bottom) = (self.top, self.top + self.height);
         self.text(LEFT, top - 40.0, "t", &run.title);
         self.text(LEFT, top - 24.0, "g", &run.details);

@@ -1,8 +1,8 @@
 //! A trace as CloudWatch tells of it: the JSON that `aws cloudwatch get-metric-statistics` and
 //! `get-metric-data` print (Amazon CloudWatch API Reference). Its rows are in no order.
 
-use super::clock::Clock;
 use super::formats::Row;
+use super::timestamps::Clock;
 use crate::core::text::json;
 use crate::core::text::value::Value;
 

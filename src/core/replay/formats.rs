@@ -1,8 +1,8 @@
 //! The rows of a trace: CSV, what sysstat's `sar -u`, `sadf` and `sadf -d` print (their manual
 //! pages, with the decimal commas and the clocks of other languages), and CloudWatch's JSON.
 
-use super::clock::Clock;
 use super::cloudwatch;
+use super::timestamps::Clock;
 
 /// One row: what the machines did from `begin` on.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,9 @@ impl Row {
     }
 }
 
-type Rows = Result<Vec<Row>, (usize, String)>;
+/// The line, from 1, or 0 for the whole text, and what is wrong with it.
+type Wrong = (usize, String);
+type Rows = Result<Vec<Row>, Wrong>;
 
 /// How the text is written shows in its first line.
 pub fn rows(text: &str, hosts: Option<usize>, clock: &mut Clock) -> Rows {
@@ -78,30 +80,19 @@ fn number(word: &str) -> Option<f64> {
     word.parse().ok().filter(|n: &f64| n.is_finite())
 }
 
-fn percent(line: usize, word: &str) -> Result<f64, (usize, String)> {
+fn percent(line: usize, word: &str) -> Result<f64, Wrong> {
+    let complaint = || format!("`{}` is not a percentage from 0 to 100", word.escape_default());
     // The parts of a hundred are rounded one by one.
     number(word)
         .filter(|n| (-0.5..=100.5).contains(n))
         .map(|n| n.clamp(0.0, 100.0))
-        .ok_or_else(|| {
-            (
-                line,
-                format!("`{}` is not a percentage from 0 to 100", word.escape_default()),
-            )
-        })
+        .ok_or_else(|| (line, complaint()))
 }
 
-fn time(line: usize, clock: &mut Clock, text: &str) -> Result<i64, (usize, String)> {
-    let complain = || {
-        (
-            line,
-            format!(
-                "`{}` is not a time such as 12:30:05, 2026-11-24 12:30:05 or a number of seconds",
-                text.escape_default()
-            ),
-        )
-    };
-    clock.read(text).ok_or_else(complain)
+fn time(line: usize, clock: &mut Clock, text: &str) -> Result<i64, Wrong> {
+    let like = "12:30:05, 2026-11-24 12:30:05 or a number of seconds";
+    let complaint = || format!("`{}` is not a time such as {like}", text.escape_default());
+    clock.read(text).ok_or_else(|| (line, complaint()))
 }
 
 /// Where sysstat's header puts what is needed.
@@ -123,7 +114,7 @@ impl Columns {
     }
 
     /// What is not idle in this row; `None` for a row of one CPU.
-    fn busy(&self, line: usize, words: &[&str]) -> Result<Option<f64>, (usize, String)> {
+    fn busy(&self, line: usize, words: &[&str]) -> Result<Option<f64>, Wrong> {
         let word = |at: usize| words.get(at).copied().unwrap_or_default();
         if self.cpu.is_some_and(|at| !matches!(word(at), "all" | "-1")) {
             return Ok(None);
@@ -220,7 +211,7 @@ fn sadf_begin(rows: &[Row], at: i64, interval: &str) -> i64 {
 }
 
 /// Which host a file of sadf is of: two would be two traces.
-fn same_host<'a>(line: usize, first: &mut Option<&'a str>, host: &'a str) -> Result<(), (usize, String)> {
+fn same_host<'a>(line: usize, first: &mut Option<&'a str>, host: &'a str) -> Result<(), Wrong> {
     if *first.get_or_insert(host) == host {
         return Ok(());
     }
@@ -314,12 +305,8 @@ fn csv<'a>(lines: impl Iterator<Item = (usize, &'a str)>, hosts: Option<usize>, 
         let begin = time(line, clock, words[0])?;
         let (percent, machines) = if counted {
             let written = words[2].parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));
-            let machines = hosts.or(written).ok_or_else(|| {
-                (
-                    line,
-                    format!("`{}` is not a number of machines", words[2].escape_default()),
-                )
-            })?;
+            let complaint = || format!("`{}` is not a number of machines", words[2].escape_default());
+            let machines = hosts.or(written).ok_or_else(|| (line, complaint()))?;
             (percent(line, words[1])? * machines as f64, machines)
         } else if fields == 2 {
             let machines = hosts.unwrap_or(1);

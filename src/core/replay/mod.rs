@@ -5,11 +5,11 @@
 
 mod boots;
 mod chart;
-mod clock;
 mod cloudwatch;
 mod formats;
 mod json;
 mod report;
+mod timestamps;
 mod trace;
 mod world;
 
@@ -72,7 +72,7 @@ pub struct Event {
 }
 
 /// What came of a policy.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Run {
     pub title: String,
     pub details: String,
@@ -111,6 +111,12 @@ pub struct Boot {
 }
 
 impl Run {
+    /// How often the machines became more, or fewer.
+    pub fn changes(&self, up: bool) -> usize {
+        let changed = |e: &&Event| if up { e.to > e.from } else { e.to < e.from };
+        self.events.iter().filter(changed).count()
+    }
+
     /// The share of the work that was not done, in percent.
     pub fn unmet_percent(&self) -> f64 {
         if self.work > 0.0 {

@@ -11,13 +11,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The report. `name` is the trace's; `without` any scaling is what `runs` are compared with.
 pub fn text(name: &str, trace: &Trace, model: &Model, without: &Run, runs: &[Run]) -> String {
-    let mut out = format!(
-        "{name}: {} to {}, {}\n{}\n",
-        trace.face.text(Duration::ZERO),
-        trace.face.text(trace.length),
-        recorded(trace),
-        assumed(model),
-    );
+    let mut out = format!("{name}: {}\n{}\n", recorded(trace), assumed(model),);
     for note in &trace.notes {
         let _ = writeln!(out, "note: {note}");
     }
@@ -104,17 +98,10 @@ pub(super) fn turns(run: &Run) -> (usize, Duration) {
 }
 
 fn row(run: &Run) -> [String; 9] {
-    let changes = |up: bool| {
-        let found = run
-            .events
-            .iter()
-            .filter(|e| if up { e.to > e.from } else { e.to < e.from });
-        found.count().to_string()
-    };
     [
         run.title.clone(),
-        changes(true),
-        changes(false),
+        run.changes(true).to_string(),
+        run.changes(false).to_string(),
         hours(run),
         minutes(run.over_yardstick),
         minutes(sum(&run.full)),
@@ -131,20 +118,21 @@ fn hours(run: &Run) -> String {
 
 /// What a run comes to, in one line.
 pub fn numbers(run: &Run) -> String {
-    let [_, up, down, hours, _, full, unmet, worst, peak] = row(run);
+    let [_, up, down, hours, _, full, unmet, worst, _] = row(run);
     let (over, threshold) = (minutes(sum(&run.over)), run.threshold);
-    let machines = if peak == "1" { "machine" } else { "machines" };
+    let peak = counted(run.peak, "machine");
     format!(
         "{hours} machine-hours · {over} over {threshold}%, {full} at 100%, {unmet} of the work unmet · worst load \
-         {worst} · at most {peak} {machines} · {up} up, {down} down"
+         {worst} · at most {peak} · {up} up, {down} down"
     )
 }
 
-/// How the trace was recorded.
+/// When and how the trace was recorded.
 pub fn recorded(trace: &Trace) -> String {
     let (lowest, mean, highest) = trace.range;
-    let machines = machines(trace.machines);
-    format!("{machines} at {lowest:.0}% to {highest:.0}% CPU, {mean:.0}% on average")
+    let [begin, end] = [Duration::ZERO, trace.length].map(|at| trace.face.text(at));
+    let machines = counted(trace.machines, "machine");
+    format!("{begin} to {end}, {machines} at {lowest:.0}% to {highest:.0}% CPU, {mean:.0}% on average")
 }
 
 /// What the model takes for granted.
@@ -155,16 +143,18 @@ pub fn assumed(model: &Model) -> String {
     };
     format!(
         "starts with {}, {} from launch to service, {spread}",
-        machines(model.machines),
+        counted(model.machines, "machine"),
         model.boots,
     )
 }
 
-fn machines(count: usize) -> String {
-    format!("{count} machine{}", if count == 1 { "" } else { "s" })
+/// `1 row`, `2 rows`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn sum(times: &[(Duration, Duration)]) -> Duration {
+/// How long these times are together.
+pub fn sum(times: &[(Duration, Duration)]) -> Duration {
     times.iter().map(|(begin, end)| *end - *begin).sum()
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::clock::{Clock, Face};
 use super::formats::{self, Row};
+use super::report::counted;
+use super::timestamps::{Clock, Face};
 
 /// A step between two rows this many times longer than usual is a gap.
 const GAP: i64 = 5;
@@ -54,12 +55,8 @@ pub fn parse(text: &str, hosts: Option<usize>) -> Result<Trace, (usize, String)>
     let origin = rows[0].begin;
     let face = clock.face(origin);
     let mut notes = Vec::new();
-    let (at, longest) = steps
-        .iter()
-        .copied()
-        .enumerate()
-        .max_by_key(|(_, s)| *s)
-        .unwrap_or_default();
+    let longest = steps.iter().copied().enumerate().max_by_key(|(_, step)| *step);
+    let (at, longest) = longest.unwrap_or_default();
     let gap_line = rows[at + 1].line;
     let gap_begin = since(origin, rows[at].begin);
     steps.sort_unstable();
@@ -67,8 +64,8 @@ pub fn parse(text: &str, hosts: Option<usize>) -> Result<Trace, (usize, String)>
     if longest > GAP * usual {
         let count = steps.iter().filter(|step| **step > GAP * usual).count();
         notes.push(format!(
-            "{count} gap{}, the longest of {} min after {} (line {gap_line}): the load before it is taken to go on",
-            if count == 1 { "" } else { "s" },
+            "{}, the longest of {} min after {} (line {gap_line}): the load before it is taken to go on",
+            counted(count, "gap"),
             longest / 60_000,
             face.text(gap_begin)
         ));
@@ -81,8 +78,8 @@ pub fn parse(text: &str, hosts: Option<usize>) -> Result<Trace, (usize, String)>
     let full = rows.iter().filter(|row| mean_of(row) >= FULL).count();
     if full > 0 {
         notes.push(format!(
-            "{full} row{} at 100%: there may have been more to do than the trace shows",
-            if full == 1 { "" } else { "s" }
+            "{} at 100%: there may have been more to do than the trace shows",
+            counted(full, "row")
         ));
     }
     let mut range = (f64::MAX, 0.0, 0.0f64);

@@ -41,18 +41,8 @@ pub fn run(trace: &Trace, model: &Model, policy: &Policy, start: Instant) -> Run
             title: policy.title.clone(),
             details: policy.details.clone(),
             threshold: policy.node.threshold,
-            events: Vec::new(),
-            serving: Vec::new(),
             spread: model.spread / 100.0,
-            boots: Vec::new(),
-            over: Vec::new(),
-            over_yardstick: Duration::ZERO,
-            full: Vec::new(),
-            work: 0.0,
-            unmet: 0.0,
-            worst: (0.0, Duration::ZERO),
-            peak: 0,
-            machine_time: Duration::ZERO,
+            ..Run::default()
         },
     };
     for _ in 0..model.machines {
@@ -122,12 +112,6 @@ impl World<'_> {
         if self.machines.len() > 1 { self.spread } else { 0.0 }
     }
 
-    /// A machine comes to serve.
-    fn join(&mut self, peer: PeerId, launched_at: u64) {
-        self.begin(peer, launched_at);
-        self.count();
-    }
-
     /// The daemon of a machine that serves begins, and finds the master.
     fn begin(&mut self, peer: PeerId, launched_at: u64) {
         let now = self.instant();
@@ -166,18 +150,10 @@ impl World<'_> {
             next = next.min(server.next_sample).min(deadline);
         }
         let expiry = self.master.deadline();
-        for at in expiry
-            .map(|at| at.saturating_duration_since(self.start))
-            .into_iter()
-            .chain(
-                self.booting
-                    .iter()
-                    .map(|boot| boot.ready)
-                    .filter(|ready| *ready > self.now),
-            )
-        {
-            next = next.min(at);
-        }
+        let expiry = expiry.map(|at| at.saturating_duration_since(self.start));
+        let ready = self.booting.iter().map(|boot| boot.ready);
+        let ready = ready.filter(|ready| *ready > self.now);
+        next = ready.chain(expiry).fold(next, Duration::min);
         let passed = next.saturating_sub(self.now);
         if passed.is_zero() {
             return;

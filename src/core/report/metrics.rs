@@ -121,12 +121,10 @@ const MASTER_UP: (&str, &str) = (
 
 /// All reports, and the HAProxy hosts that were asked. Where a line is missing whose metric has no labels of its own, it is 0.
 pub fn metrics(reports: &[Report], hosts: &[Host]) -> String {
-    let mut out = format!(
-        "# HELP autoscaler_masters Masters that answered.\n# TYPE autoscaler_masters gauge\nautoscaler_masters {}\n",
-        reports.len()
-    );
+    let mut out = head("autoscaler_masters", "Masters that answered.", "gauge");
+    let _ = writeln!(out, "autoscaler_masters {}", reports.len());
     let (name, help) = MASTER_UP;
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+    out += &head(name, help, "gauge");
     for report in reports {
         let _ = writeln!(out, "{name}{{master=\"{}\"}} 1", escaped(&report.master));
     }
@@ -136,15 +134,14 @@ pub fn metrics(reports: &[Report], hosts: &[Host]) -> String {
     if !hosts.is_empty() {
         let name = "autoscaler_haproxy_host_up";
         let help = "Whether this HAProxy host answers the app server that asks, by ssh.";
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        out += &head(name, help, "gauge");
         for host in hosts {
             let up = u8::from(host.error.is_none());
             let _ = writeln!(out, "{name}{{host=\"{}\"}} {up}", escaped(&host.name));
         }
     }
     for metric in &METRICS {
-        let Metric { name, kind, help, .. } = metric;
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        out += &head(metric.name, metric.help, metric.kind);
         for report in reports {
             let mut none = true;
             for fact in report.all(metric.verb) {
@@ -159,25 +156,27 @@ pub fn metrics(reports: &[Report], hosts: &[Host]) -> String {
     out
 }
 
+/// What stands before a metric's samples.
+fn head(name: &str, help: &str, kind: &str) -> String {
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
+}
+
 fn sample(out: &mut String, metric: &Metric, report: &Report, fact: Option<&Fact>) {
     let _ = write!(out, "{}{{master=\"{}\"", metric.name, escaped(&report.master));
     for (label, field) in metric.labels {
         let value = fact.map_or("", |f| f.get(field));
         let _ = write!(out, ",{label}=\"{}\"", escaped(value));
     }
-    if let (Decimal(field), Some(fact)) = (&metric.value, fact) {
-        let _ = writeln!(out, "}} {}", fact.get(field));
-        return;
-    }
-    let value = fact.map_or(0, |fact| match metric.value {
-        Number(field) | Percent(field) | Decimal(field) => fact.number(field),
-        Is(field, words) => u64::from(words.contains(&fact.get(field))),
-        One => 1,
-    });
-    let _ = match metric.value {
-        Percent(_) => writeln!(out, "}} {}.{:02}", value / 100, value % 100),
-        _ => writeln!(out, "}} {value}"),
+    let percent = |value: u64| format!("{}.{:02}", value / 100, value % 100);
+    let value = match (&metric.value, fact) {
+        (Percent(field), fact) => percent(fact.map_or(0, |fact| fact.number(field))),
+        (_, None) => "0".into(),
+        (Decimal(field), Some(fact)) => fact.get(field).into(),
+        (Number(field), Some(fact)) => fact.number(field).to_string(),
+        (Is(field, words), Some(fact)) => u8::from(words.contains(&fact.get(field))).to_string(),
+        (One, Some(_)) => "1".into(),
     };
+    let _ = writeln!(out, "}} {value}");
 }
 
 /// A label's value.

@@ -55,12 +55,10 @@ pub fn parse(text: &str) -> Result<Vec<Item>, (usize, String)> {
         let section = section
             .as_ref()
             .ok_or((line, "a key before the first [section]".to_string()))?;
-        let (key, value) = trimmed.split_once(['=', ':']).ok_or_else(|| {
-            (
-                line,
-                format!("`{}` is neither `key = value` nor [section]", shorten(trimmed)),
-            )
-        })?;
+        let complaint = || format!("`{}` is neither `key = value` nor [section]", shorten(trimmed));
+        let (key, value) = trimmed
+            .split_once(['=', ':'])
+            .ok_or_else(|| (line, complaint()))?;
         let key = key.trim().to_lowercase();
         if !keys.insert(key.clone()) {
             return Err((line, format!("`{key}` stands here a second time")));

@@ -192,9 +192,17 @@ pub fn object(members: &[String]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// A JSON string of printable ASCII, which is what lines hold.
+/// A JSON string of any text (section 7).
 pub fn text(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\u{0}'..='\u{1f}' => out += &format!("\\u{:04x}", u32::from(c)),
+            _ => out.push(c),
+        }
+    }
+    out + "\""
 }
 
 #[cfg(test)]

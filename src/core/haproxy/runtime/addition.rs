@@ -21,44 +21,24 @@ pub const HASH_KEY: (u32, u32) = (3, 0);
 /// The first version that we add servers to.
 const FIRST: (u32, u32) = super::OLDEST;
 
-/// Words of a server line that a dynamic server takes just as one of the file does, whether a value
-/// follows, and from which version on.
-const SAFE: [(&str, bool, (u32, u32)); 35] = [
-    ("addr", true, FIRST),
-    ("agent-addr", true, FIRST),
-    ("agent-check", false, FIRST),
-    ("agent-inter", true, FIRST),
-    ("agent-port", true, FIRST),
-    ("agent-send", true, FIRST),
-    ("backup", false, FIRST),
-    ("check", false, FIRST),
-    ("check-send-proxy", false, FIRST),
-    ("cookie", true, (3, 0)),
-    ("downinter", true, FIRST),
-    ("error-limit", true, FIRST),
-    ("fall", true, FIRST),
-    ("fastinter", true, FIRST),
-    ("guid", true, (3, 0)),
-    ("hash-key", true, HASH_KEY),
-    ("id", true, FIRST),
-    ("init-state", true, (3, 1)),
-    ("inter", true, FIRST),
-    ("maxconn", true, FIRST),
-    ("maxqueue", true, FIRST),
-    ("minconn", true, FIRST),
-    ("observe", true, FIRST),
-    ("on-error", true, FIRST),
-    ("on-marked-down", true, FIRST),
-    ("on-marked-up", true, FIRST),
-    ("pool-low-conn", true, FIRST),
-    ("pool-max-conn", true, FIRST),
-    ("pool-purge-delay", true, FIRST),
-    ("port", true, FIRST),
-    ("rise", true, FIRST),
-    ("send-proxy", false, FIRST),
-    ("send-proxy-v2", false, FIRST),
-    ("slowstart", true, FIRST),
-    ("weight", true, FIRST),
+/// Words of a server line that a dynamic server takes just as one of the file does, from which
+/// version on, and whether a value follows.
+const SAFE: [((u32, u32), bool, &str); 5] = [
+    (
+        FIRST,
+        false,
+        "agent-check backup check check-send-proxy send-proxy send-proxy-v2",
+    ),
+    (
+        FIRST,
+        true,
+        "addr agent-addr agent-inter agent-port agent-send downinter error-limit fall fastinter id inter maxconn \
+         maxqueue minconn observe on-error on-marked-down on-marked-up pool-low-conn pool-max-conn \
+         pool-purge-delay port rise slowstart weight",
+    ),
+    ((3, 0), true, "cookie guid"),
+    (HASH_KEY, true, "hash-key"),
+    ((3, 1), true, "init-state"),
 ];
 
 /// Words that mean something for host names alone, each with a value; dynamic servers refuse them.
@@ -149,11 +129,11 @@ fn without_names<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 fn unsafe_word<'a>(arguments: &[&'a str], version: (u32, u32)) -> Option<&'a str> {
     let mut words = arguments.iter().copied();
     while let Some(word) = words.next() {
-        match SAFE.iter().find(|(safe, ..)| *safe == word) {
-            Some((_, _, since)) if version < *since => return Some(word),
-            Some((_, true, _)) => drop(words.next()),
-            Some((_, false, _)) => {}
-            None => return Some(word),
+        let known = |(_, _, words): &&(_, _, &str)| words.split(' ').any(|safe| safe == word);
+        match SAFE.iter().find(known) {
+            Some((since, true, _)) if version >= *since => drop(words.next()),
+            Some((since, false, _)) if version >= *since => {}
+            _ => return Some(word),
         }
     }
     None

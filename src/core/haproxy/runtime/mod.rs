@@ -31,15 +31,12 @@ pub struct Commands {
 
 impl Commands {
     pub fn is_empty(&self) -> bool {
-        let Commands {
-            section: _,
-            add,
-            move_to,
-            check,
-            ready,
-            remove,
-        } = self;
-        add.is_empty() && move_to.is_empty() && check.is_empty() && ready.is_empty() && remove.is_empty()
+        let section = self.section.clone();
+        *self
+            == Commands {
+                section,
+                ..Commands::default()
+            }
     }
 }
 

@@ -36,10 +36,6 @@ impl Backoff {
         (left, self.in_a_row)
     }
 
-    pub fn until(&self) -> Option<Instant> {
-        self.until
-    }
-
     /// Another failure.
     pub fn failed(&mut self, cooldown: Duration, now: Instant) {
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -71,7 +67,7 @@ mod tests {
         let jumped = Backoff::restore((86_400 * second, 2), 30 * second, now);
         assert_eq!(jumped.save(now), (60 * second, 2));
         backoff.end();
-        assert_eq!((backoff.save(now), backoff.until()), ((Duration::ZERO, 0), None));
+        assert_eq!((backoff.save(now), backoff.until), ((Duration::ZERO, 0), None));
         backoff.failed(Duration::ZERO, now);
         assert_eq!(backoff.save(now), (second, 1));
         for _ in 0..100 {

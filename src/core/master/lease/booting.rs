@@ -14,10 +14,10 @@ struct Boot {
 pub struct Booting(Vec<Boot>);
 
 impl Booting {
-    /// What [`Booting::save`] said in an earlier run, by a clock that may have jumped.
-    pub fn restore(saved: &[(Duration, u64)], boot_timeout: Duration, now: Instant) -> Booting {
+    /// What [`Booting::save`] said in an earlier run.
+    pub fn restore(saved: &[(Duration, u64)], now: Instant) -> Booting {
         let boot = |(left, epoch): &(Duration, u64)| Boot {
-            until: now + boot_timeout.min(*left),
+            until: now + *left,
             epoch: *epoch,
         };
         Booting(saved.iter().map(boot).collect())

@@ -16,10 +16,9 @@ pub struct Saved {
     pub launches: Vec<Duration>,
     /// For how long each machine that boots still counts, and its lease's epoch; the oldest first.
     pub booting: Vec<(Duration, u64)>,
-    /// The back-off after launches and departures that failed: what is left of it, and how many
-    /// there were in a row.
-    pub launching: (Duration, u32),
-    pub leaving: (Duration, u32),
+    /// The back-off after launches and departures that failed, by [`Wish`]: what is left of it, and how
+    /// many there were in a row.
+    pub failing: [(Duration, u32); 2],
     pub held: Option<Held>,
 }
 
@@ -54,7 +53,7 @@ impl Saved {
         for (left, epoch) in self.booting.iter().filter(|(left, _)| !left.is_zero()) {
             text += &format!("booting {} {epoch}\n", (now + *left).as_millis());
         }
-        for (wish, (left, in_a_row)) in Wish::ALL.iter().zip([self.launching, self.leaving]) {
+        for (wish, (left, in_a_row)) in Wish::ALL.iter().zip(self.failing) {
             let verb = wish.verb();
             if in_a_row > 0 {
                 text += &format!("failing {verb} {} {in_a_row}\n", (now + left).as_millis());
@@ -91,11 +90,8 @@ impl Saved {
                     saved.booting.push((left(until), epoch.parse().unwrap_or(0)));
                 }
                 ["failing", verb, until, in_a_row] => {
-                    let failing = (left(until), in_a_row.parse().unwrap_or(0));
-                    match Wish::of_verb(verb) {
-                        Some(Wish::Grow) => saved.launching = failing,
-                        Some(Wish::Leave) => saved.leaving = failing,
-                        None => {}
+                    if let Some(wish) = Wish::of_verb(verb) {
+                        saved.failing[wish as usize] = (left(until), in_a_row.parse().unwrap_or(0));
                     }
                 }
                 // As 0.1.0 wrote it there is nothing more: it was for one machine.
@@ -153,8 +149,7 @@ mod tests {
             hot_cooldown: 60 * SECOND,
             launches: vec![9 * SECOND, 3600 * SECOND],
             booting: vec![(40 * SECOND, 6), (70 * SECOND, 7)],
-            launching: (30 * SECOND, 1),
-            leaving: (Duration::ZERO, 4),
+            failing: [(30 * SECOND, 1), (Duration::ZERO, 4)],
             held: held("7-ab", Wish::Grow, 3, 100),
         };
         let text = saved.text(1000 * SECOND);

@@ -272,7 +272,7 @@ fn to_put_things_right_needs_no_cooldown_and_begins_none() {
     launch(&mut a, true, 1, now);
     a.failed(1, now);
     let repair = Ask {
-        repair: true,
+        machines: Some(0),
         ..Ask::plain(Wish::Grow)
     };
     let full = || {

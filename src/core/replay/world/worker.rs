@@ -111,7 +111,8 @@ impl World<'_> {
         let is_it = |boot: &Booting| machine(boot.number) == *entered;
         if let Some(at) = self.booting.iter().position(is_it) {
             let boot = self.booting.remove(at);
-            self.join(boot.number, LONG_AGO + boot.launched.as_secs());
+            self.begin(boot.number, LONG_AGO + boot.launched.as_secs());
+            self.count();
         }
     }
 

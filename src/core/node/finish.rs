@@ -24,8 +24,8 @@ impl Node {
         self.phase = phase;
     }
 
-    /// It failed, after `launched` machines came all the same: back off.
-    pub(super) fn failed(&mut self, error: Error, launched: u32, now: Instant) {
+    /// It failed: back off.
+    pub(super) fn failed(&mut self, error: Error, now: Instant) {
         let Phase::Working { aim, .. } = self.phase else {
             return;
         };
@@ -43,7 +43,7 @@ impl Node {
         }
         let text = format!("{error}; {next}");
         self.need.against.clone_from(&text);
-        self.masters.give_back(false, launched, &text, &mut self.out);
+        self.masters.give_back(false, 0, &text, &mut self.out);
         self.notify("failed", None, text);
         match aim {
             Aim::Leave => self.calm.clear(),

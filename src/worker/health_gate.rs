@@ -38,12 +38,12 @@ impl Worker {
                     machine.host = address;
                 }
                 pause = (pause * 2).min(LONGEST_LOOK);
-                ask_ec2 = Instant::now()
-                    + if machine.host.is_empty() {
-                        pause
-                    } else {
-                        STILL_THERE
-                    };
+                let next = if machine.host.is_empty() {
+                    pause
+                } else {
+                    STILL_THERE
+                };
+                ask_ec2 = Instant::now() + next;
             }
             if !machine.host.is_empty() {
                 match health::check(&machine.host, machine.port, &self.config.machine.health_check) {

@@ -5,8 +5,6 @@ use std::time::Duration;
 use time::{Date, Month, OffsetDateTime};
 
 const DAY: i64 = 24 * 3600 * 1000;
-/// The day of 1970-01-01, by the Julian count.
-const EPOCH: i64 = 2_440_588;
 /// From here on a bare number is a date in seconds since 1970, and not a time since the start.
 const DATES: f64 = 1e8;
 /// From here on it counts milliseconds.
@@ -60,10 +58,8 @@ fn midnight_of(date: &str) -> Option<i64> {
     let year = parts.next()?.parse().ok()?;
     let month = Month::try_from(parts.next()?.parse::<u8>().ok()?).ok()?;
     let date = Date::from_calendar_date(year, month, parts.next()?.parse().ok()?).ok()?;
-    parts
-        .next()
-        .is_none()
-        .then(|| (i64::from(date.to_julian_day()) - EPOCH) * DAY)
+    let midnight = date.midnight().assume_utc().unix_timestamp() * 1000;
+    parts.next().is_none().then_some(midnight)
 }
 
 fn time_of_day(text: &str) -> Option<i64> {
