@@ -39,8 +39,8 @@ MUTATIONS = [
     ("master/asking.rs", "if fleet.up <= rules.min_hosts || too_few || others.count == 0 {", "if (fleet.up <= rules.min_hosts && !@fewer than min_hosts stay@) || too_few || others.count == 0 {"),
     ("master/asking.rs", "others.count = others.count.min(fleet.others_up(node));", "if !@RETIRE with nobody else UP@ { others.count = others.count.min(fleet.others_up(node)); }"),
     ("master/asking.rs", "match others.have_room(load, rules.threshold) {", "match others.have_room(load, rules.threshold) || @the others have no room@ {"),
-    ("master/watching.rs", "young(e.since.unwrap_or(0))", "(@restarting for ever@ || young(e.since.unwrap_or(0)))"),
-    ("master/watching.rs", "out.push(Output::Send(peer, FromMaster::Look));", "if !@nobody is told to look@ { out.push(Output::Send(peer, FromMaster::Look)); }"),
+    ("master/fleet.rs", "young(e.since.unwrap_or(0))", "(@restarting for ever@ || young(e.since.unwrap_or(0)))"),
+    ("master/look.rs", "out.push(Output::Send(peer, FromMaster::Look));", "if !@nobody is told to look@ { out.push(Output::Send(peer, FromMaster::Look)); }"),
     ("node/grow.rs", "match granted.min(room).min(most) {", "match (if @more than was granted@ { room } else { granted }).min(room).min(most) {"),
     # The plan.
     ("plan/mod.rs", "let hosts = rules.max_hosts.saturating_sub(counted);", "let hosts = (rules.max_hosts + usize::from(@max_hosts of EC2 off by one@)).saturating_sub(counted);"),

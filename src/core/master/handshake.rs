@@ -98,7 +98,8 @@ impl Master {
         self.refused.nodes.remove(&node);
         let master = self.name.clone();
         out.push(Output::Send(peer, FromMaster::Welcome { master, proof }));
-        self.introduce(peer, out);
+        let told = self.settings_told().chain(self.fleet.told());
+        out.extend(told.map(|message| Output::Send(peer, message)));
         Stage::Welcome(Guest {
             node,
             reports: false,

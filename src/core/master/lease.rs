@@ -2,6 +2,7 @@
 //!
 //! All times are the caller's; nothing here reads a clock.
 
+mod ask;
 mod backoff;
 mod booting;
 mod launches;
@@ -10,6 +11,8 @@ mod saved;
 use std::time::{Duration, Instant};
 
 use crate::core::protocol::{NOT_NOW, Reason};
+pub(super) use ask::refuse;
+pub use ask::{Ask, Refusal, Share, Wish};
 use backoff::Backoff;
 use booting::Booting;
 use launches::Launches;
@@ -33,69 +36,6 @@ fn epoch_of(id: &str) -> u64 {
 
 /// One connection to this master, numbered by whoever accepted it.
 pub type PeerId = u64;
-
-/// What a node asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// `SCALE`: add machines.
-    Grow,
-    /// `RETIRE`: leave.
-    Leave,
-}
-
-impl Wish {
-    pub const ALL: [Wish; 2] = [Wish::Grow, Wish::Leave];
-
-    /// The verb that asks for it, in `REPORT` and on the disk.
-    pub fn verb(self) -> &'static str {
-        match self {
-            Wish::Grow => "SCALE",
-            Wish::Leave => "RETIRE",
-        }
-    }
-
-    /// What the verb asks for.
-    pub fn of_verb(verb: &str) -> Option<Wish> {
-        Wish::ALL.into_iter().find(|wish| wish.verb() == verb)
-    }
-}
-
-/// How it asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
-    pub wish: Wish,
-    /// By hand, over cooldowns.
-    pub force: bool,
-    /// By hand: so many machines. `SCALE 0` asks to put things right, with no machine more.
-    pub machines: Option<usize>,
-}
-
-impl Ask {
-    /// As the load makes a node ask.
-    pub fn plain(wish: Wish) -> Ask {
-        Ask {
-            wish,
-            force: false,
-            machines: None,
-        }
-    }
-}
-
-/// What a lease is to be granted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// How many machines may be launched.
-    pub machines: usize,
-    /// It is the one machine more for a hot one.
-    pub hot: bool,
-}
-
-impl Share {
-    pub const NONE: Share = Share {
-        machines: 0,
-        hot: false,
-    };
-}
 
 /// The settings that decide, from the INI.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,18 +78,6 @@ pub struct Lease {
     /// last. A daemon that died and was started again is another connection, so its `LOAD`
     /// doesn't keep the dead one's lease alive.
     pub bearer: Option<PeerId>,
-}
-
-/// A refusal: why, and how long to wait before asking again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub reason: Reason,
-    pub wait: Duration,
-}
-
-/// Says no, for `reason`, and to ask again after `wait`.
-pub(super) fn refuse<T>(reason: Reason, wait: Duration) -> Result<T, Refusal> {
-    Err(Refusal { reason, wait })
 }
 
 /// Decides who may scale.

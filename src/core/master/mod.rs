@@ -2,28 +2,30 @@
 //! caller's, who carries out the [`Output`]s in their order.
 
 mod asking;
+mod fleet;
 mod handshake;
 mod history;
 pub mod lease;
 mod loads;
+mod look;
 pub mod need;
 mod progress;
+mod settings;
+mod status;
 mod strangers;
-mod telling;
-mod watching;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::core::load::demand::Demands;
 use crate::core::protocol::{self, FromMaster, FromNode};
+use fleet::Fleet;
 use handshake::Refused;
 use history::{History, Outcome};
 use lease::{Arbiter, Ask, Lease, PeerId, Wish};
 use loads::Loads;
 use progress::Progress;
 use strangers::Strangers;
-use watching::Fleet;
 
 /// Something for the caller to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,7 +185,7 @@ impl Master {
         while let Some(peer) = self.strangers.late(now) {
             self.dismiss(peer, "no greeting in time", &mut out);
         }
-        self.next_look.get_or_insert(now + watching::LOOK);
+        self.next_look.get_or_insert(now + look::LOOK);
         if self.look_due().is_some_and(|due| due <= now) {
             self.look(now, &mut out);
         }

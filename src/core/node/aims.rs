@@ -35,7 +35,7 @@ pub enum Aim {
     /// Launch what is missing.
     Grow,
     /// Terminate a machine that does not serve.
-    Tidy,
+    Terminate,
     /// End this machine.
     Leave,
     /// Launch one for an old one, by hand, and then end that.

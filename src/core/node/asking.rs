@@ -31,8 +31,8 @@ impl Node {
         if self.is_over() || self.looks.lacking > 0 {
             needs.push(Aim::Grow);
         }
-        if self.looks.untidy {
-            needs.push(Aim::Tidy);
+        if self.looks.doomed {
+            needs.push(Aim::Terminate);
         }
         let calm = self
             .calm
@@ -96,7 +96,7 @@ impl Node {
             return;
         }
         let needs = self.needs();
-        for aim in [Aim::Grow, Aim::Tidy, Aim::Leave, Aim::Replace] {
+        for aim in [Aim::Grow, Aim::Terminate, Aim::Leave, Aim::Replace] {
             if !needs.contains(&aim) {
                 self.pause(aim).refused = None;
             }
@@ -118,7 +118,7 @@ impl Node {
             && match aim {
                 Aim::Grow => self.is_over(),
                 Aim::Leave => true,
-                Aim::Tidy | Aim::Replace => false,
+                Aim::Terminate | Aim::Replace => false,
             };
         self.need.why = match (aim, mean) {
             _ if self.wanted.is_some() => "asked for by hand".into(),
@@ -156,7 +156,7 @@ impl Node {
                 return FromNode::Retire { force };
             }
             (_, Some(Wanted::Grow { machines, force })) => (Some(*machines), *force),
-            (Aim::Tidy | Aim::Replace, _) => (Some(0), false),
+            (Aim::Terminate | Aim::Replace, _) => (Some(0), false),
             // One machine for one, whatever the load.
             (Aim::Grow, _) if self.is_for_an_interruption(aim) => (Some(1), false),
             (Aim::Grow, _) => (None, false),

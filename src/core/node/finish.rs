@@ -35,7 +35,7 @@ impl Node {
         let next = format!("next try in {} s at the earliest", seconds(wait));
         let what = match aim {
             Aim::Leave => "leaving",
-            Aim::Tidy => "clearing up",
+            Aim::Terminate => "clearing up",
             Aim::Grow | Aim::Replace => "scaling",
         };
         if self.wanted.is_none() {
@@ -48,7 +48,7 @@ impl Node {
         match aim {
             Aim::Leave => self.calm.clear(),
             Aim::Grow => self.window.clear(),
-            Aim::Tidy | Aim::Replace => {}
+            Aim::Terminate | Aim::Replace => {}
         }
         self.phase = Phase::Idle;
         self.end(Err(error));

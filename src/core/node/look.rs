@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{Action, Aim, Machine, Node, Outcome, Phase, Purpose, Step, Told, Wanted};
+use super::{Action, Machine, Node, Phase, Purpose, Step, Told, Wanted};
 use crate::core::backoff::Backoff;
 use crate::core::plan::{self, ASK_AGAIN, Fix, Memory, Plan, Survey};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 
 /// What is said of a survey that failed.
 const SURVEY: &str = "the survey";
 /// Who looked within this time passes `LOOK` over.
 const RECENT: Duration = Duration::from_secs(30);
 /// From a termination to the look that takes its entries out.
-const AFTER_AN_END: Duration = Duration::from_secs(5);
+pub const AFTER_AN_END: Duration = Duration::from_secs(5);
 /// Who does not serve looks for itself whether that has changed.
 const AM_I_UP: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ pub struct Looks {
     /// How many machines `min_hosts` lacks.
     pub lacking: usize,
     /// There is a machine to terminate.
-    pub untidy: bool,
+    pub doomed: bool,
     /// Does this machine serve? `None`: no HAProxy host lists it, or none was asked yet.
     pub i_serve: Option<bool>,
     /// Ids as EC2 reported them last.
@@ -36,7 +36,7 @@ pub struct Looks {
     /// Since when EC2 has not known these ids.
     unknown: BTreeMap<String, Instant>,
     /// Whose termination was refused, and until when it is not tried again.
-    refused: BTreeMap<String, (Instant, Backoff)>,
+    pub refused: BTreeMap<String, (Instant, Backoff)>,
     /// What is being put right: HAProxy host, and machine or entry.
     mending: BTreeSet<(String, String)>,
     /// What was said last of each HAProxy host, and of what is amiss.
@@ -137,7 +137,7 @@ impl Node {
             (plan.fixes, plan.terminate, plan.lacking) = (Vec::new(), None, 0);
         }
         self.looks.lacking = plan.lacking;
-        self.looks.untidy = plan.terminate.is_some();
+        self.looks.doomed = plan.terminate.is_some();
         if plan.ask_again {
             self.looks.look_at(now + ASK_AGAIN);
         }
@@ -184,41 +184,6 @@ impl Node {
         let before = self.looks.said.insert(subject.into(), text.into());
         if before.as_deref() != Some(text) && !text.is_empty() {
             self.say(text.into());
-        }
-    }
-
-    /// With the lease: terminates the one machine that the plan names.
-    pub(super) fn tidy(&mut self, outcome: Outcome, now: Instant) {
-        match outcome {
-            Outcome::Surveyed(_, Ok(survey)) => {
-                let plan = self.go_by(&survey, now);
-                match plan.terminate {
-                    Some(doomed) => {
-                        self.need.why = doomed.why;
-                        self.say(format!("terminating {}: {}", doomed.id, self.need.why));
-                        self.work(Aim::Tidy, Step::Terminate { id: doomed.id }, now);
-                    }
-                    None => self.not_now(Kind::Busy, "nothing to clear up any more", Duration::ZERO, now),
-                }
-            }
-            Outcome::Terminated(id, Ok(())) => {
-                self.looks.refused.remove(&id);
-                self.looks.untidy = false;
-                self.looks.look_at(now + AFTER_AN_END);
-                self.succeeded(&format!("terminated {id}"), 0, Phase::Idle);
-            }
-            Outcome::Terminated(id, Err(error)) => {
-                self.say(format!("{id}: {error}"));
-                let first = (
-                    now,
-                    Backoff::new(super::FIRST_BACKOFF * 6, super::LONGEST_BACKOFF),
-                );
-                let (until, backoff) = self.looks.refused.entry(id).or_insert(first);
-                *until = now + backoff.failed();
-                self.looks.untidy = false;
-                self.failed(error, now);
-            }
-            _ => {}
         }
     }
 }

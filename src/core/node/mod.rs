@@ -26,6 +26,7 @@ mod notify;
 mod replace;
 pub mod shortage;
 mod step;
+mod terminate;
 #[cfg(test)]
 mod tests;
 
@@ -342,7 +343,7 @@ impl Node {
                 self.failed(error, now);
             }
             (Aim::Grow, outcome) => self.grow(outcome, now),
-            (Aim::Tidy, outcome) => self.tidy(outcome, now),
+            (Aim::Terminate, outcome) => self.terminate(outcome, now),
             (Aim::Leave, outcome) => self.leave(outcome, now),
             (Aim::Replace, outcome) => self.replace(outcome, now),
         }

@@ -1,17 +1,13 @@
-//! What a master sees of this HAProxy host: its entries and how HAProxy has them. What nodes hear
-//! of it is `FLEET` and `LOOK`.
+//! What a master sees of this HAProxy host: its entries and how HAProxy has them. Nodes hear of it
+//! as `FLEET`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::lease::PeerId;
 use super::{Master, Output, Stage};
 use crate::core::haproxy::listing::{Listed, State};
 use crate::core::plan::DOWN_COUNTS;
 use crate::core::protocol::FromMaster;
-
-/// Between two `LOOK`s while nothing changes.
-pub const LOOK: Duration = Duration::from_secs(60);
 
 /// The entries of this host; none before it has been looked at.
 #[derive(Debug, Default)]
@@ -95,11 +91,12 @@ impl Fleet {
         self.known_up.saturating_sub(usize::from(own))
     }
 
-    fn message(&self) -> FromMaster {
-        FromMaster::Fleet {
+    /// `FLEET`; `None` before this host has been looked at.
+    pub fn told(&self) -> Option<FromMaster> {
+        self.seen_at.map(|_| FromMaster::Fleet {
             entries: self.entries.len().try_into().unwrap_or(u32::MAX),
             up: self.up.try_into().unwrap_or(u32::MAX),
-        }
+        })
     }
 }
 
@@ -170,12 +167,11 @@ impl Master {
         let changes = Changes::between(&self.fleet, &mut fleet);
         let before = std::mem::replace(&mut self.fleet, fleet);
         let fleet = &self.fleet;
-        if fleet.message() != before.message() {
-            out.push(Output::Tell {
-                except: None,
-                message: fleet.message(),
-            });
-        }
+        let changed = fleet.told().filter(|_| fleet.told() != before.told());
+        out.extend(changed.map(|message| Output::Tell {
+            except: None,
+            message,
+        }));
         let mut save = changes.came_to_serve > 0 && self.arbiter.entered(changes.came_to_serve, now);
         if save {
             self.progress.entered(now);
@@ -231,75 +227,11 @@ impl Master {
         }
     }
 
-    /// What a node hears of this host once it is welcome.
-    pub(super) fn introduce(&self, peer: PeerId, out: &mut Vec<Output>) {
-        for pair in self.settings.iter().cloned().map(Some).chain([None]) {
-            out.push(Output::Send(peer, FromMaster::Set(pair)));
-        }
-        if self.fleet.seen_at.is_some() {
-            out.push(Output::Send(peer, self.fleet.message()));
-        }
-    }
-
-    /// The keys of `[scaling]` that this master's file sets, with their values.
-    pub fn set(&mut self, pairs: Vec<(String, String)>) -> Vec<Output> {
-        if self.settings == pairs {
-            return Vec::new();
-        }
-        self.settings = pairs;
-        let pairs = self.settings.iter().cloned().map(Some).chain([None]);
-        pairs
-            .map(|pair| Output::Tell {
-                except: None,
-                message: FromMaster::Set(pair),
-            })
-            .collect()
-    }
-
-    /// When the next node is to look; `None` while one changes the cluster.
-    pub(super) fn look_due(&self) -> Option<Instant> {
-        self.next_look.filter(|_| self.arbiter.lease().is_none())
-    }
-
-    /// Has the next node look, whether it is due or not.
-    pub(super) fn look(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.next_look = Some(now + LOOK);
-        match self.looker() {
-            Some(peer) => {
-                self.last_looker = peer;
-                self.look_owed = false;
-                out.push(Output::Send(peer, FromMaster::Look));
-            }
-            // Whoever comes first.
-            None => self.look_owed = true,
-        }
-    }
-
     /// The node that reports from the machine `instance`.
     pub(super) fn node_of(&self, instance: Option<&str>) -> Option<&str> {
         let instance = instance?;
         self.loads
             .nodes()
             .find(|node| instance_of(node) == Some(instance))
-    }
-
-    /// Whose turn it is: of those who report a load, else of those who have not asked for `STATUS`;
-    /// one whose machine is DOWN only where there is nobody else.
-    fn looker(&self) -> Option<PeerId> {
-        let rank = |stage: &Stage| match stage {
-            Stage::Welcome(guest) if guest.reports => Some(u8::from(self.fleet.is_down(&guest.node))),
-            Stage::Welcome(guest) if !guest.asks => Some(2),
-            _ => None,
-        };
-        let ranked = || {
-            self.peers
-                .iter()
-                .filter_map(|(p, stage)| Some((rank(stage)?, *p)))
-        };
-        let best = ranked().map(|(rank, _)| rank).min()?;
-        let of_best = || ranked().filter(|(rank, _)| *rank == best).map(|(_, peer)| peer);
-        of_best()
-            .find(|peer| *peer > self.last_looker)
-            .or_else(|| of_best().next())
     }
 }
