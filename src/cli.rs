@@ -141,7 +141,8 @@ pub fn parse(
         command: "autoscaler".into(),
         options: Vec::new(),
         given: Vec::new(),
-        help: false,
+        words: Vec::new(),
+        print: None,
     };
     let command = reader.command()?;
     let Reader { config, level, .. } = reader;
@@ -162,23 +163,27 @@ struct Reader {
     options: Vec<(&'static str, bool)>,
     /// Those that came, with their values.
     given: Vec<(&'static str, Option<String>)>,
-    help: bool,
+    /// The words that came after the command's name.
+    words: Vec<String>,
+    print: Option<Print>,
+}
+
+/// What is printed whatever else is asked for.
+enum Print {
+    Help,
+    Version,
 }
 
 impl Reader {
     fn command(&mut self) -> Result<Command, Error> {
+        let version = || Command::Print(format!("autoscaler {}\n", env!("CARGO_PKG_VERSION")));
         let Some(name) = self.argument()? else {
-            return match self.help {
-                true => Ok(Command::Print(help::overview())),
-                false => Err(Error::usage("command line", "no command; see autoscaler --help")),
+            return match self.print {
+                Some(Print::Help) => Ok(Command::Print(help::overview())),
+                Some(Print::Version) => Ok(version()),
+                None => Err(Error::usage("command line", "no command; see autoscaler --help")),
             };
         };
-        if name == "\0version" {
-            return Ok(Command::Print(format!(
-                "autoscaler {}\n",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
         let Some(topic) = help::topic(&name) else {
             let hint = did_you_mean(&name, help::TOPICS.iter().map(|t| t.name));
             return Err(Error::usage(
@@ -188,21 +193,20 @@ impl Reader {
         };
         self.command = format!("autoscaler {name}");
         self.options = topic.options().collect();
-        let command = self.arguments_of(topic.name)?;
-        Ok(if self.help {
-            Command::Print(topic.text())
-        } else {
-            command
-        })
+        while let Some(word) = self.argument()? {
+            self.words.push(word);
+        }
+        match self.print {
+            Some(Print::Help) => Ok(Command::Print(topic.text())),
+            Some(Print::Version) => Ok(version()),
+            None => self.arguments_of(topic.name),
+        }
     }
 
     fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
         Ok(match name {
             "add-host" => {
                 let words = self.words(&["host", "port"])?;
-                if self.help {
-                    return Ok(Command::Init);
-                }
                 let (name, instance) = (self.value("name"), self.value("id"));
                 if let Some(name) = &name {
                     entry::check_name(name).map_err(|e| Error::usage(format!("--name {name:?}"), e))?;
@@ -220,7 +224,7 @@ impl Reader {
                 })
             }
             "remove-host" => Command::RemoveHost(RemoveHost {
-                wanted: self.words(&["name|host[:port]"])?.pop().unwrap_or_default(),
+                wanted: self.words(&["name|host[:port]"])?.remove(0),
                 apply: self.has("apply"),
                 force: self.has("force"),
             }),
@@ -257,13 +261,12 @@ impl Reader {
                 })
             }
             "replace" => {
-                let names = self.all_words()?;
+                let names = std::mem::take(&mut self.words);
                 let (all, not_image) = (self.has("all"), self.value("not-image"));
                 Command::Replace(match (names.is_empty(), all, not_image) {
                     (false, false, None) => Whom::These(names),
                     (true, true, None) => Whom::All,
                     (true, false, Some(image)) => Whom::NotImage(image),
-                    _ if self.help => Whom::All,
                     _ => {
                         return Err(Error::usage(
                             "replace",
@@ -273,10 +276,10 @@ impl Reader {
                 })
             }
             "set" => {
-                let mut words = self.words(&["KEY", "VALUE"])?.into_iter();
+                let mut words = self.words(&["KEY", "VALUE"])?;
                 Command::Set {
-                    key: words.next().unwrap_or_default(),
-                    value: words.next().unwrap_or_default(),
+                    value: words.remove(1),
+                    key: words.remove(0),
                 }
             }
             "simulate" => self.simulate()?,
@@ -320,10 +323,10 @@ impl Reader {
         given.1.clone()
     }
 
-    /// Exactly the words that a command takes, and its options on the way.
+    /// Exactly the words that a command takes.
     fn words(&mut self, names: &[&str]) -> Result<Vec<String>, Error> {
-        let words = self.all_words()?;
-        if self.help || words.len() == names.len() {
+        let words = std::mem::take(&mut self.words);
+        if words.len() == names.len() {
             return Ok(words);
         }
         Err(self.usage(match names.get(words.len()) {
@@ -333,10 +336,6 @@ impl Reader {
                 words[names.len()].escape_default()
             ),
         }))
-    }
-
-    fn all_words(&mut self) -> Result<Vec<String>, Error> {
-        std::iter::from_fn(|| self.argument().transpose()).collect()
     }
 
     /// The next word; options before it are taken on the way.
@@ -352,8 +351,8 @@ impl Reader {
                     let word = word.into_string();
                     return word.map(Some).map_err(|_| self.usage("an argument is not UTF-8"));
                 }
-                Short('h') | Long("help") => self.help = true,
-                Short('V') | Long("version") => return Ok(Some("\0version".into())),
+                Short('h') | Long("help") => self.print = Some(Print::Help),
+                Short('V') | Long("version") => self.print = Some(Print::Version),
                 Short('v') | Long("verbose") => self.level = Level::Verbose,
                 Short('q') | Long("quiet") => self.level = Level::Quiet,
                 Short('c') | Long("config") => match self.parser.value() {
@@ -367,7 +366,7 @@ impl Reader {
                         return Err(self.usage(error));
                     };
                     let value = takes_value.then(|| self.parser.value().and_then(|v| v.string()));
-                    let value = value.transpose().map_err(|e| Error::usage(&self.command, e))?;
+                    let value = value.transpose().map_err(|e| self.usage(e))?;
                     self.given.push((name, value));
                 }
             }

@@ -44,9 +44,6 @@ pub struct Simulate {
 impl Reader {
     pub(super) fn simulate(&mut self) -> Result<Command, Error> {
         let words = self.words(&["trace"])?;
-        if self.help {
-            return Ok(Command::Init);
-        }
         let count = |option: &str| {
             let parse = |text: String| {
                 let number = text.parse().ok().filter(|n| (1..=MOST_MACHINES).contains(n));

@@ -241,11 +241,14 @@ impl Client {
     /// The Auto Scaling group `name`; None if there is none of this name in the Region.
     pub fn group(&self, name: &str, deadline: Instant) -> Result<Option<Group>, Failure> {
         let params = [pair("AutoScalingGroupNames.member.1", name)];
-        let action = "DescribeAutoScalingGroups";
-        self.exchange
-            .execute(Service::Autoscaling, action, &params, deadline, |root| {
-                group::described(&root, name)
-            })
+        let group = |root| group::described(&root, name);
+        self.exchange.execute(
+            Service::Autoscaling,
+            "DescribeAutoScalingGroups",
+            &params,
+            deadline,
+            group,
+        )
     }
 
     /// TerminateInstanceInAutoScalingGroup. `shrink`: the group gets smaller; otherwise it

@@ -34,9 +34,9 @@ def test_help_lists_every_command_and_each_has_its_own(binary):
     assert len(texts) == len(commands)
 
 
-@pytest.mark.parametrize("option", ["-V", "--version"])
-def test_version(binary, option):
-    done = run([binary, option])
+@pytest.mark.parametrize("argv", [["-V"], ["--version"], ["prune", "-V"], ["add-host", "--version"]], ids=repr)
+def test_version(binary, argv):
+    done = run([binary, *argv])
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"autoscaler \d+\.\d+\.\d+\n", done.stdout)
 
