@@ -12,13 +12,14 @@
 //! ec2/      EC2's Query API: signing, credentials, retries
 //! config/   autoscaler.ini → Config, every complaint with its line
 //! core/     the decisions, room by room                                 (pure)
-//!   node      the daemon's mind: samples, leases, what it does step by step, and each
-//!             newcomer that it launched until it serves or is ended
-//!   master    the master's: the handshake, who may scale, by how many, and what it tells
+//!   node      the daemon's mind: samples, leases, what it does step by step, each newcomer
+//!             that it launched until it serves or is ended, and what is told of a need that lasts
+//!   master    the master's: the handshake, who may scale or leave, by how many, what it tells
 //!   plan      a survey of the site in, what is due out
 //!   load      CPU, its window, and what the requests call for beyond 100%
 //!   protocol  the lines between the two, and one secret's proofs
-//!   haproxy   entries, the template, the admin socket's commands, what the key may do
+//!   haproxy   entries, the template, commands to the admin socket or a reload, and what the
+//!             key may call; how far it may go with it, says the command
 //!   backoff   a wait that doubles; after what, and up to what, says who waits
 //!   report    what `status` shows, for people, as JSON and as metrics
 //!   replay    `simulate`: the same minds on a trace of load

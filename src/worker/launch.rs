@@ -8,7 +8,7 @@ use super::command::ScaleCommand;
 use super::{CLUSTER_TAG, EC2_TIME, Worker, ec2_error};
 use crate::aws_cli::Request;
 use crate::core::haproxy::entry;
-use crate::core::node::shortage::{self, Place};
+use crate::core::node::insufficient_capacity::{self, Place};
 use crate::core::node::{Launched, Machine};
 use crate::core::plan::client_token;
 use crate::ec2::{self, Failure};
@@ -76,7 +76,7 @@ impl Worker {
         let count = request.most.map_or(count, |most| count.min(most));
         let (subnets, types) = (&machine.fallback_subnet_ids, &machine.fallback_instance_types);
         let mut places = attempts(request, subnets, types);
-        shortage::sort(&mut places, short);
+        insufficient_capacity::sort(&mut places, short);
         let mut launched = Launched::default();
         for place in places {
             let missing = count.saturating_sub(launched.machines.len() as u32);

@@ -1,17 +1,16 @@
-//! `SCALE` and `RETIRE`: how much is missing, and whether there is room.
+//! `SCALE` and `RETIRE`, and what is answered: by the lease, and for growth by how much is missing.
 
 use std::time::{Duration, Instant};
 
 use super::history::Outcome;
 use super::lease::{Ask, Lease, PeerId, Refusal, Share, Wish, refuse};
-use super::loads::Stayers;
 use super::need::{Limits, Need, Picture};
 use super::{Master, Output};
 use crate::core::protocol::{FromMaster, LONGEST_WAIT, Reason};
 use crate::core::text::duration::seconds;
 
 /// When to ask again where a load or an entry may change the answer.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 impl Master {
     /// What is there and what is asked of it, as of now.
@@ -56,48 +55,6 @@ impl Master {
         }
         let capped = self.arbiter.capped_until(now);
         refuse(Reason::Full, capped.map_or(LOOK_AGAIN, |until| until - now))
-    }
-
-    pub(super) fn stayers(&self, now: Instant) -> Stayers<'_> {
-        let window = self.arbiter.rules().scale_down_window;
-        self.loads.stayers(|node| self.fleet.may_serve(node), window, now)
-    }
-
-    /// May `node` leave, and those stay that would?
-    pub(super) fn departure(&self, node: &str, stayers: &Stayers, now: Instant) -> Result<Share, Refusal> {
-        let rules = self.arbiter.rules();
-        let fleet = &self.fleet;
-        let mut others = stayers.without(node);
-        if fleet.is_known {
-            // Of a node whose entry has no id it is not known that HAProxy has it in MAINT.
-            others.count = others.count.min(fleet.others_up(node));
-        }
-        // Where HAProxy says nothing, those who report count.
-        let too_few = !fleet.is_known && others.count < rules.min_hosts;
-        if fleet.up <= rules.min_hosts || too_few || others.count == 0 {
-            return refuse(Reason::Few, LOOK_AGAIN);
-        }
-        let load = self.loads.of(node, now).unwrap_or(0.0);
-        match others.have_room(load, rules.threshold) {
-            true => Ok(Share::NONE),
-            false => refuse(Reason::Loaded, LOOK_AGAIN),
-        }
-    }
-
-    /// May any of those that report?
-    pub(super) fn anybodys_departure(&self, now: Instant) -> Result<Share, Refusal> {
-        let stayers = self.stayers(now);
-        let mut verdict = refuse(Reason::Few, LOOK_AGAIN);
-        for (node, _) in self.loads.told(now) {
-            match self.departure(node, &stayers, now) {
-                Err(refusal) if refusal.reason == Reason::Few => {}
-                other => verdict = other,
-            }
-            if verdict.is_ok() {
-                break;
-            }
-        }
-        verdict
     }
 
     pub(super) fn ask(

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::departure::Others;
 use super::lease::PeerId;
-use super::need::Others;
 use crate::core::protocol::host_of;
 
 /// A node that has been silent for this long is no longer shown by `STATUS`.

@@ -2,6 +2,7 @@
 //! caller's, who carries out the [`Output`]s in their order.
 
 mod asking;
+pub mod departure;
 mod fleet;
 mod handshake;
 mod history;

@@ -6,10 +6,6 @@ use crate::core::load::demand::Demand;
 
 /// So many machines per one that serves are launched by what the requests ask for, at most.
 const MOST_MORE: usize = 3;
-/// How far under the threshold the others must stay with the load of a machine that leaves: what
-/// they take over must not make them scale up again.
-pub const ROOM: f64 = 0.8;
-
 /// What is there, and what is asked of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Picture {
@@ -155,21 +151,6 @@ impl Limits {
     }
 }
 
-/// Who would be left when a node leaves.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Others {
-    pub count: usize,
-    /// Percent: the highest load that any of them had lately.
-    pub highest: f64,
-}
-
-impl Others {
-    /// Could they share `load`, and stay well under the `threshold`, all in percent?
-    pub fn have_room(&self, load: f64, threshold: f64) -> bool {
-        self.count > 0 && self.highest + load / (self.count as f64) < ROOM * threshold
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,14 +267,6 @@ mod tests {
         assert_eq!(Limits { hosts: 12, ..limits }.within(1), None);
     }
 
-    #[test]
-    fn the_others_have_room() {
-        let others = |count, highest| Others { count, highest };
-        assert!(others(2, 29.0).have_room(20.0, 50.0));
-        assert!(!others(2, 30.0).have_room(20.0, 50.0));
-        assert!(!others(0, 0.0).have_room(0.0, 50.0));
-    }
-
     proptest! {
         #[test]
         fn it_is_the_smallest_number(
@@ -323,13 +296,6 @@ mod tests {
             match limits.within(wanted) {
                 Some(n) => prop_assert!(n >= 1 && n <= wanted && hosts + n <= most && n <= left && (step == 0 || n <= step)),
                 None => prop_assert!(hosts >= most || left == 0),
-            }
-        }
-
-        #[test]
-        fn whoever_stays_is_under_the_threshold(count in 1usize..50, highest in 0.0f64..100.0, load in 0.0f64..100.0) {
-            if (Others { count, highest }).have_room(load, 50.0) {
-                prop_assert!(highest + load / (count as f64) < 50.0);
             }
         }
     }

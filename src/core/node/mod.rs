@@ -17,6 +17,7 @@ mod aims;
 mod asking;
 mod finish;
 mod grow;
+pub mod insufficient_capacity;
 mod interruption;
 mod leave;
 mod look;
@@ -24,7 +25,6 @@ mod masters;
 mod newcomers;
 mod notify;
 mod replace;
-pub mod shortage;
 mod step;
 mod terminate;
 #[cfg(test)]
@@ -40,6 +40,7 @@ use crate::core::text::duration::seconds;
 use crate::error::Kind;
 pub use aims::{Aim, Settings, Wanted};
 use aims::{FIRST_BACKOFF, LONGEST_BACKOFF, Pause, Phase};
+use insufficient_capacity::Shortages;
 use interruption::Interruption;
 pub use interruption::Warning;
 use look::Looks;
@@ -48,7 +49,6 @@ use masters::Masters;
 use newcomers::Newcomers;
 use notify::Need;
 pub use notify::Notice;
-use shortage::Shortages;
 pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
 
 /// How long a master may take to answer `SCALE`.

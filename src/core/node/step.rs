@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Notice;
-use super::shortage::Place;
+use super::insufficient_capacity::Place;
 use crate::core::plan::{Machine, Survey};
 use crate::core::protocol::FromNode;
 use crate::error::Error;

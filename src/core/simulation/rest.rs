@@ -9,7 +9,7 @@ use super::events::Event;
 use super::haproxy::{Admin, Entry};
 use super::site::Lasting;
 use super::world::{World, note};
-use crate::core::master::need::ROOM;
+use crate::core::master::departure::ROOM;
 
 /// Between two looks at whether the site has come to rest, and how long it may take.
 const LOOK: Ms = 5000;

@@ -10,7 +10,7 @@ mod notices;
 mod replacing;
 
 use super::*;
-use crate::core::node::shortage::Place;
+use crate::core::node::insufficient_capacity::Place;
 use crate::core::plan::{Instance, Life, Listed, Rules, Survey};
 use crate::error::Error;
 

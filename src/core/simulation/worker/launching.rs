@@ -7,7 +7,7 @@ use super::super::cloud::Launch;
 use super::super::events::Event;
 use super::super::world::World;
 use super::failed;
-use crate::core::node::shortage::{self, Place};
+use crate::core::node::insufficient_capacity::{self, Place};
 use crate::core::node::{Launched, Machine, Outcome, Step};
 use crate::core::plan::client_token;
 
@@ -42,7 +42,7 @@ impl World {
             instance_type: None,
         };
         let mut places: Vec<Place> = (0..self.site.zones).map(place).collect();
-        shortage::sort(&mut places, short);
+        insufficient_capacity::sort(&mut places, short);
         self.task(id).launch.places = places;
         self.launch_next(id);
     }
