@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::values::{Values, url};
+use super::parse::url;
+use super::values::Values;
 use crate::error::Error;
 
 /// `[notify]`; an empty text is an unset key.

@@ -167,17 +167,3 @@ fn section_lines(text: &str) -> impl Iterator<Item = (usize, String)> + '_ {
         Some((index + 1, name.to_string())).filter(|_| line.starts_with('['))
     })
 }
-
-/// An HTTP URL without its last slash, or nothing.
-pub fn url(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
-    match rest {
-        _ if text.is_empty() => Ok(String::new()),
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
-            Ok(text.trim_end_matches('/').into())
-        }
-        _ => Err("must begin with http:// or https://".into()),
-    }
-}
