@@ -176,14 +176,25 @@ enum Print {
 
 impl Reader {
     fn command(&mut self) -> Result<Command, Error> {
-        let version = || Command::Print(format!("autoscaler {}\n", env!("CARGO_PKG_VERSION")));
-        let Some(name) = self.argument()? else {
-            return match self.print {
-                Some(Print::Help) => Ok(Command::Print(help::overview())),
-                Some(Print::Version) => Ok(version()),
-                None => Err(Error::usage("command line", "no command; see autoscaler --help")),
-            };
-        };
+        let name = self.argument()?;
+        let topic = name.map(|name| self.topic(name)).transpose()?;
+        while let Some(word) = self.argument()? {
+            self.words.push(word);
+        }
+        match (&self.print, topic) {
+            (Some(Print::Version), _) => Ok(Command::Print(format!(
+                "autoscaler {}\n",
+                env!("CARGO_PKG_VERSION")
+            ))),
+            (Some(Print::Help), Some(topic)) => Ok(Command::Print(topic.text())),
+            (Some(Print::Help), None) => Ok(Command::Print(help::overview())),
+            (None, Some(topic)) => self.arguments_of(topic.name),
+            (None, None) => Err(Error::usage("command line", "no command; see autoscaler --help")),
+        }
+    }
+
+    /// The command called `name`, whose options may follow.
+    fn topic(&mut self, name: String) -> Result<&'static help::Topic, Error> {
         let Some(topic) = help::topic(&name) else {
             let hint = did_you_mean(&name, help::TOPICS.iter().map(|t| t.name));
             return Err(Error::usage(
@@ -193,17 +204,10 @@ impl Reader {
         };
         self.command = format!("autoscaler {name}");
         self.options = topic.options().collect();
-        while let Some(word) = self.argument()? {
-            self.words.push(word);
-        }
-        match self.print {
-            Some(Print::Help) => Ok(Command::Print(topic.text())),
-            Some(Print::Version) => Ok(version()),
-            None => self.arguments_of(topic.name),
-        }
+        Ok(topic)
     }
 
-    fn arguments_of(&mut self, name: &str) -> Result<Command, Error> {
+    fn arguments_of(&self, name: &str) -> Result<Command, Error> {
         Ok(match name {
             "add-host" => {
                 let words = self.words(&["host", "port"])?;
@@ -224,7 +228,7 @@ impl Reader {
                 })
             }
             "remove-host" => Command::RemoveHost(RemoveHost {
-                wanted: self.words(&["name|host[:port]"])?.remove(0),
+                wanted: self.words(&["name|host[:port]"])?[0].clone(),
                 apply: self.has("apply"),
                 force: self.has("force"),
             }),
@@ -261,7 +265,7 @@ impl Reader {
                 })
             }
             "replace" => {
-                let names = std::mem::take(&mut self.words);
+                let names = self.words.clone();
                 let (all, not_image) = (self.has("all"), self.value("not-image"));
                 Command::Replace(match (names.is_empty(), all, not_image) {
                     (false, false, None) => Whom::These(names),
@@ -276,10 +280,10 @@ impl Reader {
                 })
             }
             "set" => {
-                let mut words = self.words(&["KEY", "VALUE"])?;
+                let words = self.words(&["KEY", "VALUE"])?;
                 Command::Set {
-                    value: words.remove(1),
-                    key: words.remove(0),
+                    key: words[0].clone(),
+                    value: words[1].clone(),
                 }
             }
             "simulate" => self.simulate()?,
@@ -324,8 +328,8 @@ impl Reader {
     }
 
     /// Exactly the words that a command takes.
-    fn words(&mut self, names: &[&str]) -> Result<Vec<String>, Error> {
-        let words = std::mem::take(&mut self.words);
+    fn words(&self, names: &[&str]) -> Result<&[String], Error> {
+        let words = &self.words;
         if words.len() == names.len() {
             return Ok(words);
         }

@@ -42,7 +42,7 @@ pub struct Simulate {
 }
 
 impl Reader {
-    pub(super) fn simulate(&mut self) -> Result<Command, Error> {
+    pub(super) fn simulate(&self) -> Result<Command, Error> {
         let words = self.words(&["trace"])?;
         let count = |option: &str| {
             let parse = |text: String| {
