@@ -72,7 +72,7 @@ MUTATIONS = [
     ("node/newcomers.rs", "if self.settings.plan.ec2 && error.kind() != Kind::Busy => {", "if self.settings.plan.ec2 && error.kind() != Kind::Busy && !@a newcomer ends unasked@ => {"),
     ("node/newcomers.rs", "self.masters.tell_all(&failed, &mut self.out);", "if !@FAILED is not said@ { self.masters.tell_all(&failed, &mut self.out); }"),
     ("node/newcomers.rs", " && ending(n);", " && (ending(n) || @the plan's end goes to a newcomer@);"),
-    ("node/look.rs", "            self.mending.remove(&key);\n        }\n    }\n\n    fn memory", "            if !@what is entered is never entered again@ { self.mending.remove(&key); }\n        }\n    }\n\n    fn memory"),
+    ("node/look.rs", "            self.mending.remove(&key);\n        }\n    }\n\n    /// This one is terminated", "            if !@what is entered is never entered again@ { self.mending.remove(&key); }\n        }\n    }\n\n    /// This one is terminated"),
     ("node/look.rs", "self.looks.again = Some(now + AFTER_AN_END);\n            if", "if !@who may not look spins@ { self.looks.again = Some(now + AFTER_AN_END); }\n            if"),
     ("node/interruption.rs", "            Warning::Rebalance => None,\n        };", "            Warning::Rebalance => @a hint is taken for a fact@.then_some(now),\n        };"),
 ]

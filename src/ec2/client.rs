@@ -241,13 +241,12 @@ impl Client {
     /// The Auto Scaling group `name`; None if there is none of this name in the Region.
     pub fn group(&self, name: &str, deadline: Instant) -> Result<Option<Group>, Failure> {
         let params = [pair("AutoScalingGroupNames.member.1", name)];
-        let group = |root| group::described(&root, name);
         self.exchange.execute(
             Service::Autoscaling,
             "DescribeAutoScalingGroups",
             &params,
             deadline,
-            group,
+            |root| group::described(&root, name),
         )
     }
 

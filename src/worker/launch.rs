@@ -161,11 +161,6 @@ impl Worker {
                     }
                 }
                 Err(failure) => return Err(failure),
-                Ok(instances) if instances.is_empty() => {
-                    return Err(Failure::Unavailable {
-                        cause: "EC2 answered without an instance".into(),
-                    });
-                }
                 Ok(mut instances) => {
                     instances.retain(|i| !i.is_gone());
                     if !instances.is_empty() {

@@ -1,11 +1,11 @@
 //! May a node leave? Those who stay must be enough, and have room for its load.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Master;
 use super::asking::LOOK_AGAIN;
 use super::lease::{Refusal, Share, refuse};
-use super::loads::Stayers;
 use crate::core::protocol::Reason;
 
 /// How far under the threshold the others must stay with the load of a machine that leaves: what
@@ -24,6 +24,40 @@ impl Others {
     /// Could they share `load`, and stay well under the `threshold`, all in percent?
     pub fn have_room(&self, load: f64, threshold: f64) -> bool {
         self.count > 0 && self.highest + load / (self.count as f64) < ROOM * threshold
+    }
+}
+
+/// Who of those that report would stay, whoever leaves.
+#[derive(Debug, Default)]
+pub struct Stayers<'a> {
+    names: BTreeSet<&'a str>,
+    highest: Option<(&'a str, f64)>,
+    second: f64,
+}
+
+impl<'a> Stayers<'a> {
+    /// `node`, whose highest load of late is `peak` percent.
+    pub fn add(&mut self, node: &'a str, peak: f64) {
+        self.names.insert(node);
+        match self.highest {
+            Some((_, highest)) if peak <= highest => self.second = self.second.max(peak),
+            before => {
+                self.second = before.map_or(0.0, |(_, highest)| highest);
+                self.highest = Some((node, peak));
+            }
+        }
+    }
+
+    /// Those who are left without `leaving`.
+    pub fn without(&self, leaving: &str) -> Others {
+        Others {
+            count: self.names.len() - usize::from(self.names.contains(leaving)),
+            highest: match self.highest {
+                Some((name, _)) if name == leaving => self.second,
+                Some((_, percent)) => percent,
+                None => 0.0,
+            },
+        }
     }
 }
 

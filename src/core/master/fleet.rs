@@ -167,11 +167,12 @@ impl Master {
         let changes = Changes::between(&self.fleet, &mut fleet);
         let before = std::mem::replace(&mut self.fleet, fleet);
         let fleet = &self.fleet;
-        let changed = fleet.told().filter(|_| fleet.told() != before.told());
-        out.extend(changed.map(|message| Output::Tell {
-            except: None,
-            message,
-        }));
+        if fleet.told() != before.told() {
+            out.extend(fleet.told().map(|message| Output::Tell {
+                except: None,
+                message,
+            }));
+        }
         let mut save = changes.came_to_serve > 0 && self.arbiter.entered(changes.came_to_serve, now);
         if save {
             self.progress.entered(now);

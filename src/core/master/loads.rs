@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::departure::Others;
+use super::departure::Stayers;
 use super::lease::PeerId;
 use crate::core::protocol::host_of;
 
@@ -51,27 +51,6 @@ pub struct Loads {
     known: BTreeMap<String, Load>,
     /// The doubles that were complained of.
     said: BTreeSet<String>,
-}
-
-/// Who of those that report would stay, whoever leaves.
-#[derive(Debug, Default)]
-pub struct Stayers<'a> {
-    names: BTreeSet<&'a str>,
-    highest: Option<(&'a str, f64)>,
-    second: f64,
-}
-
-impl Stayers<'_> {
-    pub fn without(&self, leaving: &str) -> Others {
-        Others {
-            count: self.names.len() - usize::from(self.names.contains(leaving)),
-            highest: match self.highest {
-                Some((name, _)) if name == leaving => self.second,
-                Some((_, percent)) => percent,
-                None => 0.0,
-            },
-        }
-    }
 }
 
 impl Loads {
@@ -134,16 +113,8 @@ impl Loads {
     pub fn stayers(&self, can: impl Fn(&str) -> bool, window: Duration, now: Instant) -> Stayers<'_> {
         let mut stayers = Stayers::default();
         for (node, load) in self.fresh(now).filter(|(node, _)| can(node)) {
-            stayers.names.insert(node);
             // The last report stands until the next, however short the window.
-            let peak = load.peaks.highest(window, now).max(load.percent);
-            match stayers.highest {
-                Some((_, highest)) if peak <= highest => stayers.second = stayers.second.max(peak),
-                before => {
-                    stayers.second = before.map_or(0.0, |(_, highest)| highest);
-                    stayers.highest = Some((node, peak));
-                }
-            }
+            stayers.add(node, load.peaks.highest(window, now).max(load.percent));
         }
         stayers
     }

@@ -31,7 +31,7 @@ impl Node {
         if self.is_over() || self.looks.lacking > 0 {
             needs.push(Aim::Grow);
         }
-        if self.looks.doomed {
+        if self.looks.to_terminate {
             needs.push(Aim::Terminate);
         }
         let calm = self

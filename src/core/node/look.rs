@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{Action, Machine, Node, Phase, Purpose, Step, Told, Wanted};
+use super::{Action, FIRST_BACKOFF, LONGEST_BACKOFF, Machine, Node, Phase, Purpose, Step, Told, Wanted};
 use crate::core::backoff::Backoff;
 use crate::core::plan::{self, ASK_AGAIN, Fix, Memory, Plan, Survey};
 use crate::error::Error;
@@ -14,7 +14,7 @@ const SURVEY: &str = "the survey";
 /// Who looked within this time passes `LOOK` over.
 const RECENT: Duration = Duration::from_secs(30);
 /// From a termination to the look that takes its entries out.
-pub const AFTER_AN_END: Duration = Duration::from_secs(5);
+const AFTER_AN_END: Duration = Duration::from_secs(5);
 /// Who does not serve looks for itself whether that has changed.
 const AM_I_UP: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ pub struct Looks {
     /// How many machines `min_hosts` lacks.
     pub lacking: usize,
     /// There is a machine to terminate.
-    pub doomed: bool,
+    pub to_terminate: bool,
     /// Does this machine serve? `None`: no HAProxy host lists it, or none was asked yet.
     pub i_serve: Option<bool>,
     /// Ids as EC2 reported them last.
@@ -36,7 +36,7 @@ pub struct Looks {
     /// Since when EC2 has not known these ids.
     unknown: BTreeMap<String, Instant>,
     /// Whose termination was refused, and until when it is not tried again.
-    pub refused: BTreeMap<String, (Instant, Backoff)>,
+    refused: BTreeMap<String, (Instant, Backoff)>,
     /// What is being put right: HAProxy host, and machine or entry.
     mending: BTreeSet<(String, String)>,
     /// What was said last of each HAProxy host, and of what is amiss.
@@ -59,6 +59,21 @@ impl Looks {
             let key = (server.clone(), machine.title().to_string());
             self.mending.remove(&key);
         }
+    }
+
+    /// This one is terminated. The next look takes its entries out.
+    pub fn terminated(&mut self, id: &str, now: Instant) {
+        self.to_terminate = false;
+        self.refused.remove(id);
+        self.look_at(now + AFTER_AN_END);
+    }
+
+    /// Its termination was refused: it waits longer each time.
+    pub fn termination_refused(&mut self, id: String, now: Instant) {
+        self.to_terminate = false;
+        let first = (now, Backoff::new(FIRST_BACKOFF * 6, LONGEST_BACKOFF));
+        let (until, backoff) = self.refused.entry(id).or_insert(first);
+        *until = now + backoff.failed();
     }
 
     fn memory(&self, now: Instant) -> Memory {
@@ -137,7 +152,7 @@ impl Node {
             (plan.fixes, plan.terminate, plan.lacking) = (Vec::new(), None, 0);
         }
         self.looks.lacking = plan.lacking;
-        self.looks.doomed = plan.terminate.is_some();
+        self.looks.to_terminate = plan.terminate.is_some();
         if plan.ask_again {
             self.looks.look_at(now + ASK_AGAIN);
         }

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::look::AFTER_AN_END;
 use super::{Aim, Node, Outcome, Phase, Step};
-use crate::core::backoff::Backoff;
 use crate::error::Kind;
 
 impl Node {
@@ -23,20 +21,12 @@ impl Node {
                 }
             }
             Outcome::Terminated(id, Ok(())) => {
-                self.looks.refused.remove(&id);
-                self.looks.doomed = false;
-                self.looks.look_at(now + AFTER_AN_END);
+                self.looks.terminated(&id, now);
                 self.succeeded(&format!("terminated {id}"), 0, Phase::Idle);
             }
             Outcome::Terminated(id, Err(error)) => {
                 self.say(format!("{id}: {error}"));
-                let first = (
-                    now,
-                    Backoff::new(super::FIRST_BACKOFF * 6, super::LONGEST_BACKOFF),
-                );
-                let (until, backoff) = self.looks.refused.entry(id).or_insert(first);
-                *until = now + backoff.failed();
-                self.looks.doomed = false;
+                self.looks.termination_refused(id, now);
                 self.failed(error, now);
             }
             _ => {}
