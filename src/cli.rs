@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::core::haproxy::entry;
-use crate::core::plan::Whom;
+use crate::core::plan::replace::Whom;
 use crate::core::text::words::did_you_mean;
 use crate::error::Error;
 use crate::help;

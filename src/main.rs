@@ -5,21 +5,21 @@
 //! ```text
 //! main      parse → run → print one error → exit code
 //! cli, help arguments → enum Command; what --help prints
-//! command/  one short file per command: the only place that joins the rest
-//! worker    the slow steps of a scale-up: EC2, the health gate, ssh
+//! command/  a file or folder per command, and what several share: joins all the rest
+//! worker    the slow steps: EC2, the health gate, ssh, and whom `[notify]` names
 //! system/   effects: files, processes, sockets, tunnels, this machine
 //! aws_cli/  `aws ec2 run-instances …` → the parameters of one request   (pure)
 //! ec2/      EC2's Query API: signing, credentials, retries
-//! config/   autoscaler.ini → Config, every complaint with its line
+//! config/   autoscaler.ini → Config, every complaint with its line, and which of it is secret
 //! core/     the decisions, room by room                                 (pure)
 //!   node      the daemon's mind: samples, leases, what it does step by step, each newcomer
-//!             that it launched until it serves or is ended, and what is told of a need that lasts
+//!             that it launched until it serves or is ended, when it is blocked
 //!   master    the master's: the handshake, who may scale or leave, by how many, what it tells
-//!   plan      a survey of the site in, what is due out
+//!   plan      a survey of the site in, what is due out; whom `replace` means
 //!   load      CPU, its window, and what the requests call for beyond 100%
 //!   protocol  the lines between the two, and one secret's proofs
-//!   haproxy   entries, the template, commands to the admin socket or a reload, and what the
-//!             key may call; how far it may go with it, says the command
+//!   haproxy   entries, the template, what the app servers' key may do, and the Runtime API:
+//!             whether a change goes by commands or by a reload
 //!   backoff   a wait that doubles; after what, and up to what, says who waits
 //!   report    what `status` shows, for people, as JSON and as metrics
 //!   replay    `simulate`: the same minds on a trace of load

@@ -1,142 +1,114 @@
-//! The options of one command → the parameters of its request, as the AWS CLI puts them together
-//! (AWS CLI Command Reference, `run-instances`; AWS CLI User Guide, "Skeletons and input files").
+//! The request that a command stands for: what it says, and how many machines it may launch at a time.
 
-use super::input::{Read, load, text, value};
-use super::interface;
-use super::options::{Given, Meaning, Opt, kebab};
-use super::shapes::Operation;
-use super::wire::{Params, user_data, write};
-use crate::core::text::json;
-use crate::core::text::value::{Map, Value, integer};
-use crate::core::text::words::did_you_mean;
 use crate::ec2::Service;
 
-/// What the options say. The keys are names of members of the operation.
-#[derive(Default)]
-struct Input {
-    parameters: Map,
-    /// From `--cli-input-json`: what holds where no option says otherwise.
-    json: Map,
-    simple: interface::Simple,
+/// The interface that has the subnet, if there is any interface.
+const INTERFACE: &str = "NetworkInterface.1.";
+
+/// A request that autoscaler sends itself, from a `scale_up_command` or `scale_down_command`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub service: Service,
+    /// `RunInstances`, `TerminateInstances`, `SetDesiredCapacity` or `TerminateInstanceInAutoScalingGroup`.
+    pub action: &'static str,
+    /// Names and values as they go over the wire, without Action, Version and ClientToken.
+    pub params: Vec<(String, String)>,
+    /// `--region`; like the three below, it goes before environment and configuration.
+    pub region: Option<String>,
+    /// `--profile`: whose credentials and Region.
+    pub profile: Option<String>,
+    /// `--endpoint-url`
+    pub endpoint_url: Option<String>,
+    /// `--ca-bundle`: a PEM file in place of the system's roots.
+    pub ca_bundle: Option<String>,
+    /// The variables that stand before `aws`, for this request's environment.
+    pub variables: Vec<(String, String)>,
+    /// The machines that RunInstances may launch at a time, where the command bounds them: the N of
+    /// `--count 1:N`.
+    pub most: Option<u32>,
 }
 
-/// The parameters that these options make, without Action, Version and ClientToken.
-pub fn params(
-    operation: &Operation,
-    given: Vec<Given>,
-    options: &[Opt],
-    file: Read,
-) -> Result<Params, String> {
-    let mut input = Input::default();
-    for Given { option, values } in given {
-        let Opt { name, meaning } = &options[option];
-        let taken = input.take(meaning, values, file);
-        taken.map_err(|cause| format!("{name}: {cause}"))?;
+impl Request {
+    /// The value of one parameter.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let param = self.params.iter().find(|(known, _)| known == name);
+        param.map(|(_, value)| value.as_str())
     }
-    let mut parameters = input.parameters;
-    interface::make(input.simple, &mut parameters)?;
-    let mut from_json = Vec::new();
-    for (key, value) in input.json.0 {
-        if parameters.get(&key).is_none() {
-            parameters.set(&key, value);
-            from_json.push(key);
+
+    fn set(&mut self, name: &str, value: &str) {
+        match self.params.iter_mut().find(|(known, _)| known == name) {
+            Some(param) => param.1 = value.to_string(),
+            None => self.params.push((name.to_string(), value.to_string())),
         }
     }
-    if operation.action == "RunInstances" {
-        for name in ["MinCount", "MaxCount"] {
-            if parameters.get(name).is_none() {
-                parameters.set(name, Value::Number("1".to_string()));
-            }
-        }
-        interface::fill(&mut parameters)?;
+
+    /// The first number from 1 for which there is no such parameter.
+    fn free(&self, name: impl Fn(u32) -> String) -> u32 {
+        (1..).find(|n| self.get(&name(*n)).is_none()).unwrap_or(1)
     }
-    write_all(operation, &parameters, &from_json)
+
+    /// Adds a tag to the instance that RunInstances makes, beside the tags of the command. A tag of the same
+    /// key gets the new value: EC2 refuses a key that comes twice.
+    pub fn add_instance_tag(&mut self, key: &str, value: &str) {
+        let resource = |n| format!("TagSpecification.{n}.ResourceType");
+        let end = self.free(resource);
+        let specification = (1..end)
+            .find(|n| self.get(&resource(*n)) == Some("instance"))
+            .unwrap_or(end);
+        self.set(&resource(specification), "instance");
+        let tag = |n| format!("TagSpecification.{specification}.Tag.{n}");
+        let end = self.free(|n| format!("{}.Key", tag(n)));
+        let tag = (1..end)
+            .map(tag)
+            .find(|tag| self.get(&format!("{tag}.Key")) == Some(key))
+            .unwrap_or(tag(end));
+        self.set(&format!("{tag}.Key"), key);
+        self.set(&format!("{tag}.Value"), value);
+    }
+
+    /// Replaces the subnet: within the first network interface if the command has one, as EC2 wants it.
+    pub fn set_subnet(&mut self, subnet: &str) {
+        let has_interface = self.params.iter().any(|(name, _)| name.starts_with(INTERFACE));
+        match has_interface && self.get("SubnetId").is_none() {
+            true => self.set(&format!("{INTERFACE}SubnetId"), subnet),
+            false => self.set("SubnetId", subnet),
+        }
+    }
+
+    pub fn set_desired_capacity(&mut self, desired: &str) {
+        self.set("DesiredCapacity", desired);
+    }
+
+    pub fn set_instance_type(&mut self, instance_type: &str) {
+        self.set("InstanceType", instance_type);
+    }
+
+    /// The subnet that the command names.
+    pub fn subnet(&self) -> Option<&str> {
+        self.get("SubnetId")
+            .or_else(|| self.get(&format!("{INTERFACE}SubnetId")))
+    }
+
+    pub fn instance_type(&self) -> Option<&str> {
+        self.get("InstanceType")
+    }
+
+    /// How many machines RunInstances makes, at least and at most; (0, 0) for another action.
+    pub fn count(&self) -> (u32, u32) {
+        let number = |name| self.get(name).and_then(|text| text.parse().ok());
+        (number("MinCount").unwrap_or(0), number("MaxCount").unwrap_or(0))
+    }
 }
 
-impl Input {
-    /// Takes one option with its values, as many as the option may have.
-    fn take(&mut self, meaning: &Meaning, values: Vec<String>, file: Read) -> Result<(), String> {
-        match *meaning {
-            Meaning::Set(member) if member.name == "UserData" => {
-                let bytes = load(&values[0], file)?.unwrap_or(values[0].as_bytes().to_vec());
-                let encoded = Value::Text(user_data(&bytes)?);
-                self.parameters.set(member.name, encoded);
-            }
-            Meaning::Set(member) => {
-                let value = value(&member.shape, &values, file)?;
-                self.parameters.set(member.name, value);
-            }
-            Meaning::Turn(member, on) => self.parameters.set(member.name, Value::Bool(on)),
-            Meaning::Count => {
-                let text = text(&values[0], file)?;
-                let (min, max) = text.split_once(':').unwrap_or((&text, &text));
-                self.parameters.set("MinCount", Value::Number(integer(min)?));
-                self.parameters.set("MaxCount", Value::Number(integer(max)?));
-            }
-            Meaning::PublicAddress(yes) => {
-                let no = self.simple.public_address == Some(false);
-                self.simple.public_address = Some(yes && !no);
-            }
-            Meaning::SecondaryAddresses => {
-                if values.len() == 1 && load(&values[0], file)?.is_some() {
-                    return Err("takes no file".to_string());
-                }
-                self.simple.secondary_addresses = values;
-            }
-            Meaning::SecondaryAddressCount => {
-                self.simple.secondary_count = Some(integer(&values[0])?);
-            }
-            Meaning::InputJson => self.json = input_json(&text(&values[0], file)?)?,
-            Meaning::Refused(reason) => return Err(reason.to_string()),
-        }
-        Ok(())
+/// The bound in a count, at least and at most. How many are missing is for autoscaler to say, so
+/// there must be none that it has to launch.
+pub(super) fn most((min, max): (u32, u32), bounded: bool) -> Result<Option<u32>, String> {
+    match (min, max) {
+        (1, 1) if !bounded => Ok(None),
+        (1, max) if max >= 1 => Ok(Some(max)),
+        _ => Err(format!(
+            "--count {min}:{max}: autoscaler launches as many as are missing; write --count 1, or 1:N for N at \
+             most at a time"
+        )),
     }
-}
-
-/// Reads the document of `--cli-input-json`.
-fn input_json(text: &str) -> Result<Map, String> {
-    let Value::Map(mut map) = json::parse(text)? else {
-        return Err("must be a structure: {…}".to_string());
-    };
-    if map.get("ClientToken").is_some() {
-        return Err("ClientToken: autoscaler makes its own".to_string());
-    }
-    if map.get("DryRun") == Some(&Value::Bool(true)) {
-        return Err("DryRun: would launch or end nothing; take it out".to_string());
-    }
-    if let Some(Value::Text(text)) = map.get("UserData") {
-        let encoded = user_data(text.as_bytes()).map_err(|cause| format!("UserData: {cause}"))?;
-        map.set("UserData", Value::Text(encoded));
-    }
-    Ok(map)
-}
-
-fn write_all(operation: &Operation, all: &Map, from_json: &[String]) -> Result<Params, String> {
-    let mut params = Params::new();
-    for (key, value) in &all.0 {
-        let Some(member) = operation.members.iter().find(|member| member.name == key) else {
-            let hint = did_you_mean(key, operation.members.iter().map(|member| member.name));
-            return Err(format!("--cli-input-json: unknown key {key:?}{hint}"));
-        };
-        let path = match from_json.contains(key) {
-            true => format!("--cli-input-json: {key}"),
-            false => format!("--{}", kebab(key)),
-        };
-        write(&member.shape, value, member.wire, &path, &mut params)?;
-        let empty = match value {
-            Value::Text(text) => text.is_empty(),
-            Value::List(list) => list.is_empty(),
-            _ => false,
-        };
-        // The AWS CLI leaves this check to EC2, but not to Auto Scaling.
-        if empty && (operation.service == Service::Autoscaling || member.required) {
-            return Err(format!("{path}: must not be empty"));
-        }
-    }
-    for member in operation.members {
-        if member.required && all.get(member.name).is_none() {
-            return Err(format!("--{}: is missing", kebab(member.name)));
-        }
-    }
-    Ok(params)
 }

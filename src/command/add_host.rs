@@ -4,10 +4,11 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use super::drain::Server;
-use super::{By, generate};
+use super::generate;
 use crate::cli::AddHost;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::ssh_gate::By;
 use crate::error::Error;
 use crate::system::files;
 use crate::system::hosts_dir::{Added, HostsDir};
@@ -17,11 +18,6 @@ pub fn run(config: &Config, asked: &AddHost, by: By, log: Log) -> Result<(), Err
     let instance = asked.instance.as_deref();
     let address = resolve(&asked.host)?;
     let port = asked.port;
-    let limit = match by {
-        By::Hand => usize::MAX,
-        // One more, while a machine is replaced.
-        By::Gate(_) => config.scaling.max_hosts.saturating_add(1),
-    };
     let hosts = HostsDir::new(config.dir());
     let removed = hosts.removed_ago(address, port, instance);
     if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
@@ -32,6 +28,7 @@ pub fn run(config: &Config, asked: &AddHost, by: By, log: Log) -> Result<(), Err
         return Err(Error::busy(instance.unwrap_or(&asked.host), cause));
     }
     let place = SocketAddr::new(address, port);
+    let limit = by.most_entries(config.scaling.max_hosts);
     match hosts.add(address, port, asked.name.as_deref(), instance, limit)? {
         Added::Now(name) => log.event(&format!("{name}: entered, {place}")),
         Added::Before(name) => {

@@ -17,7 +17,7 @@ use crate::core::haproxy::complaint;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::ids;
 use crate::core::haproxy::octets;
-use crate::core::haproxy::runtime::{self, text};
+use crate::core::haproxy::runtime::{reload, text};
 use crate::core::haproxy::template as rendering;
 use crate::core::protocol::auth::hex;
 use crate::core::text::diff;
@@ -151,7 +151,7 @@ pub fn apply(config: &Config, log: Log) -> Result<(), Error> {
     }
     let mut due = due.unwrap_or_default();
     let change = || match &before {
-        Some((old, _)) => runtime::change(template, old, text),
+        Some((old, _)) => reload::change(template, old, text),
         None => Err("there was no configuration before".into()),
     };
     let io = |e| Error::io(target.display(), e);

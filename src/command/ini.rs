@@ -32,20 +32,9 @@ pub fn read(path: &Path) -> Result<String, Error> {
 /// Is the INI closed to others, if it holds a secret?
 ///
 /// # Errors
-/// Config, with the `chmod` to run.
+/// Config, with the `chmod` to run; I/O.
 pub fn private(config: &Config) -> Result<(), Error> {
-    let path = &config.path;
-    let mode = mode_of(path)?;
-    if config.has_secret() && mode & 0o077 != 0 {
-        return Err(Error::config(
-            path.display(),
-            format!(
-                "holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {}",
-                path.display()
-            ),
-        ));
-    }
-    Ok(())
+    config.may_have_mode(mode_of(&config.path)?)
 }
 
 /// The permissions of a file.

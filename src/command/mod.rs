@@ -1,6 +1,7 @@
 //! One file per command: here the pure core and the effects meet.
 
 mod add_host;
+mod by_hand;
 mod check;
 mod daemon;
 mod drain;
@@ -12,6 +13,7 @@ mod list_hosts;
 mod master;
 mod prune;
 mod remove_host;
+mod replace;
 mod scale;
 mod set;
 mod simulate;
@@ -21,28 +23,19 @@ mod watched_ini;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::cli::{Command, Invocation};
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::octets;
+use crate::core::haproxy::ssh_gate::By;
 use crate::error::Error;
 use crate::system::hosts_dir::HostsDir;
 use crate::system::log::Log;
 use crate::system::{files, hangup};
 use ini::load;
 use watched_ini::Watched;
-
-/// Who gives a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// A person, cron, or a daemon whose key may do all.
-    Hand,
-    /// A daemon through `ssh-gate`, from this address as far as it is known.
-    Gate(Option<IpAddr>),
-}
 
 /// Carries out what the command line asks for.
 pub fn run(invocation: Invocation) -> Result<(), Error> {
@@ -85,7 +78,7 @@ fn carry_out(invocation: Invocation, by: By) -> Result<(), Error> {
         }
         Command::Simulate(asked) => simulate::run(&path, &asked),
         Command::Scale(asked) => scale::run(&path, asked, log),
-        Command::Replace(asked) => scale::replace(&path, &asked, log),
+        Command::Replace(asked) => replace::run(&path, &asked, log),
     }
 }
 

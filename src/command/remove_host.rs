@@ -4,11 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::drain::{Begun, COUNT_EVERY, Server};
-use super::{By, entries, generate, template, template_path};
+use super::{entries, generate, template, template_path};
 use crate::cli::RemoveHost;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::runtime::text;
+use crate::core::haproxy::ssh_gate::By;
 use crate::error::Error;
 use crate::system::drains::Held;
 use crate::system::due::DueFile;
@@ -24,7 +25,7 @@ pub fn run(config: &Config, asked: &RemoveHost, by: By, log: Log) -> Result<(), 
         generate::can_apply(config)?;
     }
     let entry = find(&entries(&hosts, log)?, &asked.wanted)?.clone();
-    let force = asked.force && may_force(by, &entry);
+    let force = asked.force && by.may_force(&entry);
     if !force {
         is_not_needed(config, &entry)?;
     }
@@ -84,14 +85,6 @@ fn is_not_needed(config: &Config, entry: &Entry) -> Result<(), Error> {
             entry.server_line(pattern, 0)
         ),
     ))
-}
-
-/// Through the gate, a machine may force out itself alone.
-fn may_force(by: By, entry: &Entry) -> bool {
-    match by {
-        By::Hand | By::Gate(None) => true,
-        By::Gate(Some(caller)) => entry.address().parse() == Ok(caller),
-    }
 }
 
 /// It is not for daemons to say: they end the machine, too.

@@ -1,28 +1,19 @@
-//! `scale-up`, `scale-down` and `replace`: decisions by hand, through the same lease and the same steps.
+//! `scale-up` and `scale-down`: decisions by hand, through the same lease and the same steps.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::daemon::Body;
-use super::ini::{self, load};
+use super::by_hand::Hand;
+use super::ini::load;
 use super::{print, status};
 use crate::cli::Scale;
 use crate::config::Config;
-use crate::core::node::{Action, Machine, Wanted};
-use crate::core::plan::Whom;
+use crate::core::node::Wanted;
 use crate::core::protocol::facts::Fact;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::system::links::LOOPBACK;
 use crate::system::log::Log;
-use crate::worker::{Worker, own_machine};
-
-/// For the masters to greet.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two tries of one that waits.
-const AGAIN: Duration = Duration::from_secs(1);
-/// For waiting for events alone.
-const LONG: Duration = Duration::from_secs(3600);
+use crate::worker::Worker;
 
 pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
     if asked.dry_run {
@@ -38,7 +29,7 @@ pub fn run(path: &Path, asked: Scale, log: Log) -> Result<(), Error> {
     };
     let mut hand = Hand::start(path, log)?;
     let done = hand.carry_out(&wanted, asked.wait);
-    hand.body.farewell();
+    hand.farewell();
     done.and_then(|()| hand.all_told())
 }
 
@@ -84,114 +75,4 @@ fn would_grant(masters: &[status::Answer], asked: Scale) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// One old machine after the other; the first that gets no successor ends it.
-pub fn replace(path: &Path, asked: &Whom, log: Log) -> Result<(), Error> {
-    let config = Arc::new(load(path)?);
-    let worker = Worker::new(Arc::clone(&config), log)?;
-    let own = own_machine::instance(&config, &worker);
-    let (own, others): (Vec<Machine>, Vec<Machine>) = worker
-        .to_replace(asked)?
-        .into_iter()
-        .partition(|old| own.is_some() && old.instance == own);
-    if let Some(own) = own.first() {
-        log.warning(&format!(
-            "{}: is this machine, and left out; run replace for it on another",
-            own.title()
-        ));
-    }
-    if others.is_empty() {
-        log.event("nothing to replace");
-        return Ok(());
-    }
-    let mut hand = Hand::start(path, log)?;
-    let done = others.into_iter().try_for_each(|old| {
-        log.event(&format!("{}: replacing it", old.title()));
-        hand.carry_out(&Wanted::Replace { old, new: None }, true)
-    });
-    hand.body.farewell();
-    done
-}
-
-/// A daemon for as long as a command runs.
-struct Hand {
-    body: Body,
-    log: Log,
-}
-
-impl Hand {
-    /// Greets the masters.
-    ///
-    /// # Errors
-    /// Config; there is none.
-    fn start(path: &Path, log: Log) -> Result<Hand, Error> {
-        let text = ini::read(path)?;
-        let body = Body::start(Config::parse(path, &text)?, &text, log)?;
-        let mut hand = Hand { body, log };
-        let patience = Instant::now() + PATIENCE;
-        while !hand.body.all_greeted() && Instant::now() < patience {
-            for action in hand.body.step(patience) {
-                hand.say(&action);
-            }
-        }
-        match hand.body.node.has_master() {
-            true => Ok(hand),
-            false => Err(no_master(&hand.body)),
-        }
-    }
-
-    fn say(&self, action: &Action) {
-        if let Action::Say(text) = action {
-            self.log.event(text);
-        }
-    }
-
-    /// Asks and acts until it is done. `wait`: also until it may be.
-    fn carry_out(&mut self, wanted: &Wanted, wait: bool) -> Result<(), Error> {
-        self.body.node.want(wanted.clone(), Instant::now());
-        let mut again: Option<Instant> = None;
-        loop {
-            for action in self.body.step(again.unwrap_or_else(|| Instant::now() + LONG)) {
-                self.say(&action);
-                match action {
-                    Action::End(Err(error)) if wait && error.kind() == Kind::Busy => {
-                        again = Some(Instant::now() + AGAIN);
-                    }
-                    Action::End(result) => {
-                        self.body.notifier.finish();
-                        return result;
-                    }
-                    _ => {}
-                }
-            }
-            if again.is_some_and(|at| Instant::now() >= at) {
-                again = None;
-                self.body.node.want(wanted.clone(), Instant::now());
-            }
-        }
-    }
-
-    /// A daemon goes on trying; a command ends, so it must say what is left to do.
-    fn all_told(&self) -> Result<(), Error> {
-        let owed = self.body.node.owed().join(", ");
-        match owed.is_empty() {
-            true => Ok(()),
-            false => Err(Error::unavailable(
-                owed,
-                "could not be told of the new machine, which serves behind the others; the next look of a daemon \
-                 does so, or autoscaler add-host there",
-            )),
-        }
-    }
-}
-
-fn no_master(body: &Body) -> Error {
-    let (first, last) = body.config.master.tunnel_ports.clone().into_inner();
-    let mut why = body.refusals();
-    if why.is_empty() {
-        why = "does `autoscaler master` run on the HAProxy hosts, and is this host in hosts.d there?".into();
-    }
-    let cause = format!("nobody to ask on {LOOPBACK}:{first}-{last}: {why}");
-    Error::unavailable("no master", cause)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::ini::{self, mode_of};
-use crate::config::{Config, KEYS, dir_of, is_secret};
+use crate::config::{Config, KEYS, dir_of, is_secret, others_may_read};
 use crate::core::text::ini::edit;
 use crate::core::text::words::did_you_mean;
 use crate::error::Error;
@@ -46,7 +46,7 @@ pub fn run(path: &Path, key: &str, value: &str, log: Log) -> Result<(), Error> {
     if text == before {
         return Ok(());
     }
-    if is_secret(section, key) && !value.is_empty() && mode_of(path)? & 0o077 != 0 {
+    if is_secret(section, key) && !value.is_empty() && others_may_read(mode_of(path)?) {
         let cause = format!(
             "others can read it, and a secret was to go into it; run: chmod 600 {}",
             path.display()

@@ -21,7 +21,7 @@ use parse::{
     address, backend, cluster_name, count, health_check, listen, not_empty, over_zero, percent, ports,
     server_line, servers, socket, ssh_user, url,
 };
-pub use secrets::is_secret;
+pub use secrets::{is_secret, others_may_read};
 pub use values::Place;
 use values::{Source, Values};
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Aws, Cluster, Config};
+use crate::error::Error;
 
 // Written out, so that no secret reaches a log through `{:?}`.
 impl fmt::Debug for Aws {
@@ -31,6 +32,29 @@ impl Config {
         ];
         !self.cluster.secrets.is_empty() || texts.iter().any(|secret| !secret.is_empty())
     }
+
+    /// May the file have these permissions? With a secret in it, it is closed to others.
+    ///
+    /// # Errors
+    /// Config, with the `chmod` to run.
+    pub fn may_have_mode(&self, mode: u32) -> Result<(), Error> {
+        let path = self.path.display();
+        match self.has_secret() && others_may_read(mode) {
+            true => Err(Error::config(
+                path,
+                format!(
+                    "holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {}",
+                    self.path.display()
+                ),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Do these permissions of a file let others do anything with it?
+pub fn others_may_read(mode: u32) -> bool {
+    mode & 0o077 != 0
 }
 
 /// Is the value of this key nobody's but its owner's?

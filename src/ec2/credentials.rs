@@ -2,7 +2,7 @@
 //! container, instance role, in this order; and how long they are kept.
 
 use super::imds::Imds;
-use super::profile::{Files, Profile};
+use super::profile::{self, Files, Profile};
 use super::query::{Signer, Target};
 use super::role::{Role, Source};
 use super::shared_files::Section;
@@ -226,13 +226,7 @@ impl Provider {
             };
             return self.of_web_identity(&identity, sts).map(Some);
         }
-        let unknown = ["sso_session", "sso_start_url", "login_session"];
-        if let Some(key) = unknown.into_iter().find(|key| !section.get(key).is_empty()) {
-            return Err(wrong(format!(
-                "{key}: autoscaler logs in nowhere; use credential_process = aws configure export-credentials \
-                 --profile {name}, or a role"
-            )));
-        }
+        profile::refuse_login(&section, name)?;
         let [in_credentials, in_config] = files.sections(name);
         if let Some(keys) = from_section(&in_credentials)? {
             return Ok(Some(keys));

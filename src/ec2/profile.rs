@@ -1,4 +1,4 @@
-//! The profiles that the shared AWS files hold for us.
+//! The profiles that the shared AWS files hold for us, and those that are refused.
 
 use super::shared_files::{Section, SharedFile};
 use super::{Env, Failure, Settings, first_set, var};
@@ -91,6 +91,21 @@ impl Profile {
     /// Its setting `key`.
     pub fn get(&self, key: &str) -> &str {
         self.own.get(key)
+    }
+}
+
+/// Refuses a profile whose credentials a person logs in for: nobody is there to do so.
+///
+/// # Errors
+/// Config, with what to write instead.
+pub fn refuse_login(section: &Section, name: &str) -> Result<(), Failure> {
+    let by_login = ["sso_session", "sso_start_url", "login_session"];
+    match by_login.into_iter().find(|key| !section.get(key).is_empty()) {
+        None => Ok(()),
+        Some(key) => Err(Failure::Config(format!(
+            "profile {name}: {key}: autoscaler logs in nowhere; use credential_process = aws configure \
+             export-credentials --profile {name}, or a role"
+        ))),
     }
 }
 

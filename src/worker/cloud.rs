@@ -41,6 +41,7 @@ pub fn instances(client: &Client, cluster: &str, time: Duration) -> Result<Vec<I
         address: i.private_ip.map(|ip| ip.to_string()),
         launched_at: i.launched_at,
         keep: i.is_kept(),
+        image: i.image.clone(),
         of_group: i.group().is_some(),
         in_service: true,
         id: i.id,

@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::{CLUSTER_TAG, EC2_TIME, Worker};
+use super::{CLUSTER_TAG, Worker};
 use crate::aws_cli::{self, Kind, Request};
 use crate::config::{Config, Place};
-use crate::ec2;
 use crate::error::Error;
 use crate::system::child::{self, Finished, Rest};
 use crate::system::machine;
@@ -14,7 +13,7 @@ use crate::system::machine;
 pub const SET_DESIRED_CAPACITY: &str = "SetDesiredCapacity";
 
 /// In `scale_down_command`: the id of the instance that leaves.
-const INSTANCE_ID: &str = "$INSTANCE_ID";
+pub const INSTANCE_ID: &str = "$INSTANCE_ID";
 /// In `scale_up_command`: the desired capacity of the group, one more than it is.
 pub const DESIRED: &str = "$DESIRED";
 /// Stands for [`DESIRED`] while it is not known.
@@ -109,42 +108,6 @@ fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
 }
 
 impl Worker {
-    /// What a scale-up would send or run, for `--dry-run`.
-    ///
-    /// # Errors
-    /// Config: there is nothing to run. Auto Scaling could not tell of its group.
-    pub fn describe_up(&self) -> Result<String, Error> {
-        if let Some(request) = self.group_request() {
-            let mut request = request.clone();
-            let group = self.group_of(&request, EC2_TIME)?;
-            request.set_desired_capacity(&(group.desired + 1).to_string());
-            return Ok(describe_request(&request));
-        }
-        let unset = "[machine] scale_up_command is not set";
-        let command = self.up.as_ref().map(describe);
-        command.ok_or_else(|| Error::config(self.config.path.display(), unset))
-    }
-
-    /// What a scale-down would send or run, for `--dry-run`.
-    ///
-    /// # Errors
-    /// This machine's id could not be found out.
-    pub fn describe_down(&self) -> Result<String, Error> {
-        let text = &self.config.machine.scale_down_command;
-        match &self.down {
-            Some(ScaleCommand::Native(_)) if text.contains(INSTANCE_ID) => {
-                let request = self.request_to_leave(self.identify()?.title())?;
-                Ok(describe_request(&request))
-            }
-            Some(command) => Ok(describe(command)),
-            None => {
-                let machine = self.identify()?;
-                let id = machine.title();
-                Ok(format!("action TerminateInstances\nInstanceId.1={id}\n"))
-            }
-        }
-    }
-
     /// The request of `scale_down_command` for the instance `id`.
     pub(super) fn request_to_leave(&self, id: &str) -> Result<Request, Error> {
         let text = self.config.machine.scale_down_command.replace(INSTANCE_ID, id);
@@ -185,18 +148,4 @@ impl Worker {
             false => Err(failed(format!("{} ({})", done.complaint(), done.status))),
         }
     }
-}
-
-fn describe(command: &ScaleCommand) -> String {
-    match command {
-        ScaleCommand::Shell(command) => format!("sh {command}\n"),
-        ScaleCommand::Native(request) => describe_request(request),
-    }
-}
-
-fn describe_request(request: &Request) -> String {
-    let encoded = |(name, value): &(String, String)| format!("{name}={}\n", ec2::form_encode(value));
-    let mut lines: Vec<String> = request.params.iter().map(encoded).collect();
-    lines.sort();
-    format!("action {}\n{}", request.action, lines.concat())
 }

@@ -3,6 +3,7 @@
 
 pub mod cloud;
 mod command;
+mod dry_run;
 mod group;
 mod health_gate;
 mod launch;

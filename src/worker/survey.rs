@@ -1,12 +1,10 @@
 //! What is there: EC2 and the HAProxy hosts are asked side by side.
 
-use std::time::Instant;
-
 use super::remote::side_by_side;
 use super::{EC2_TIME, Worker, cloud};
 use crate::config::Config;
-use crate::core::plan::{self, Listed, Machine, Member, Memory, Survey, Whom};
-use crate::ec2;
+use crate::core::plan::replace::Whom;
+use crate::core::plan::{self, Listed, Machine, Survey};
 use crate::error::Error;
 use crate::system::health;
 
@@ -51,36 +49,10 @@ impl Worker {
         Ok(survey)
     }
 
-    /// Would a decision by hand come to something now, as far as EC2 and the HAProxy hosts say?
+    /// The machines that `asked` names, in the order of their entries.
     ///
     /// # Errors
-    /// Busy, or what could not be asked.
-    pub fn would_act(&self, up: bool, force: bool) -> Result<(), Error> {
-        let mut rules = rules(&self.config, self.asks_ec2());
-        if force {
-            rules = rules.forced();
-        }
-        if !up {
-            let myself = self.may_end()?;
-            let survey = self.survey(Some(&myself))?;
-            return plan::may_leave(&survey, &rules, &myself);
-        }
-        let survey = self.survey(None)?;
-        let plan = plan::plan(&survey, &rules, &Memory::default(), None);
-        plan.room.map_err(|wait| Error::busy("scale-up", wait.why))?;
-        let checked = self.remote.check(self.config.haproxy.servers.clone());
-        let takes = checked.iter().any(|(_, result)| result.is_ok());
-        let refusal = checked.into_iter().find_map(|(_, result)| result.err());
-        match refusal {
-            Some(refusal) if !takes => Err(refusal.advise("no HAProxy host could take a machine")),
-            _ => Ok(()),
-        }
-    }
-
-    /// The machines that `asked` names, in the order of their entries: live instances of the cluster.
-    ///
-    /// # Errors
-    /// Config: one is none; EC2 or no HAProxy host could tell.
+    /// Config: one is no live instance of the cluster; EC2 could not tell.
     pub fn to_replace(&self, asked: &Whom) -> Result<Vec<Machine>, Error> {
         if !self.asks_ec2() {
             return Err(Error::config(
@@ -88,44 +60,7 @@ impl Worker {
                 "is for instances that autoscaler launches on EC2 by itself",
             ));
         }
-        let survey = self.survey(None)?;
-        let members: Vec<Member> = survey
-            .members(self.config.machine.port)
-            .into_iter()
-            .filter(|m| m.may_enter() && m.instance.is_some())
-            .collect();
-        let machine = |m: &Member| m.machine.clone();
-        match asked {
-            Whom::All => Ok(members.iter().map(machine).collect()),
-            Whom::These(names) => names
-                .iter()
-                .map(|name| {
-                    let called = |m: &&Member| {
-                        m.machine.instance.as_ref() == Some(name)
-                            || m.lines.iter().flatten().any(|line| line.name == *name)
-                    };
-                    let found = members.iter().find(called).map(machine);
-                    found.ok_or_else(|| {
-                        Error::config(
-                            name,
-                            "is neither the name nor the id of a live instance of this cluster",
-                        )
-                    })
-                })
-                .collect(),
-            Whom::NotImage(image) => {
-                let cluster = &self.config.cluster.name;
-                let running = self
-                    .client
-                    .cluster_instances(cluster, Instant::now() + EC2_TIME)
-                    .map_err(|e| cloud::ec2_error("DescribeInstances", &e))?;
-                let old = |m: &&Member| {
-                    let is_it = |i: &&ec2::Instance| Some(&i.id) == m.machine.instance.as_ref();
-                    running.iter().find(is_it).is_some_and(|i| i.image != *image)
-                };
-                Ok(members.iter().filter(old).map(machine).collect())
-            }
-        }
+        asked.machines(&self.survey(None)?, self.config.machine.port)
     }
 
     /// Which members of the group serve, by its own word. What is in no group is as without one.

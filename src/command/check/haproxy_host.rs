@@ -7,7 +7,7 @@ use super::{Check, Part, cloud};
 use crate::command::{generate, master, prune, status, template};
 use crate::config::Config;
 use crate::core::haproxy::runtime::text::{self, Section};
-use crate::core::haproxy::runtime::{self, compare};
+use crate::core::haproxy::runtime::{balance, drift};
 use crate::core::protocol::facts::Fact;
 use crate::error::Error;
 use crate::system::due::DueFile;
@@ -170,7 +170,7 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Vec<Finding
                 "HAProxy: backend `{name}` can't be compared: {unclear}"
             ))];
         }
-        let differences = compare::of_section(section, &running, &due.aside).join(", ");
+        let differences = drift::of_section(section, &running, &due.aside).join(", ");
         let mut found = vec![match differences.is_empty() {
             true => Finding::Ok(format!(
                 "HAProxy: backend `{name}` runs the servers of hosts.d ({})",
@@ -180,7 +180,7 @@ fn running(check: &Check, socket: &HaproxySocket, rendered: &str) -> Vec<Finding
                 .advise(step)
                 .into(),
         }];
-        let advice = runtime::advice(section, process.version);
+        let advice = balance::advice(section, process.version);
         found.extend(advice.map(|advice| Finding::Warn(format!("HAProxy: {advice}"))));
         found
     };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::ini::{load, mode_of, private};
 use super::{print, template_path};
-use crate::config::Config;
+use crate::config::{Config, others_may_read};
 use crate::core::plan::Instance;
 use crate::ec2::Client;
 use crate::error::Error;
@@ -81,7 +81,7 @@ fn ini(config: &Config) -> Finding {
     let path = config.path.display();
     match (private(config), mode_of(&config.path)) {
         (Err(error), _) | (Ok(()), Err(error)) => error.into(),
-        (Ok(()), Ok(mode)) if mode & 0o077 != 0 => Finding::Warn(format!(
+        (Ok(()), Ok(mode)) if others_may_read(mode) => Finding::Warn(format!(
             "{path}: others can read it (mode {mode:04o}); before it holds a secret, run: chmod 600 {path}"
         )),
         (Ok(()), Ok(mode)) => Finding::Ok(format!("{path}: valid, mode {mode:04o}")),

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LOOK_EVERY;
+use crate::core::haproxy::runtime;
+use crate::core::haproxy::runtime::reload::{self, Change, Commands};
 use crate::core::haproxy::runtime::replies::{Process, Running};
-use crate::core::haproxy::runtime::{self, Change, Commands, compare};
 use crate::system::due::Due;
 use crate::system::haproxy_socket::HaproxySocket;
 
@@ -42,13 +43,13 @@ pub fn plan(socket: &HaproxySocket, change: &Change, due: &Due) -> Result<Plan, 
     }
     let process = socket.process()?;
     let running = socket.servers()?;
-    let commands = runtime::plan(change, &running, process.version, &due.aside)?;
+    let commands = reload::plan(change, &running, process.version, &due.aside)?;
     let sections = change.new.sections.iter();
     for section in sections.filter(|s| commands.iter().any(|c| c.section == s.name && !c.add.is_empty())) {
-        if let Some(sample) = compare::sample(section, &running)
+        if let Some(sample) = reload::sample(section, &running)
             && let Some(row) = socket.row(sample)?
         {
-            compare::trust_row(section, &row)?;
+            reload::trust_row(section, &row)?;
         }
     }
     Ok(Plan { process, commands })

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Socket};
 use crate::core::haproxy::runtime::replies::Process;
 use crate::core::haproxy::runtime::text::{self, Configuration};
-use crate::core::haproxy::runtime::{self, compare};
+use crate::core::haproxy::runtime::{self, drift};
 use crate::error::Error;
 use crate::system::child::{self, Finished, Rest};
 use crate::system::drains::Drains;
@@ -85,7 +85,7 @@ pub fn differences(config: &Config, template: &str, text: &str) -> Vec<String> {
     let wanted = text::read(text, &text::managed(template));
     let running = HaproxySocket::new(&config.haproxy.socket).servers();
     match (wanted, running) {
-        (Ok(wanted), Ok(running)) => compare::differences(&wanted, &running, &BTreeSet::new()),
+        (Ok(wanted), Ok(running)) => drift::differences(&wanted, &running, &BTreeSet::new()),
         _ => Vec::new(),
     }
 }
@@ -148,7 +148,7 @@ pub fn bring(
 fn look_again(installed: &Installed, socket: &HaproxySocket, left: &BTreeSet<String>) -> Result<(), String> {
     let late = (2 * installed.reading).clamp(TAKEOVER, RELOADED_WITHIN);
     thread::sleep((installed.since + late).saturating_duration_since(Instant::now()));
-    let found = compare::differences(&installed.wanted()?, &socket.servers()?, left);
+    let found = drift::differences(&installed.wanted()?, &socket.servers()?, left);
     match found.first() {
         None => Ok(()),
         Some(difference) => Err(format!("it {difference} after all")),
@@ -257,7 +257,7 @@ fn differs(installed: &Installed, socket: &HaproxySocket, log: Log) -> Option<St
         .iter()
         .any(|line| line.contains("load-server-state-from-file"))
     {
-        for (id, address) in compare::misplaced(&wanted, &running) {
+        for (id, address) in drift::misplaced(&wanted, &running) {
             log.warning(&format!(
                 "HAProxy: {id} came back at its old address by load-server-state-from-file and is moved to {address}; \
                  save the state before each reload (`show servers state`), or take the line out of the template"
@@ -266,7 +266,7 @@ fn differs(installed: &Installed, socket: &HaproxySocket, log: Log) -> Option<St
         }
         running = socket.servers().ok()?;
     }
-    compare::differences(&wanted, &running, &BTreeSet::new())
+    drift::differences(&wanted, &running, &BTreeSet::new())
         .into_iter()
         .next()
 }

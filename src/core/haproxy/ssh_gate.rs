@@ -1,5 +1,5 @@
 //! What the app servers' key may do on a HAProxy host: the calls that their daemons make, word for
-//! word as `worker/remote.rs` sends them, and nothing else.
+//! word as `worker/remote.rs` sends them, and nothing else; and how far it may go with them.
 //!
 //! ```text
 //! order   = ["sudo "] program " " call
@@ -15,9 +15,38 @@
 //! words say is for a `remote_command` that suits machines without this gate: it is this very
 //! program that carries out the call.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::entry::{check_host, check_instance, check_name, parse_port};
+use super::entry::{Entry, check_host, check_instance, check_name, parse_port};
+
+/// Who gives a command on a HAProxy host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A person, cron, or a daemon whose key may do all.
+    Hand,
+    /// A daemon through `ssh-gate`, from this address as far as it is known.
+    Gate(Option<IpAddr>),
+}
+
+impl By {
+    /// May it pass over what keeps `entry` in, by `remove-host --force`? A machine may force out itself
+    /// alone.
+    pub fn may_force(self, entry: &Entry) -> bool {
+        match self {
+            By::Hand | By::Gate(None) => true,
+            By::Gate(Some(caller)) => entry.address().parse() == Ok(caller),
+        }
+    }
+
+    /// The most entries that its `add-host` may make of them: through the gate, one more than
+    /// `max_hosts`, while a machine is replaced.
+    pub fn most_entries(self, max_hosts: usize) -> usize {
+        match self {
+            By::Hand => usize::MAX,
+            By::Gate(_) => max_hosts.saturating_add(1),
+        }
+    }
+}
 
 /// The arguments of the call in `order`, such as sshd hands over in `SSH_ORIGINAL_COMMAND`; `None`
 /// for all that the grammar does not hold.
@@ -112,6 +141,18 @@ mod tests {
                 "{order}"
             );
         }
+    }
+
+    #[test]
+    fn a_machine_forces_out_itself_alone_and_bounds_hold_through_the_gate() {
+        let entry = Entry::parse("app1", "10.0.0.5 80 -").unwrap();
+        let gate = |ip: &str| By::Gate(Some(ip.parse().unwrap()));
+        assert!(By::Hand.may_force(&entry) && By::Gate(None).may_force(&entry));
+        assert!(gate("10.0.0.5").may_force(&entry) && !gate("10.0.0.6").may_force(&entry));
+        assert_eq!(
+            [By::Hand, By::Gate(None)].map(|by| by.most_entries(4)),
+            [usize::MAX, 5]
+        );
     }
 
     proptest! {

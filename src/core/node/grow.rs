@@ -99,7 +99,7 @@ impl Node {
         // Otherwise it must be the one that others begin with, too.
         let alone = self.masters.granted_count(now) >= self.settings.servers.len();
         let short = match alone {
-            true => self.shortages.lately(now),
+            true => self.insufficient_capacity.lately(now),
             false => Vec::new(),
         };
         if let Phase::Working { aim, launch, .. } = &mut self.phase {
@@ -139,7 +139,7 @@ impl Node {
     }
 
     pub(super) fn launched(&mut self, launched: Launched, now: Instant) {
-        self.shortages.note(launched.without, now);
+        self.insufficient_capacity.note(launched.without, now);
         let count = launched.machines.len() as u32 + launched.unnamed;
         if let Some(error) = &launched.error {
             self.say(error.to_string());

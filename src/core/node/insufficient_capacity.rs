@@ -17,11 +17,11 @@ pub struct Place {
 
 /// The places that had no capacity, in the order in which that was found.
 #[derive(Debug, Default)]
-pub struct Shortages {
+pub struct InsufficientCapacity {
     found: Vec<(Place, Instant)>,
 }
 
-impl Shortages {
+impl InsufficientCapacity {
     /// EC2 had no capacity for these, just now.
     pub fn note(&mut self, places: Vec<Place>, now: Instant) {
         self.found.retain(|(known, _)| !places.contains(known));
@@ -63,9 +63,9 @@ mod tests {
     #[test]
     fn what_failed_comes_last_and_what_failed_longest_ago_first_of_it() {
         let now = Instant::now();
-        let mut shortages = Shortages::default();
+        let mut shortages = InsufficientCapacity::default();
         let all = ["- -", "s2 -", "- t2", "s2 t2"];
-        let order = |shortages: &mut Shortages, now| {
+        let order = |shortages: &mut InsufficientCapacity, now| {
             let mut sorted = places(&all);
             sort(&mut sorted, &shortages.lately(now));
             sorted

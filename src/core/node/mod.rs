@@ -15,6 +15,7 @@
 
 mod aims;
 mod asking;
+mod blocked;
 mod finish;
 mod grow;
 pub mod insufficient_capacity;
@@ -23,7 +24,6 @@ mod leave;
 mod look;
 mod masters;
 mod newcomers;
-mod notify;
 mod replace;
 mod step;
 mod terminate;
@@ -40,16 +40,16 @@ use crate::core::text::duration::seconds;
 use crate::error::Kind;
 pub use aims::{Aim, Settings, Wanted};
 use aims::{FIRST_BACKOFF, LONGEST_BACKOFF, Pause, Phase};
-use insufficient_capacity::Shortages;
+use blocked::Need;
+use insufficient_capacity::InsufficientCapacity;
 use interruption::Interruption;
 pub use interruption::Warning;
 use look::Looks;
 pub use masters::HEARTBEAT;
 use masters::Masters;
 use newcomers::Newcomers;
-use notify::Need;
-pub use notify::Notice;
-pub use step::{Action, Launched, LinkId, Outcome, Purpose, Step, Told};
+
+pub use step::{Action, Launched, LinkId, Notice, Outcome, Purpose, Step, Told};
 
 /// How long a master may take to answer `SCALE`.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub struct Node {
     masters: Masters,
     looks: Looks,
     newcomers: Newcomers,
-    shortages: Shortages,
+    insufficient_capacity: InsufficientCapacity,
     next_heartbeat: Instant,
     /// Asked for by hand: the load does not matter.
     wanted: Option<Wanted>,
@@ -98,7 +98,7 @@ impl Node {
             masters: Masters::default(),
             looks: Looks::default(),
             newcomers: Newcomers::default(),
-            shortages: Shortages::default(),
+            insufficient_capacity: InsufficientCapacity::default(),
             next_heartbeat: now,
             wanted: None,
             myself,
@@ -381,5 +381,13 @@ impl Node {
 
     fn say(&mut self, text: String) {
         self.out.push(Action::Say(text));
+    }
+
+    fn notify(&mut self, event: &'static str, machine: Option<Machine>, reason: String) {
+        self.out.push(Action::Notify(Notice {
+            event,
+            machine,
+            reason,
+        }));
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::{Aim, FIRST_RETRY, Machine, Node, Outcome, Phase, Step, Wanted};
+use crate::core::plan::replace::newest;
 use crate::core::plan::{Survey, is_machine};
 use crate::error::{Error, Kind};
 
@@ -71,7 +72,7 @@ impl Node {
                 old.title(),
                 "is this machine, which ends no other way than by itself; run replace on another",
             )),
-            Some(member) if member.may_enter() && member.instance.is_some() => Ok(()),
+            Some(member) if member.may_end() => Ok(()),
             _ => Err(Error::new(
                 Kind::Busy,
                 old.title(),
@@ -79,15 +80,4 @@ impl Node {
             )),
         }
     }
-}
-
-/// The machine that was launched last, of those that serve, `old` aside.
-fn newest(survey: &Survey, port: u16, old: &Machine) -> Option<Machine> {
-    let members = survey.members(port);
-    let serving = members
-        .iter()
-        .filter(|m| m.serves() && !is_machine(&m.machine, old));
-    let launched = serving.filter_map(|m| Some((m.instance?.launched_at?, &m.machine)));
-    let last = launched.max_by_key(|(at, _)| *at)?;
-    Some(last.1.clone())
 }

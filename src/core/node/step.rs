@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::Notice;
 use super::insufficient_capacity::Place;
 use crate::core::plan::{Machine, Survey};
 use crate::core::protocol::FromNode;
@@ -126,4 +125,15 @@ pub enum Action {
     Notify(Notice),
     /// What was asked for by hand is over.
     End(Result<(), Error>),
+}
+
+/// One event for `[notify]`: what people want to hear of without reading a log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// `launched`, `failed`, `retired` or `blocked`.
+    pub event: &'static str,
+    /// The machine that came or left.
+    pub machine: Option<Machine>,
+    /// Why, in one line.
+    pub reason: String,
 }

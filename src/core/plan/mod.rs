@@ -1,6 +1,7 @@
 //! One survey in, one plan out: what is entered, removed, waited for, launched and terminated, and
 //! why. Whoever launched, holds the lease or was told to `LOOK` goes by this and by nothing else.
 
+pub mod replace;
 mod survey;
 mod token;
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 pub use crate::core::haproxy::listing::{Listed, State};
 use crate::error::Error;
-pub use survey::{Instance, Life, Machine, Member, Survey, Whom, is_machine};
+pub use survey::{Instance, Life, Machine, Member, Survey, is_machine};
 pub use token::client_token;
 
 /// How long a launch counts for `max_launches_per_day`, in seconds.
@@ -264,8 +265,7 @@ fn doomed(
 ) -> Option<Doomed> {
     let may_end = |m: &&Member| {
         let id = m.machine.instance.as_ref();
-        m.may_enter()
-            && m.instance.is_some()
+        m.may_end()
             && !myself.is_some_and(|me| is_machine(me, &m.machine))
             && !id.is_some_and(|id| memory.refused.contains(id))
     };

@@ -45,6 +45,8 @@ pub struct Instance {
     pub launched_at: Option<u64>,
     /// Tagged `autoscaler:keep`: a person has taken it out.
     pub keep: bool,
+    /// Its AMI's id.
+    pub image: String,
     /// An Auto Scaling group launched it, or has taken it in.
     pub of_group: bool,
     /// False for a member of the Auto Scaling group that is not `InService`.
@@ -133,6 +135,11 @@ impl Member<'_> {
     /// May a plan enter it where it serves?
     pub fn may_enter(&self) -> bool {
         self.counts() && self.instance.is_none_or(|i| i.life == Life::Live && i.in_service)
+    }
+
+    /// May it be terminated: is it a live instance of the cluster, which nobody has taken out?
+    pub fn may_end(&self) -> bool {
+        self.may_enter() && self.instance.is_some()
     }
 }
 
@@ -243,16 +250,6 @@ fn is_same(machine: &Machine, line: &Listed) -> bool {
         (Some(one), Some(other)) => one == other,
         _ => machine.host == line.address && line.port.is_none_or(|port| port == machine.port),
     }
-}
-
-/// Whom `replace` gives new machines for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whom {
-    /// Names of entries, or instance ids.
-    These(Vec<String>),
-    All,
-    /// Those that run another image.
-    NotImage(String),
 }
 
 /// Are these one machine?

@@ -2,7 +2,9 @@
 
 mod properties;
 
+use super::replace::Whom;
 use super::*;
+use crate::error::Kind;
 
 const NOW: u64 = 1_000_000;
 
@@ -34,6 +36,7 @@ fn instance(text: &str) -> Instance {
         address: (life != Life::Gone).then(|| format!("10.0.0.{}", words[0])),
         launched_at: words[2].parse::<u64>().ok().map(|age| NOW - age),
         keep: words.contains(&"keep"),
+        image: "ami-1".into(),
         of_group: false,
         in_service: !words.contains(&"standby"),
     }
@@ -395,5 +398,32 @@ fn a_token_follows_from_cluster_fleet_and_attempt() {
         client_token("a", &fleet, Some("subnet-1"), None, 1),
     ] {
         assert_ne!(first, other);
+    }
+}
+
+#[test]
+fn replace_means_live_instances_of_the_cluster() {
+    let mut survey = survey(
+        "1 live 900, 2 live 900, 3 gone 900, 4 live 900 keep, 5 stopped 900",
+        &["2 UP, 1 UP, 3 UP, 4 UP, 5 UP, h6 UP"],
+    );
+    survey.instances[1].image = "ami-2".into();
+    let meant = |whom: Whom| {
+        let found = whom.machines(&survey, 80);
+        found.map(|all| all.iter().map(|m| m.title().to_string()).collect::<Vec<_>>())
+    };
+    let these = |names: &[&str]| Whom::These(names.iter().map(|n| (*n).into()).collect());
+    assert_eq!(meant(Whom::All), Ok(vec!["i-2".into(), "i-1".into()]));
+    assert_eq!(meant(Whom::NotImage("ami-1".into())), Ok(vec!["i-2".into()]));
+    assert_eq!(
+        meant(these(&["i-1", "app2"])),
+        Ok(vec!["i-1".into(), "i-2".into()])
+    );
+    for other in ["app3", "i-4", "app5", "apph6", "i-7"] {
+        assert_eq!(
+            meant(these(&["i-1", other])).unwrap_err().kind(),
+            Kind::Config,
+            "{other}"
+        );
     }
 }

@@ -98,6 +98,7 @@ impl Cloud {
                 address: (vm.running <= seen && !gone).then(|| vm.address.clone()),
                 launched_at: Some(vm.launched.map_or(EPOCH - 3600, |at| EPOCH + at / 1000)),
                 keep: vm.keep,
+                image: "ami-1".into(),
                 of_group: false,
                 in_service: true,
             }

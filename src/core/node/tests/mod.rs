@@ -217,6 +217,7 @@ fn survey(instances: &[u32], hosts: &[&str]) -> Survey {
         address: Some(format!("10.0.0.{number}")),
         launched_at: Some(1_000_000 - 3600),
         keep: false,
+        image: "ami-1".into(),
         of_group: false,
         in_service: true,
     };

@@ -137,6 +137,7 @@ impl World<'_> {
             address: Some(ADDRESS.into()).filter(|_| life == Life::Live),
             launched_at: Some(launched_at),
             keep: false,
+            image: "ami-1".into(),
             of_group: false,
             in_service: true,
         };

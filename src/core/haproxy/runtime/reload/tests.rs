@@ -1,7 +1,9 @@
 use super::*;
 use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::runtime::balance::advice;
+use crate::core::haproxy::runtime::drift::{differences, misplaced};
+use crate::core::haproxy::runtime::{drop_idle, leaves_nobody, move_to, replies};
 use crate::core::haproxy::template::render;
-use compare::differences;
 use proptest::prelude::*;
 
 const TEMPLATE: &str = "\
@@ -298,12 +300,9 @@ fn what_the_running_servers_show_goes_before_the_text() {
         let answer = format!("# pxname,svname,status,scur,bck,slim,lastchg,\n{line}");
         replies::stat(&answer).unwrap().remove(0)
     };
-    assert_eq!(
-        compare::trust_row(section, &rows("servers,a,UP,0,0,,1,\n")),
-        Ok(())
-    );
+    assert_eq!(trust_row(section, &rows("servers,a,UP,0,0,,1,\n")), Ok(()));
     for other in ["servers,a,UP,0,0,5,1,\n", "servers,a,UP,0,1,,1,\n"] {
-        assert!(compare::trust_row(section, &rows(other)).is_err(), "{other}");
+        assert!(trust_row(section, &rows(other)).is_err(), "{other}");
     }
 }
 
@@ -391,7 +390,7 @@ fn the_difference_is_named() {
     );
     let moved = states("servers 1 a 10.0.0.5 2 0 81 1 1 6 0\n");
     let place = ("servers/a".to_string(), "10.0.0.5:80".parse().unwrap());
-    assert_eq!(compare::misplaced(&wanted, &moved), [place]);
+    assert_eq!(misplaced(&wanted, &moved), [place]);
 }
 
 #[test]

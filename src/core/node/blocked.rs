@@ -1,19 +1,8 @@
-//! What people want to hear of without reading a log: `[notify]`.
+//! `blocked`: a need for machines that lasts, and what stands against it.
 
 use std::time::Instant;
 
-use super::{Action, Machine, Node, Phase, seconds};
-
-/// One event for `[notify]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Notice {
-    /// `launched`, `failed`, `retired` or `blocked`.
-    pub event: &'static str,
-    /// The machine that came or left.
-    pub machine: Option<Machine>,
-    /// Why, in one line.
-    pub reason: String,
-}
+use super::{Node, Phase, seconds};
 
 /// The need for a machine.
 #[derive(Debug, Default)]
@@ -28,14 +17,6 @@ pub struct Need {
 }
 
 impl Node {
-    pub(super) fn notify(&mut self, event: &'static str, machine: Option<Machine>, reason: String) {
-        self.out.push(Action::Notify(Notice {
-            event,
-            machine,
-            reason,
-        }));
-    }
-
     /// After each sample: has the mean been at or over the threshold for `blocked_after`, without a
     /// scale-up that began here or ended anywhere? Each need is told of once.
     pub(super) fn look_at_need(&mut self, now: Instant) {
