@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::aws_cli;
 use crate::config::Config;
-use crate::core::haproxy::entry::Entry;
+use crate::core::haproxy::entry::{Entry, is_instance_id};
 use crate::core::haproxy::ids;
 use crate::core::haproxy::listing::{Listed, STATES};
 use crate::core::haproxy::octets;
@@ -226,7 +226,7 @@ fn ec2_answer(data: &[u8]) {
             Vec::new()
         });
         for instance in instances {
-            assert!(response::is_instance_id(&instance.id));
+            assert!(is_instance_id(&instance.id));
             let words = [instance.instance_type, instance.subnet, instance.zone];
             let reason = instance.state_reason.unwrap_or_default();
             assert!(!format!("{words:?}{reason}").contains(char::is_control));

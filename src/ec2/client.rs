@@ -5,6 +5,7 @@ use super::exchange::{Exchange, Hook};
 use super::xml::Element;
 use super::{Env, Failure, Group, Imds, Instance, Service, Settings};
 use super::{endpoint, first_set, group, response, var};
+use crate::core::haproxy::entry::is_instance_id;
 use crate::system::machine;
 use std::sync::Arc;
 use std::time::Instant;
@@ -286,7 +287,7 @@ fn without(params: &[(String, String)], names: &[&str]) -> Vec<(String, String)>
 }
 
 fn instance_param(id: &str) -> Result<(String, String), Failure> {
-    match response::is_instance_id(id) {
+    match is_instance_id(id) {
         true => Ok(pair("InstanceId.1", id)),
         false => Err(Failure::Config(format!(
             "\"{}\" is no instance id",

@@ -1,8 +1,9 @@
 //! An Auto Scaling group, out of DescribeAutoScalingGroups (Amazon EC2 Auto Scaling API Reference
 //! 2011-01-01).
 
-use super::response::{is_instance_id, one_line};
+use super::response::one_line;
 use super::xml::Element;
+use crate::core::haproxy::entry::is_instance_id;
 
 /// A group as Auto Scaling tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 use super::xml::Element;
 use super::{clock, first_set};
+use crate::core::haproxy::entry::is_instance_id;
 use std::net::IpAddr;
 
 /// An instance as RunInstances and DescribeInstances tell of it.
@@ -121,13 +122,6 @@ pub fn error(root: &Element) -> Option<(String, String)> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'_';
     let plain = !code.is_empty() && code.len() <= 100 && code.bytes().all(fits);
     plain.then(|| (code.to_string(), one_line(error.text_at(&["Message"]))))
-}
-
-/// True for `i-` and 1 to 32 lower-case hex digits.
-pub fn is_instance_id(text: &str) -> bool {
-    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    text.strip_prefix("i-")
-        .is_some_and(|hex| (1..=32).contains(&hex.len()) && hex.bytes().all(digit))
 }
 
 /// `text` on one line of bounded length, for logs: a peer's text must not forge one.

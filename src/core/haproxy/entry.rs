@@ -194,14 +194,20 @@ pub fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
-/// Is `id` an EC2 instance id, `i-` and hex digits? Returns it.
+/// Is `id` an EC2 instance id: `i-` and 1 to 32 hex digits?
+pub fn is_instance_id(id: &str) -> bool {
+    id.strip_prefix("i-")
+        .is_some_and(|hex| (1..=32).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// The same, with the complaint.
 ///
 /// # Errors
 /// A text that says so.
 pub fn check_instance(id: &str) -> Result<&str, String> {
-    match id.strip_prefix("i-") {
-        Some(hex) if (1..=32).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(id),
-        _ => Err(format!(
+    match is_instance_id(id) {
+        true => Ok(id),
+        false => Err(format!(
             "`{}` is not an instance id such as i-0123456789abcdef0",
             one_line(id)
         )),

@@ -78,7 +78,11 @@ impl Node {
         }
         let by_load = self.is_over();
         if !by_load && lacking == 0 {
-            return wait("the load fell before the launch", Duration::ZERO);
+            let why = match self.looks.i_serve {
+                Some(false) => "this machine is not UP, so its load counts for nothing",
+                _ => "the load fell before the launch",
+            };
+            return wait(why, Duration::ZERO);
         }
         // Some may boot of which the masters do not know: whoever launched them died.
         let missing = missing.saturating_sub(plan.booting.len() as u32);

@@ -58,6 +58,17 @@ fn the_load_fell_while_asking() {
 }
 
 #[test]
+fn what_is_down_launches_nothing_and_says_so() {
+    let mut b = Bench::surveying();
+    let both = "app1 10.0.0.1 80 i-1 DOWN 900, app2 10.0.0.2 80 i-2 UP 900";
+    let end = b.surveyed(survey(&[1, 2], &[both]));
+    assert!(
+        end[0].ends_with("not now: this machine is not UP, so its load counts for nothing"),
+        "{end:?}"
+    );
+}
+
+#[test]
 fn nothing_is_launched_that_no_haproxy_would_take() {
     let mut b = Bench::surveying();
     b.surveyed(alone());
