@@ -49,7 +49,7 @@ MUTATIONS = [
     ("plan/mod.rs", "if age < rules.boot_timeout || survey.healthy.contains(id) {", "if (age < rules.boot_timeout && !@ends what boots@) || (survey.healthy.contains(id) && !@ends what is healthy@) {"),
     ("plan/mod.rs", "if !survey.all_have_opinions() {", "if !survey.all_have_opinions() && !@ends without asking every HAProxy@ {"),
     ("plan/mod.rs", "} else if survey.sees {", "} else if survey.sees || @ends what it does not reach@ {"),
-    ("plan/mod.rs", "if up == 0 || (down.len() >= 2 && 2 * down.len() >= entries) {", "if !@the fault is never elsewhere@ && (up == 0 || (down.len() >= 2 && 2 * down.len() >= entries)) {"),
+    ("plan/mod.rs", "if up == 0 || (down >= 2 && 2 * down >= entries) {", "if !@the fault is never elsewhere@ && (up == 0 || (down >= 2 && 2 * down >= entries)) {"),
     ("plan/mod.rs", "            && !myself.is_some_and(|me| is_machine(me, &m.machine))\n            && !id", "            && (@its plan ends itself@ || !myself.is_some_and(|me| is_machine(me, &m.machine)))\n            && !id"),
     ("plan/mod.rs", "if rules.replace_after.is_zero() {", "if rules.replace_after.is_zero() || @nothing that is DOWN goes@ {"),
     ("plan/mod.rs", ".filter(|at| serves && member.lines[**at].is_none());", ".filter(|at| serves && !@nothing is entered by a plan@ && member.lines[**at].is_none());"),

@@ -292,10 +292,10 @@ fn doomed(
     if rules.replace_after.is_zero() {
         return None;
     }
-    let down: Vec<&Member> = members
+    let down = members
         .iter()
         .filter(|m| m.counts() && m.down_for().is_some())
-        .collect();
+        .count();
     let entries = members.iter().filter(|m| m.is_listed()).count();
     // An entry without an id may have been DOWN before this machine came to its address.
     let long_down = |m: &&Member| {
@@ -303,15 +303,21 @@ fn doomed(
         m.down_for().is_some_and(|down| down >= rules.replace_after) && m.instance.is_some_and(old)
     };
     let sick = members.iter().filter(may_end).find(long_down)?;
-    if up == 0 || (down.len() >= 2 && 2 * down.len() >= entries) {
+    let time = sick.down_for().unwrap_or_default();
+    // Of those that were DOWN with it, one comes back before the others.
+    let just_back = |m: &&Member| {
+        let was_there = m.instance.is_none_or(|i| survey.age(i) >= time);
+        m.counts() && was_there && m.up_for().is_some_and(|up| up < DOWN_COUNTS.min(time))
+    };
+    let down = down + members.iter().filter(just_back).count();
+    if up == 0 || (down >= 2 && 2 * down >= entries) {
         amiss.push(format!(
-            "{} of {entries} machines are DOWN: the fault is elsewhere, and none is replaced",
-            down.len()
+            "{down} of {entries} machines are DOWN, or were within the last minute: the fault is elsewhere, and \
+             none is replaced"
         ));
         return None;
     }
-    let time = sick.down_for().unwrap_or_default().as_secs();
-    let why = format!("DOWN in every HAProxy for {time} s");
+    let why = format!("DOWN in every HAProxy for {} s", time.as_secs());
     let id = sick.machine.instance.clone()?;
     Some(Doomed { id, why })
 }

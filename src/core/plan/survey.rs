@@ -116,6 +116,12 @@ impl Member<'_> {
             .try_fold(Duration::MAX, |least, down| Some(least.min(down?)))
     }
 
+    /// For how long a HAProxy has had it UP, the one that has had it so for longest.
+    pub fn up_for(&self) -> Option<Duration> {
+        let up = self.lines.iter().flatten().filter(|l| l.state == State::Up);
+        up.map(|l| Duration::from_secs(l.since.unwrap_or(0))).max()
+    }
+
     /// Did a HAProxy that lists it see it go DOWN, or come, within this time?
     pub fn went_down_within(&self, time: Duration) -> bool {
         let young = |l: &Listed| l.since.is_none_or(|since| Duration::from_secs(since) < time);
