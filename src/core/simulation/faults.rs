@@ -26,7 +26,8 @@ impl World {
             Kind::PowerOffBalancer => self.power_off_until(Who::Master(balancer), until),
             Kind::Stall => {
                 let who = self.anyone(server, balancer);
-                self.process_mut(who).stalled_until = until;
+                let process = self.process_mut(who);
+                process.stalled_until = process.stalled_until.max(until);
             }
             Kind::Suspend => self.suspend(server, balancer, until),
             Kind::Cut => self.cut(until),
