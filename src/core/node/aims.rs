@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::masters::Question;
 use super::{Machine, Step};
 use crate::core::backoff::Backoff;
 use crate::core::plan;
@@ -40,6 +41,16 @@ pub enum Aim {
     Leave,
     /// Launch one for an old one, by hand, and then end that.
     Replace,
+}
+
+impl Aim {
+    /// What a master is asked for it.
+    pub(super) fn question(self) -> Question {
+        match self {
+            Aim::Leave => Question::Retire,
+            Aim::Grow | Aim::Terminate | Aim::Replace => Question::Scale,
+        }
+    }
 }
 
 /// What a person asked for.

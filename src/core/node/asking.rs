@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::interruption::Interruption;
+use super::masters::Question;
 use super::{Action, Aim, FIRST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
 use crate::core::protocol::{FromNode, NOT_NOW, Reason};
 use crate::error::{Error, Kind};
@@ -140,12 +141,18 @@ impl Node {
         self.ask_next(aim, now);
     }
 
-    /// Is an answer of this master awaited, to what, and since when?
-    pub(super) fn is_asking(&self, name: &str) -> Option<(Aim, Instant)> {
+    /// What this master is asked for, if it is.
+    pub(super) fn is_asking(&self, name: &str) -> Option<Aim> {
         match &self.phase {
-            Phase::Asking { aim, asked, since } if asked == name => Some((*aim, *since)),
+            Phase::Asking { aim, asked, .. } if asked == name => Some(*aim),
             _ => None,
         }
+    }
+
+    /// The same when it has answered this question, and not one that it was asked for something else.
+    pub(super) fn is_answered(&self, name: &str, question: Option<Question>) -> Option<Aim> {
+        let asking = self.is_asking(name);
+        asking.filter(|aim| question.is_none_or(|question| question == aim.question()))
     }
 
     /// The line that asks for it.
@@ -166,7 +173,7 @@ impl Node {
 
     /// Asks the first master, by name, that has not granted; with all of them granted, begins.
     pub(super) fn ask_next(&mut self, aim: Aim, now: Instant) {
-        if let Some((asked, link)) = self.masters.next_to_ask() {
+        if let Some((asked, link)) = self.masters.ask_next(aim.question(), now) {
             // What it decides by, and what people read of beside the decision.
             if let Some(mean) = self.window.mean_so_far() {
                 self.out.push(Action::Send(link, FromNode::Load(mean)));
@@ -222,7 +229,8 @@ impl Node {
         (epoch, machines): (u64, u32),
         now: Instant,
     ) {
-        let asking = self.is_asking(name);
+        let (question, since) = self.masters.answered(name).unzip();
+        let asking = self.is_answered(name, question);
         if asking.is_none() && !self.masters.holds(name, &id) {
             // An answer that came after its time: nobody waits for it any more.
             let finish = FromNode::Finish {
@@ -234,27 +242,30 @@ impl Node {
             self.out.push(Action::Send(link, finish));
             return;
         }
-        let since = asking.map_or(now, |(_, since)| since);
+        let since = since.unwrap_or(match &self.phase {
+            Phase::Asking { since, .. } => *since,
+            _ => now,
+        });
         self.masters.granted(name, id, length, machines, since);
         self.next_heartbeat = self.next_heartbeat.min(now + length / 3);
-        if asking.is_none_or(|(aim, _)| self.pause(aim).refused.is_none()) {
+        if asking.is_none_or(|aim| self.pause(aim).refused.is_none()) {
             self.say(format!("master {name}: granted, epoch {epoch}"));
         }
-        if let Some((aim, _)) = asking {
+        if let Some(aim) = asking {
             self.ask_next(aim, now);
         }
     }
 
     pub(super) fn told_to_wait(&mut self, name: &str, reason: Reason, secs: u64, now: Instant) {
-        if let Some((aim, _)) = self.is_asking(name) {
+        let question = self.masters.answered(name).map(|(question, _)| question);
+        if let Some(aim) = self.is_answered(name, question) {
             let why = format!("master {name}: {}", explain(reason, secs));
             if self.pause(aim).refused.replace(reason) != Some(reason) {
                 self.say(why.clone());
             }
             self.not_now(Kind::Busy, &why, Duration::from_secs(secs.max(1)), now);
             self.refused_replacement(reason);
-        } else if self.masters.lost(name) {
-            // The answer to HOLD.
+        } else if matches!(question, None | Some(Question::Hold)) && self.masters.lost(name) {
             self.say(format!("master {name}: the lease is lost"));
         }
     }

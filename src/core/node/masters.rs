@@ -1,6 +1,6 @@
 //! The masters as a node sees them: who is connected, which leases it holds, and what they set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::step::{Action, LinkId};
@@ -23,13 +23,33 @@ pub struct Held {
     pub booting: u32,
 }
 
+/// An answer to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// `PONG`, to what was sent then.
+    Pong(Instant),
+    /// `GRANT` or `WAIT`, to what was asked then.
+    Answer(Question, Instant),
+}
+
+/// What a master answers by `GRANT` or `WAIT`; by the words of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    Scale,
+    Retire,
+    Hold,
+}
+
+/// More than one that answers at all leaves open.
+const MOST_AWAITED: usize = 64;
+
 /// One master.
 #[derive(Debug, Default)]
 pub struct Master {
     link: Option<LinkId>,
     pub lease: Option<Held>,
-    /// When the heartbeat was sent that its next `PONG` answers.
-    heartbeat_sent: Option<Instant>,
+    /// What it has not answered yet, the oldest first: it answers in order.
+    awaited: VecDeque<Awaited>,
     /// Another node that changes the cluster.
     pub other: Option<String>,
     /// What could not be sent because the connection was lost.
@@ -50,9 +70,20 @@ impl Master {
         }
     }
 
+    fn awaits(&mut self, what: Awaited) {
+        if self.awaited.len() < MOST_AWAITED {
+            self.awaited.push_back(what);
+        }
+    }
+
     /// `PONG`: the heartbeat before it has arrived, and renewed the lease there.
     pub fn heard_pong(&mut self) {
-        if let Some(sent) = self.heartbeat_sent.take()
+        let is_pong = |a: &Awaited| matches!(a, Awaited::Pong(_));
+        let Some(at) = self.awaited.iter().position(is_pong) else {
+            return;
+        };
+        // What was asked before that gets no answer any more.
+        if let Some(Awaited::Pong(sent)) = self.awaited.drain(..=at).next_back()
             && let Some(lease) = &mut self.lease
         {
             lease.expires = sent + lease.length;
@@ -82,12 +113,15 @@ pub struct Masters {
 impl Masters {
     /// A master has been greeted. Says what it has to hear first, or `None` where there is a
     /// connection to it already.
-    pub fn connected(&mut self, link: LinkId, name: &str) -> Option<Vec<FromNode>> {
+    pub fn connected(&mut self, link: LinkId, name: &str, now: Instant) -> Option<Vec<FromNode>> {
         let master = self.by_name.entry(name.into()).or_default();
         if master.link.is_some() {
             return None;
         }
         master.link = Some(link);
+        if master.lease.is_some() {
+            master.awaits(Awaited::Answer(Question::Hold, now));
+        }
         let mut first = std::mem::take(&mut master.owed);
         first.extend(master.lease.as_ref().map(|lease| FromNode::Hold {
             lease: lease.id.clone(),
@@ -125,12 +159,26 @@ impl Masters {
             .count()
     }
 
-    /// The first connected master, by name, that has not granted a lease.
-    pub fn next_to_ask(&self) -> Option<(String, LinkId)> {
+    /// An answer of this master has come: to which question, and when was that asked?
+    pub fn answered(&mut self, name: &str) -> Option<(Question, Instant)> {
+        let master = self.by_name.get_mut(name)?;
+        let is_answer = |a: &Awaited| matches!(a, Awaited::Answer(..));
+        let at = master.awaited.iter().position(is_answer)?;
+        match master.awaited.drain(..=at).next_back() {
+            Some(Awaited::Answer(question, since)) => Some((question, since)),
+            _ => None,
+        }
+    }
+
+    /// The first connected master, by name, that has not granted a lease: it is asked next.
+    pub fn ask_next(&mut self, question: Question, now: Instant) -> Option<(String, LinkId)> {
         self.by_name
-            .iter()
+            .iter_mut()
             .find_map(|(name, master)| match (master.link, &master.lease) {
-                (Some(link), None) => Some((name.clone(), link)),
+                (Some(link), None) => {
+                    master.awaits(Awaited::Answer(question, now));
+                    Some((name.clone(), link))
+                }
                 _ => None,
             })
     }
@@ -232,7 +280,7 @@ impl Masters {
                 out.push(Action::Send(link, FromNode::Load(load.unwrap_or(0.0))));
             }
             out.push(Action::Send(link, FromNode::Ping));
-            master.heartbeat_sent.get_or_insert(now);
+            master.awaits(Awaited::Pong(now));
         }
         // An absent master is remembered for as long as something may still be due to it.
         self.by_name

@@ -168,7 +168,7 @@ impl Node {
     /// A master has been greeted on `link`. False: there is a connection to it already, so this
     /// one is of no use.
     pub fn connected(&mut self, link: LinkId, name: &str, now: Instant) -> bool {
-        let Some(first) = self.masters.connected(link, name) else {
+        let Some(first) = self.masters.connected(link, name, now) else {
             return false;
         };
         self.out
@@ -188,7 +188,7 @@ impl Node {
             return;
         };
         self.say(format!("master {name}: connection lost: {why}"));
-        if let Some((aim, _)) = self.is_asking(&name) {
+        if let Some(aim) = self.is_asking(&name) {
             self.ask_next(aim, now);
         }
     }
@@ -243,7 +243,8 @@ impl Node {
             FromMaster::Error(text) => {
                 let text = format!("master {name}: {text}");
                 self.say(text.clone());
-                if self.is_asking(&name).is_some() {
+                let question = self.masters.answered(&name).map(|(question, _)| question);
+                if self.is_answered(&name, question).is_some() {
                     self.not_now(Kind::Unavailable, &text, ANSWER_TIME, now);
                 }
             }

@@ -84,6 +84,64 @@ fn an_answer_that_comes_too_late_is_given_back() {
     );
 }
 
+/// Else a machine leaves by a grant for a launch, which nobody has weighed its departure for.
+#[test]
+fn a_late_answer_is_none_to_another_question() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"]);
+    assert_eq!(b.sample(&[5.0; 5]), ["1 RETIRE"], "the first had its time");
+    assert_eq!(
+        b.hear(1, "GRANT 1-a 30 1 1"),
+        ["1 FINISH 1-a failed 0 not now: the answer came too late"]
+    );
+    b.hear(1, "WAIT holder 30");
+    assert_eq!(b.sample(&[5.0; 6]), NOTHING);
+    assert_eq!(b.after(30 * SECOND), ["1 RETIRE"]);
+    assert_eq!(b.hear(1, "GRANT 2-b 30 2 0"), NOTHING);
+    assert_eq!(b.sample(&[5.0]), ["Identify"]);
+}
+
+#[test]
+fn a_late_answer_is_as_good_to_the_same_question() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    assert_eq!(b.sample(&[90.0; 3]), ["1 SCALE"]);
+    b.after(5 * SECOND);
+    assert_eq!(b.after(6 * SECOND), ["1 SCALE"]);
+    assert_eq!(b.hear(1, "GRANT 1-a 30 1 2"), ["Survey for Lease"]);
+    assert_eq!(
+        b.hear(1, "GRANT 1-a 30 1 2"),
+        NOTHING,
+        "asked twice, it is granted twice"
+    );
+    b.surveyed(alone());
+    assert_eq!(b.finish(Outcome::Checked(told(&[("lb1", true)]))), ["Launch 2"]);
+}
+
+#[test]
+fn each_pong_renews_from_its_own_heartbeat() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.hear(1, "PONG");
+    b.sample(&[90.0; 3]);
+    b.hear(1, "GRANT 1-a 30 1 1");
+    b.after(5 * SECOND);
+    b.after(10 * SECOND);
+    b.hear(1, "PONG");
+    b.after(10 * SECOND);
+    // To the second of the three.
+    b.hear(1, "PONG");
+    b.after(19 * SECOND);
+    assert_eq!(
+        b.surveyed(alone()),
+        ["Check"],
+        "30 s from the second heartbeat on"
+    );
+    b.after(2 * SECOND);
+    assert_eq!(b.finish(Outcome::Checked(told(&[("lb1", true)]))), ["1 SCALE"]);
+}
+
 #[test]
 fn while_another_scales_nobody_is_asked_and_then_at_once() {
     let mut b = Bench::new(&["lb1"]);
