@@ -7,6 +7,7 @@ use super::drain::Server;
 use super::generate;
 use crate::cli::AddHost;
 use crate::config::Config;
+use crate::core::haproxy::entering::Entering;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::ssh_gate::By;
 use crate::error::Error;
@@ -16,10 +17,13 @@ use crate::system::log::Log;
 
 pub fn run(config: &Config, asked: &AddHost, by: By, log: Log) -> Result<(), Error> {
     let instance = asked.instance.as_deref();
-    let address = resolve(&asked.host)?;
-    let port = asked.port;
+    let machine = Entering {
+        address: resolve(&asked.host)?,
+        port: asked.port,
+        instance,
+    };
     let hosts = HostsDir::new(config.dir());
-    let removed = hosts.removed_ago(address, port, instance);
+    let removed = hosts.removed_ago(machine);
     if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
         let cause = format!(
             "was removed here {} s ago, and is not entered again so soon",
@@ -27,9 +31,9 @@ pub fn run(config: &Config, asked: &AddHost, by: By, log: Log) -> Result<(), Err
         );
         return Err(Error::busy(instance.unwrap_or(&asked.host), cause));
     }
-    let place = SocketAddr::new(address, port);
+    let place = SocketAddr::new(machine.address, machine.port);
     let limit = by.most_entries(config.scaling.max_hosts);
-    match hosts.add(address, port, asked.name.as_deref(), instance, limit)? {
+    match hosts.add(machine, asked.name.as_deref(), limit)? {
         Added::Now(name) => log.event(&format!("{name}: entered, {place}")),
         Added::Before(name) => {
             log.event(&format!("{name}: has this address and port already"));

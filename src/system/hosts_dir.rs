@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::files::{self, Place, Temporary};
+use crate::core::haproxy::entering::{Entering, next_name, serial_of};
 use crate::core::haproxy::entry::{self, Entry, Form};
 use crate::error::{Error, Kind};
 
@@ -21,7 +21,7 @@ pub struct Listing {
     pub strays: Vec<Error>,
 }
 
-/// The name of the entry for an address and a port.
+/// What became of a machine that is entered, with the name of its entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
     Now(String),
@@ -139,34 +139,18 @@ impl HostsDir {
         fs::metadata(self.path())?.modified()
     }
 
-    /// Writes an entry for `address` and `port`, unless one has them already. `name` empty:
-    /// the instance's id, else the next of `app1`, `app2`, …
-    ///
-    /// Another instance at that address and port is gone, since EC2 gives addresses again, and the
-    /// same instance at another address has left that one: their entries are replaced.
-    /// `limit`: how many entries there may be.
+    /// Writes an entry for `machine`, unless one stands for it already. `name` empty: the instance's
+    /// id, else the next of `app1`, `app2`, … `limit`: how many entries there may be.
     ///
     /// # Errors
     /// I/O; usage where another server has `name`; refused beyond `limit`.
-    pub fn add(
-        &self,
-        address: IpAddr,
-        port: u16,
-        name: Option<&str>,
-        instance: Option<&str>,
-        limit: usize,
-    ) -> Result<Added, Error> {
+    pub fn add(&self, machine: Entering, name: Option<&str>, limit: usize) -> Result<Added, Error> {
         let _lock = self.lock()?;
         let entries = self.read()?.entries;
-        let here = |e: &Entry| e.address() == address.to_string();
-        let there = entries.iter().find(|e| here(e) && e.port() == Some(port));
-        if let Some(there) = there
-            && (instance.is_none() || there.instance() == instance || matches!(there.form, Form::Line { .. }))
-        {
-            return Ok(Added::Before(there.name.clone()));
-        }
-        let moved = |e: &&Entry| instance.is_some() && e.instance() == instance && !here(e);
-        let replaced: Vec<&Entry> = there.into_iter().chain(entries.iter().filter(moved)).collect();
+        let replaced = match machine.replaces(&entries) {
+            Ok(replaced) => replaced,
+            Err(there) => return Ok(Added::Before(there.name.clone())),
+        };
         if replaced.is_empty() && entries.len() >= limit {
             return Err(Error::new(
                 Kind::Refused,
@@ -177,14 +161,18 @@ impl HostsDir {
                 ),
             ));
         }
-        let name = self.name_for(name, instance, &replaced)?;
+        let names = self.names()?;
+        let name = match machine.name(name, &replaced, &names)? {
+            Some(name) => name,
+            None => next_name(&names, self.last_serial()?),
+        };
         self.remember(&name)?;
         let entry = Entry {
             name,
             form: Form::Host {
-                address,
-                port,
-                instance: instance.map(String::from),
+                address: machine.address,
+                port: machine.port,
+                instance: machine.instance.map(String::from),
             },
         };
         let path = self.path().join(&entry.name);
@@ -203,39 +191,7 @@ impl HostsDir {
         }
     }
 
-    /// The name of a new entry in the place of those `replaced`: the one that is asked for, else
-    /// one that somebody gave to what it replaces, else a generated one.
-    fn name_for(
-        &self,
-        asked: Option<&str>,
-        instance: Option<&str>,
-        replaced: &[&Entry],
-    ) -> Result<String, Error> {
-        let names = self.names()?;
-        let taken = |name: &str| names.contains(name) && !replaced.iter().any(|e| e.name == name);
-        if let Some(name) = asked {
-            return match taken(name) {
-                true => Err(Error::usage(
-                    format!("--name {name}"),
-                    "another server has this name",
-                )),
-                false => Ok(name.into()),
-            };
-        }
-        let given = |e: &&&Entry| e.instance() != Some(e.name.as_str());
-        match (replaced.iter().find(given), instance) {
-            (Some(entry), _) => Ok(entry.name.clone()),
-            (None, Some(id)) if !taken(id) => Ok(id.into()),
-            (None, _) => {
-                let highest = names.iter().filter_map(|name| serial_of(name)).max();
-                let last = self.last_serial()?.max(highest.unwrap_or(0));
-                Ok(format!("app{}", last + 1))
-            }
-        }
-    }
-
-    /// The highest number of a server called `app<n>` that there has been. Its name is not given
-    /// again: HAProxy and ssh remember names for longer than `hosts.d` does.
+    /// The highest number of a server called `app<n>` that there has been.
     fn last_serial(&self) -> Result<u64, Error> {
         let path = self.base.join(SERIAL);
         let wrong = |_| Error::config(path.display(), "is not a number; the next name follows from it");
@@ -307,14 +263,8 @@ impl HostsDir {
         }
     }
 
-    /// How long ago the entry of this machine was removed, if that is remembered: of this instance, or
-    /// of what stood at the place where no instance is known.
-    pub fn removed_ago(&self, address: IpAddr, port: u16, instance: Option<&str>) -> Option<Duration> {
-        let address = address.to_string();
-        let is_it = |e: &Entry| match (e.instance(), instance) {
-            (Some(one), Some(other)) => one == other,
-            _ => e.address() == address && e.port() == Some(port),
-        };
+    /// How long ago the entry of `machine` was removed, if that is remembered.
+    pub fn removed_ago(&self, machine: Entering) -> Option<Duration> {
         let files = fs::read_dir(self.base.join(REMOVED))
             .into_iter()
             .flatten()
@@ -322,7 +272,7 @@ impl HostsDir {
         files
             .filter(|file| {
                 let name = file.file_name().to_string_lossy().into_owned();
-                read(&file.path(), &name).is_ok_and(|e| is_it(&e))
+                read(&file.path(), &name).is_ok_and(|e| machine.is(&e))
             })
             .filter_map(|file| age(&file.path()))
             .min()
@@ -360,13 +310,4 @@ fn read(path: &Path, name: &str) -> Result<Entry, Error> {
     }
     let text = str::from_utf8(&text[..length]).map_err(|_| config("is not UTF-8".into()))?;
     Entry::parse(name, text).map_err(config)
-}
-
-/// The number of a name like `app7`. Numbers beyond all use don't count, so that the next name
-/// stays one.
-fn serial_of(name: &str) -> Option<u64> {
-    name.strip_prefix("app")?
-        .parse()
-        .ok()
-        .filter(|serial| *serial < 1_000_000_000)
 }
