@@ -10,16 +10,18 @@
 //! system/   effects: files, processes, sockets, tunnels, this machine
 //! aws_cli/  `aws ec2 run-instances …` → the parameters of one request   (pure)
 //! ec2/      EC2's Query API: signing, credentials, retries
-//! config/   autoscaler.ini → Config, every complaint with its line, and which of it is secret
+//! config/   autoscaler.ini → Config, every complaint with its line; which of it is secret, and who
+//!           may read a file that holds it
 //! core/     the decisions, room by room                                 (pure)
 //!   node      the daemon's mind: samples, leases, what it does step by step, each newcomer
 //!             that it launched until it serves or is ended, when it is blocked
-//!   master    the master's: the handshake, who may scale or leave, by how many, what it tells
+//!   master    the master's: the handshake and the bounds for strangers, who have not greeted; who
+//!             may scale or leave, by how many, what it tells
 //!   plan      a survey of the site in, what is due out; whom `replace` means
 //!   load      CPU, its window, and what the requests call for beyond 100%
 //!   protocol  the lines between the two, and one secret's proofs
-//!   haproxy   entries, the template, what the app servers' key may do, and the Runtime API:
-//!             whether a change goes by commands or by a reload
+//!   haproxy   entries, their names and states, the template, what the app servers' key may do, and
+//!             the Runtime API: whether a change goes by commands or by a reload, who stays
 //!   backoff   a wait that doubles; after what, and up to what, says who waits
 //!   report    what `status` shows, for people, as JSON and as metrics
 //!   replay    `simulate`: the same minds on a trace of load

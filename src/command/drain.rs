@@ -8,7 +8,7 @@ use super::template;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::runtime::replies::Row;
-use crate::core::haproxy::runtime::{state, text};
+use crate::core::haproxy::runtime::{somebody_stays, text};
 use crate::core::text::duration;
 use crate::error::Error;
 use crate::system::drains::{Drains, Held};
@@ -240,7 +240,7 @@ impl Server {
     }
 
     fn last_in(&self, rows: &[Row], sections: &[String]) -> Option<String> {
-        let alone = || state::nobody_else(rows, sections, &self.server).map(String::from);
+        let alone = || somebody_stays::nobody_else(rows, sections, &self.server).map(String::from);
         if self.force { None } else { alone() }
     }
 

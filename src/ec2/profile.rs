@@ -94,7 +94,7 @@ impl Profile {
     }
 }
 
-/// Refuses a profile whose credentials a person logs in for: nobody is there to do so.
+/// Refuses a profile that a person would have to log in for: nobody is there to do so.
 ///
 /// # Errors
 /// Config, with what to write instead.
@@ -105,6 +105,19 @@ pub fn refuse_login(section: &Section, name: &str) -> Result<(), Failure> {
         Some(key) => Err(Failure::Config(format!(
             "profile {name}: {key}: autoscaler logs in nowhere; use credential_process = aws configure \
              export-credentials --profile {name}, or a role"
+        ))),
+    }
+}
+
+/// The same for a role that wants a code as well.
+///
+/// # Errors
+/// Config.
+pub fn refuse_mfa(section: &Section, name: &str) -> Result<(), Failure> {
+    match section.get("mfa_serial") {
+        "" => Ok(()),
+        _ => Err(Failure::Config(format!(
+            "profile {name}: mfa_serial: nobody is there to type its code; use a role without"
         ))),
     }
 }

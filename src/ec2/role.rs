@@ -2,7 +2,7 @@
 //! the source's (AWS SDKs and Tools Reference Guide, "Assume role credential provider").
 
 use super::shared_files::Section;
-use super::{Failure, first_set};
+use super::{Failure, first_set, profile};
 
 /// How CloudTrail calls the session where nobody has named it.
 pub const SESSION: &str = "autoscaler";
@@ -35,9 +35,7 @@ impl Role {
         if arn.is_empty() || !section.get("web_identity_token_file").is_empty() {
             return Ok(None);
         }
-        if !section.get("mfa_serial").is_empty() {
-            return wrong("mfa_serial: nobody is there to type its code; use a role without".into());
-        }
+        profile::refuse_mfa(section, name)?;
         let source = match (section.get("source_profile"), section.get("credential_source")) {
             ("", "") => return wrong("role_arn: source_profile or credential_source is missing".into()),
             (_, "") => Source::Profile(setting("source_profile")),

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LOOK_EVERY;
-use crate::core::haproxy::runtime;
 use crate::core::haproxy::runtime::reload::{self, Change, Commands};
 use crate::core::haproxy::runtime::replies::{Process, Running};
+use crate::core::haproxy::runtime::{self, somebody_stays};
 use crate::system::due::Due;
 use crate::system::haproxy_socket::HaproxySocket;
 
@@ -199,7 +199,7 @@ impl Admin<'_> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {
             if self.socket.serving(section)? > leaving.len()
-                || !runtime::leaves_nobody(&self.socket.servers()?, section, leaving)
+                || !somebody_stays::leaves_nobody(&self.socket.servers()?, section, leaving)
             {
                 return Ok(());
             }

@@ -9,7 +9,8 @@ use super::Event;
 use crate::command::list_hosts::Running;
 use crate::config::Config;
 use crate::core::haproxy::entry::Entry;
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::core::master::{Master, Output};
 
 /// For so long the last word of a HAProxy holds that does not answer: one that is being reloaded is

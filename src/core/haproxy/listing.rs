@@ -1,38 +1,7 @@
 //! What a HAProxy host says of its entries: the lines of `list-hosts`, with and without `--state`.
 
-use std::fmt;
-
 use super::entry::{self, Entry};
-
-/// How a HAProxy has a server, over all sections that it stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// `UP…` or `no check` in every one.
-    Up,
-    /// `DOWN…` in every one.
-    Down,
-    /// Being drained, by hand or by `remove-host`.
-    Drain,
-    /// Taken out by hand.
-    Maint,
-    /// It cannot be asked, or says neither: no opinion.
-    Unknown,
-}
-
-/// The words of `list-hosts --state`, in the order of the variants.
-pub const STATES: [(State, &str); 5] = [
-    (State::Up, "UP"),
-    (State::Down, "DOWN"),
-    (State::Drain, "DRAIN"),
-    (State::Maint, "MAINT"),
-    (State::Unknown, "-"),
-];
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(STATES[*self as usize].1)
-    }
-}
+use super::state::{STATES, State};
 
 /// One entry of a HAProxy host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,4 +8,5 @@ pub mod listing;
 pub mod octets;
 pub mod runtime;
 pub mod ssh_gate;
+pub mod state;
 pub mod template;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{Master, Output, Stage};
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::core::plan::DOWN_COUNTS;
 use crate::core::protocol::FromMaster;
 

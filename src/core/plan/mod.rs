@@ -8,7 +8,8 @@ mod token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub use crate::core::haproxy::listing::{Listed, State};
+pub use crate::core::haproxy::listing::Listed;
+pub use crate::core::haproxy::state::State;
 use crate::error::Error;
 pub use survey::{Instance, Life, Machine, Member, Survey, is_machine};
 pub use token::client_token;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::error::Error;
 
 /// A machine on its way into service or out of it.

@@ -6,7 +6,8 @@ use super::Ms;
 use super::calls::{Call, Reply};
 use super::events::Event;
 use super::world::{World, note};
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::core::node::Machine;
 
 /// For the requests of a server that drains.

@@ -6,7 +6,8 @@ mod grants;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::core::master::lease::{Lease, PeerId, Rules, Wish};
 use crate::core::protocol::{FromNode, NOT_NOW};
 

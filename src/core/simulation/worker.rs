@@ -10,7 +10,7 @@ use super::cloud::EPOCH;
 use super::events::Event;
 use super::site::balancer_name;
 use super::world::{World, note};
-use crate::core::haproxy::listing::State;
+use crate::core::haproxy::state::State;
 use crate::core::node::{Machine, Outcome, Step, Told};
 use crate::core::plan::{Instance, Life, Listed, Survey};
 use crate::error::{Error, Kind};

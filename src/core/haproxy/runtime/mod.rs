@@ -6,10 +6,9 @@ pub mod balance;
 pub mod drift;
 pub mod reload;
 pub mod replies;
-pub mod state;
+pub mod somebody_stays;
 pub mod text;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use replies::Running;
@@ -33,14 +32,6 @@ pub fn preamble(version: (u32, u32)) -> &'static str {
 fn running_in<'a>(running: &'a [Running], section: &str) -> impl Iterator<Item = (&'a str, &'a Running)> {
     let of = move |r: &&Running| r.section == section;
     running.iter().filter(of).map(|r| (&*r.name, r))
-}
-
-/// Would taking `leaving` out of `section` leave nobody there to answer, although somebody does now?
-pub fn leaves_nobody(running: &[Running], section: &str, leaving: &BTreeSet<String>) -> bool {
-    let (going, staying): (Vec<_>, Vec<_>) = running_in(running, section)
-        .filter(|(_, r)| r.serves())
-        .partition(|(name, _)| leaving.contains(*name));
-    !going.is_empty() && staying.is_empty()
 }
 
 /// Closes the connections that HAProxy keeps open to a server in maintenance, which stand in the

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Boot, LONG_AGO, MASTER, Server, World};
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::core::master::lease::PeerId;
 use crate::core::node::{Aim, Launched, Outcome, Step};
 use crate::core::plan::{Instance, Life, Machine, Survey};

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::{Asked, Held, LONGEST, Ledger};
-use crate::core::haproxy::listing::{Listed, State};
+use crate::core::haproxy::listing::Listed;
+use crate::core::haproxy::state::State;
 use crate::core::master::lease::{Lease, PeerId, Wish};
 
 impl Ledger {

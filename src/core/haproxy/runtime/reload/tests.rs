@@ -2,7 +2,8 @@ use super::*;
 use crate::core::haproxy::entry::Entry;
 use crate::core::haproxy::runtime::balance::advice;
 use crate::core::haproxy::runtime::drift::{differences, misplaced};
-use crate::core::haproxy::runtime::{drop_idle, leaves_nobody, move_to, replies};
+use crate::core::haproxy::runtime::somebody_stays::leaves_nobody;
+use crate::core::haproxy::runtime::{drop_idle, move_to, replies};
 use crate::core::haproxy::template::render;
 use proptest::prelude::*;
 

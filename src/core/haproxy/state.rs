@@ -1,7 +1,38 @@
-//! What the running HAProxy says of one server, over all sections that have it.
+//! What the running HAProxy says of one server, in one word over all sections that have it.
 
-use super::replies::Row;
-use crate::core::haproxy::listing::State;
+use std::fmt;
+
+use super::runtime::replies::Row;
+
+/// How a HAProxy has a server, over all sections that it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// `UP…` or `no check` in every one.
+    Up,
+    /// `DOWN…` in every one.
+    Down,
+    /// Being drained, by hand or by `remove-host`.
+    Drain,
+    /// Taken out by hand.
+    Maint,
+    /// It cannot be asked, or says neither: no opinion.
+    Unknown,
+}
+
+/// The words of `list-hosts --state`, in the order of the variants.
+pub const STATES: [(State, &str); 5] = [
+    (State::Up, "UP"),
+    (State::Down, "DOWN"),
+    (State::Drain, "DRAIN"),
+    (State::Maint, "MAINT"),
+    (State::Unknown, "-"),
+];
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STATES[*self as usize].1)
+    }
+}
 
 /// The state of a server that has these `rows`, which are to be one for each of so many `sections`,
 /// and for how many seconds it has been so in all of them. `None` where they don't agree, or one is
@@ -25,15 +56,6 @@ pub fn of(rows: &[Row], sections: usize) -> Option<(State, Option<u64>)> {
     };
     let since: Option<Vec<u64>> = rows.iter().map(|row| row.since).collect();
     Some((state, since.and_then(|since| since.into_iter().min())))
-}
-
-/// The first of `sections` in which nobody but `server` takes new requests: a `backup` does only
-/// once all others are gone.
-pub fn nobody_else<'a>(rows: &[Row], sections: &'a [String], server: &str) -> Option<&'a str> {
-    let stays =
-        |row: &Row, section: &str| row.section == section && row.name != server && row.is_up() && !row.backup;
-    let alone = |section: &&String| !rows.iter().any(|row| stays(row, section));
-    sections.iter().find(alone).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -73,38 +95,6 @@ mod tests {
             assert_eq!(said, word, "{statuses:?}");
             // One section does not have it.
             assert_eq!(of(&rows, rows.len() + 1), None);
-        }
-    }
-
-    #[test]
-    fn somebody_else_is_up_and_no_backup_in_each_section() {
-        let rows = |states: &[(&str, &str, &str)]| -> Vec<Row> {
-            let of = |(section, name, status): &(&str, &str, &str)| Row {
-                section: (*section).into(),
-                name: (*name).into(),
-                backup: status.contains("backup"),
-                ..row(status, None)
-            };
-            states.iter().map(of).collect()
-        };
-        let sections = ["http".to_string(), "ws".to_string()];
-        for (other, nobody) in [
-            ("UP", None),
-            ("no check", None),
-            ("UP 1/3", None),
-            ("UP backup", Some("ws")),
-            ("DOWN", Some("ws")),
-            ("DRAIN", Some("ws")),
-            ("MAINT", Some("ws")),
-            ("NOLB", Some("ws")),
-        ] {
-            let rows = rows(&[
-                ("http", "b", "UP"),
-                ("ws", "a", "UP"),
-                ("ws", "b", other),
-                ("x", "b", "UP"),
-            ]);
-            assert_eq!(nobody_else(&rows, &sections, "a"), nobody, "{other}");
         }
     }
 
