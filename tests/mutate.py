@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # File under src/core, what stands there, and what stands there instead: @name@ is true while that is broken.
 MUTATIONS = [
     # The lease.
-    ("master/lease.rs", "            Some(lease) => return refuse(Reason::Holder,", "            Some(lease) if !@grant while held@ => return refuse(Reason::Holder,"),
-    ("master/lease.rs", "            None => {}\n        }\n        if ask.machines == Some(0) {", "            _ => {}\n        }\n        if ask.machines == Some(0) {"),
+    ("master/lease/ask.rs", "            Some(lease) => return refuse(Reason::Holder,", "            Some(lease) if !@grant while held@ => return refuse(Reason::Holder,"),
+    ("master/lease/ask.rs", "            None => {}\n        }\n        if ask.machines == Some(0) {", "            _ => {}\n        }\n        if ask.machines == Some(0) {"),
     ("master/lease.rs", "self.grow_after = self.grow_after.max(now + self.rules.cooldown);", "if !@no cooldown after a launch@ { self.grow_after = self.grow_after.max(now + self.rules.cooldown); }"),
     ("master/lease.rs", "grow_after: now + saved.grow_cooldown,", "grow_after: if @cooldown not read from disk@ { now } else { now + saved.grow_cooldown },"),
     ("master/lease/saved.rs", '["lease", id, node, verb, ref more @ ..] => {', '["lease", id, node, verb, ref more @ ..] if !@lease not read from disk@ => {'),

@@ -1,19 +1,12 @@
 //! The profiles that the shared AWS files hold for us, and those that are refused.
 
-use super::shared_files::{Section, SharedFile};
+use super::shared_files::{File, Section, read};
 use super::{Env, Failure, Settings, first_set, var};
 
 /// Both files. They hold secrets: no `Debug`.
 pub struct Files {
     /// ~/.aws/credentials and ~/.aws/config.
     files: [File; 2],
-}
-
-struct File {
-    path: String,
-    content: SharedFile,
-    /// Why it could not be read; empty if it was.
-    note: String,
 }
 
 /// The profile that counts. It may hold secrets: no `Debug`.
@@ -120,34 +113,4 @@ pub fn refuse_mfa(section: &Section, name: &str) -> Result<(), Failure> {
             "profile {name}: mfa_serial: nobody is there to type its code; use a role without"
         ))),
     }
-}
-
-/// Where the file of `variable` is, for messages and for opening.
-fn path(env: &Env, variable: &str, default: &str) -> String {
-    let named = var(env, variable);
-    let path = first_set([&named, default]);
-    match path.strip_prefix("~/") {
-        Some(rest) if !var(env, "HOME").is_empty() => format!("{}/{rest}", var(env, "HOME")),
-        _ => path.to_string(),
-    }
-}
-
-fn read(env: &Env, variable: &str, default: &str) -> Result<File, Failure> {
-    let path = path(env, variable, default);
-    let (content, note) = match path.starts_with("~/") {
-        true => (SharedFile::default(), "HOME is unset".to_string()),
-        false => match std::fs::read(&path) {
-            Ok(bytes) => {
-                let parsed = SharedFile::parse(&String::from_utf8_lossy(&bytes));
-                let parsed =
-                    parsed.map_err(|(line, what)| Failure::Config(format!("{path}:{line}: {what}")))?;
-                (parsed, String::new())
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                (SharedFile::default(), "absent".to_string())
-            }
-            Err(e) => (SharedFile::default(), e.to_string()),
-        },
-    };
-    Ok(File { path, content, note })
 }

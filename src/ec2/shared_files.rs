@@ -1,6 +1,16 @@
-//! ~/.aws/credentials and ~/.aws/config: sections of `key = value`, where an
-//! indented line under a key is a setting of its own (`services` sections).
-//! As in the AWS CLI, `#` and `;` start a comment only at the start of a line.
+//! ~/.aws/credentials and ~/.aws/config, or the files that variables name: sections of `key = value`, where
+//! an indented line under a key is a setting of its own (`services` sections). As in the AWS CLI, `#` and `;`
+//! start a comment only at the start of a line. Where `HOME` is unset, `system/machine.rs` knows it.
+
+use super::{Env, Failure, first_set, var};
+
+/// One of the two. It may hold secrets: no `Debug`.
+pub struct File {
+    pub path: String,
+    pub content: SharedFile,
+    /// Why it could not be read; empty if it was.
+    pub note: String,
+}
 
 /// A parsed file.
 #[derive(Default)]
@@ -105,6 +115,40 @@ fn header_name(text: &str) -> String {
         Some((kind, name)) => format!("{kind} {}", name.trim().trim_matches(['"', '\''])),
         None => text.trim().to_string(),
     }
+}
+
+/// Where the file of `variable` is, for messages and for opening.
+fn path(env: &Env, variable: &str, default: &str) -> String {
+    let named = var(env, variable);
+    let path = first_set([&named, default]);
+    match path.strip_prefix("~/") {
+        Some(rest) if !var(env, "HOME").is_empty() => format!("{}/{rest}", var(env, "HOME")),
+        _ => path.to_string(),
+    }
+}
+
+/// Reads the file of `variable`, else the `default` one. One that is absent or unreadable counts as empty.
+///
+/// # Errors
+/// Config: it is broken, with the line.
+pub fn read(env: &Env, variable: &str, default: &str) -> Result<File, Failure> {
+    let path = path(env, variable, default);
+    let (content, note) = match path.starts_with("~/") {
+        true => (SharedFile::default(), "HOME is unset".to_string()),
+        false => match std::fs::read(&path) {
+            Ok(bytes) => {
+                let parsed = SharedFile::parse(&String::from_utf8_lossy(&bytes));
+                let parsed =
+                    parsed.map_err(|(line, what)| Failure::Config(format!("{path}:{line}: {what}")))?;
+                (parsed, String::new())
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                (SharedFile::default(), "absent".to_string())
+            }
+            Err(e) => (SharedFile::default(), e.to_string()),
+        },
+    };
+    Ok(File { path, content, note })
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl HostsDir {
         fs::metadata(self.path())?.modified()
     }
 
-    /// Writes an entry for `machine`, unless one stands for it already. `name` empty: the instance's
+    /// Writes an entry for `machine`, unless one stands for it already. No `name`: the instance's
     /// id, else the next of `app1`, `app2`, … `limit`: how many entries there may be.
     ///
     /// # Errors

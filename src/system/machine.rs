@@ -1,4 +1,4 @@
-//! What this machine says of itself: its name, its CPU, its randomness.
+//! What this machine says of itself: its name, its CPU, its home directory, its randomness.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! `SCALE` and `RETIRE`, and what is answered: by the lease, and for growth by how much is missing.
+//! `SCALE` and `RETIRE`, and what is answered: by the lease (`lease`), and within the limits by how much is
+//! missing (`need`) or who would stay (`departure`).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The lease: at most one node per master may change the cluster at a time.
+//! The lease: at most one node per master may change the cluster at a time. Whether it is granted: `ask`.
 //!
 //! All times are the caller's; nothing here reads a clock.
 
@@ -262,44 +262,6 @@ impl Arbiter {
             });
         }
         Ok(self.lease.as_ref().expect("it was there or has just been made"))
-    }
-
-    /// What `peer` would get, or be refused for.
-    pub fn verdict(
-        &self,
-        ask: Ask,
-        share: Result<Share, Refusal>,
-        peer: PeerId,
-        now: Instant,
-    ) -> Result<Share, Refusal> {
-        let until = |reason, until: Instant| match until > now {
-            true => refuse(reason, until - now),
-            false => Ok(()),
-        };
-        until(Reason::Starting, self.starting_until)?;
-        match &self.lease {
-            // Asked twice by its holder: it has it.
-            Some(lease) if lease.bearer == Some(peer) && lease.wish == ask.wish => return Ok(lease.share),
-            Some(lease) => return refuse(Reason::Holder, lease.expires.saturating_duration_since(now)),
-            None => {}
-        }
-        if ask.machines == Some(0) {
-            return Ok(Share::NONE);
-        }
-        let (back_off, _) = self.failing(ask.wish, now);
-        until(Reason::Failing, now + back_off)?;
-        let cooldown = match ask.wish {
-            Wish::Grow => self.grow_after,
-            Wish::Leave => self.leave_after,
-        };
-        if !ask.force {
-            until(Reason::Cooldown, cooldown)?;
-        }
-        let share = share?;
-        if share.hot && !ask.force {
-            until(Reason::Cooldown, self.hot_after)?;
-        }
-        Ok(share)
     }
 
     /// `LOAD` over `peer`: renews the lease if it is the bearer's.

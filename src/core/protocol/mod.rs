@@ -1,8 +1,9 @@
 //! The text protocol, version 2: one line, one message, both ways.
 //!
-//! Lines are printable ASCII of at most [`LONGEST_LINE`] bytes with their line feed. Parsing is
-//! strict about the words that it knows and passes over those after them, so that a later version
-//! can add some; and it is lenient about spaces, since people type it into `nc`.
+//! Lines are printable ASCII of at most [`LONGEST_LINE`] bytes with their line feed, which `system/lines.rs`
+//! sees to when it reads them off a socket. Parsing is strict about the words that it knows and passes over
+//! those after them, so that a later version can add some; and it is lenient about spaces, since people type
+//! it into `nc`.
 
 pub mod auth;
 pub mod facts;

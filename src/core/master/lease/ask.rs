@@ -1,7 +1,9 @@
-//! What a node asks a master for, and what it is answered.
+//! What a node asks a master for, and what it is answered: by the holder, the back-off, and the cooldowns,
+//! which `--force` passes over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::{Arbiter, PeerId};
 use crate::core::protocol::Reason;
 
 /// What a node asks for.
@@ -77,4 +79,44 @@ pub struct Refusal {
 /// Says no, for `reason`, and to ask again after `wait`.
 pub fn refuse<T>(reason: Reason, wait: Duration) -> Result<T, Refusal> {
     Err(Refusal { reason, wait })
+}
+
+impl Arbiter {
+    /// What `peer` would get, or be refused for.
+    pub fn verdict(
+        &self,
+        ask: Ask,
+        share: Result<Share, Refusal>,
+        peer: PeerId,
+        now: Instant,
+    ) -> Result<Share, Refusal> {
+        let until = |reason, until: Instant| match until > now {
+            true => refuse(reason, until - now),
+            false => Ok(()),
+        };
+        until(Reason::Starting, self.starting_until)?;
+        match &self.lease {
+            // Asked twice by its holder: it has it.
+            Some(lease) if lease.bearer == Some(peer) && lease.wish == ask.wish => return Ok(lease.share),
+            Some(lease) => return refuse(Reason::Holder, lease.expires.saturating_duration_since(now)),
+            None => {}
+        }
+        if ask.machines == Some(0) {
+            return Ok(Share::NONE);
+        }
+        let (back_off, _) = self.failing(ask.wish, now);
+        until(Reason::Failing, now + back_off)?;
+        let cooldown = match ask.wish {
+            Wish::Grow => self.grow_after,
+            Wish::Leave => self.leave_after,
+        };
+        if !ask.force {
+            until(Reason::Cooldown, cooldown)?;
+        }
+        let share = share?;
+        if share.hot && !ask.force {
+            until(Reason::Cooldown, self.hot_after)?;
+        }
+        Ok(share)
+    }
 }
