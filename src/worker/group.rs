@@ -66,13 +66,14 @@ impl Worker {
         })
     }
 
-    /// Has the group launch `count` machines, less what it is about to launch anyway. It says which
-    /// later.
-    pub(super) fn launch_in_group(&self, request: &Request, count: u32) -> Launched {
+    /// Has the group launch `count` machines beyond those of `fleet`, less what it is about to launch anyway
+    /// or has launched by now. It says which later.
+    pub(super) fn launch_in_group(&self, request: &Request, count: u32, fleet: &[String]) -> Launched {
         let raise = || {
             let name = request.get("AutoScalingGroupName").unwrap_or_default();
             let group = self.group_of(request, EC2_TIME)?;
-            let coming = group.desired.saturating_sub(group.members.len() as u32);
+            let known = group.members.len() - self.beyond(&group, fleet)?.len();
+            let coming = group.desired.saturating_sub(known as u32);
             let more = count
                 .saturating_sub(coming)
                 .min(group.max.saturating_sub(group.desired));
@@ -107,17 +108,7 @@ impl Worker {
         let mut pause = FIRST_LOOK;
         loop {
             let group = self.group_of(request, EC2_TIME)?;
-            let mut found = Vec::new();
-            for id in group.members.iter().filter(|id| !fleet.contains(id)) {
-                // Not those from before the group had the tag.
-                if self.is_tagged_and_live(id)? {
-                    found.push(Machine {
-                        instance: Some(id.clone()),
-                        host: String::new(),
-                        port: self.config.machine.port,
-                    });
-                }
-            }
+            let found = self.beyond(&group, fleet)?;
             let left = deadline.saturating_duration_since(Instant::now());
             if found.len() as u32 >= count || (left.is_zero() && !found.is_empty()) {
                 return Ok(found);
@@ -150,6 +141,22 @@ impl Worker {
             title(name)
         ));
         Ok(())
+    }
+
+    /// The members of `group` beyond those of `fleet`.
+    fn beyond(&self, group: &Group, fleet: &[String]) -> Result<Vec<Machine>, Error> {
+        let mut found = Vec::new();
+        for id in group.members.iter().filter(|id| !fleet.contains(id)) {
+            // Not those from before the group had the tag.
+            if self.is_tagged_and_live(id)? {
+                found.push(Machine {
+                    instance: Some(id.clone()),
+                    host: String::new(),
+                    port: self.config.machine.port,
+                });
+            }
+        }
+        Ok(found)
     }
 
     /// No as long as EC2 does not know it.

@@ -30,7 +30,7 @@ impl Worker {
     pub(super) fn launch(&self, count: u32, fleet: &[String], short: &[Place]) -> Launched {
         let launched = match &self.up {
             Some(ScaleCommand::Native(request)) if self.has_group() => {
-                return self.launch_in_group(request, count);
+                return self.launch_in_group(request, count, fleet);
             }
             Some(ScaleCommand::Native(request)) => {
                 return self.launch_natively(request, count, fleet, short);

@@ -21,8 +21,8 @@ import bench_site
 from bench_chart import as_svg
 from bench_master import many_nodes
 from bench_table import HEAD, Figure, Group, as_markdown, as_text
-from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, free_ports, run
-from lab import Ec2Endpoint, ProcStat, wait_until
+from bench_tools import Daemon, Recorder, Tap, compile_with, count_calls, run
+from lab import Ec2Endpoint, ProcStat, free_ports, wait_until
 from screen import Screen
 
 ROOT = Path(__file__).resolve().parents[2]

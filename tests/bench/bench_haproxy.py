@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from bench_table import Figure, Group
-from bench_tools import Daemon, free_ports, run
-from lab import wait_until
+from bench_tools import Daemon, run
+from lab import free_ports, wait_until
 
 # Answers every request with the address that it was sent to, so that the servers of a backend can be told apart.
 APPS = """

@@ -1,10 +1,8 @@
 """What `make bench` measures with: processes, a recording endpoint and a tap on the wire."""
 
-import contextlib
 import glob
 import multiprocessing
 import os
-import random
 import re
 import signal
 import socket
@@ -95,16 +93,6 @@ def count_calls(daemons, seconds, scratch):
         counts.append(sum(int(row.split()[3]) for row in rows
                           if re.match(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+\d+", row) and not row.endswith("total")))
     return counts
-
-
-def free_ports(count):
-    """The first of `count` ports in a row that nobody uses on loopback."""
-    while True:
-        first = random.randrange(20000, 30000)
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 # The other ends

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from cli import TEMPLATE, environment
-from lab import Ec2Endpoint, missing, wait_until
+from lab import Ec2Endpoint, free_ports, missing, wait_until
 from peers import SECRET, Master
 from site_lab import Site, loads
 
@@ -53,8 +53,7 @@ class HaproxyHost:
         self.sections = {"haproxy": {"config": cli.installed, "socket": self.socket, "reload_command": "true"},
                          "aws": {"metadata_url": "http://127.0.0.1:9"},
                          "master": {"listen": f"127.0.0.1:{self.master.port}"}, "cluster": {"secret": SECRET}}
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.template = TEMPLATE.replace("8080", str(free.getsockname()[1]))
+        self.template = TEMPLATE.replace("8080", str(free_ports()))
         self.configure()
         self.cli("add-host", "10.255.0.1", 80)
         self.cli("generate")

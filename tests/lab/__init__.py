@@ -32,6 +32,7 @@ from .hosts import Host, Network
 from .namespaces import missing
 from .process import Process
 from .procstat import ProcStat
-from .support import Unavailable, wait_until
+from .support import Unavailable, free_ports, wait_until
 
-__all__ = ["Ec2Endpoint", "Host", "Network", "ProcStat", "Process", "Unavailable", "missing", "wait_until"]
+__all__ = ["Ec2Endpoint", "Host", "Network", "ProcStat", "Process", "Unavailable", "free_ports", "missing",
+           "wait_until"]

@@ -1,7 +1,10 @@
 """Small things that every part of the lab uses: waiting, entering a network namespace, a throw-away CA."""
 
+import contextlib
 import ctypes
 import os
+import random
+import socket
 import ssl
 import subprocess
 import threading
@@ -13,6 +16,16 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 class Unavailable(RuntimeError):
     """This kernel or machine lacks something that the lab was asked for; a test may skip on it."""
+
+
+def free_ports(count=1):
+    """The first of `count` ports in a row that nobody uses on loopback; the kernel gives them to no connection of its own."""
+    while True:
+        first = random.randrange(20000, 30000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 def wait_until(condition, timeout=10.0, what="the condition", every=0.01):

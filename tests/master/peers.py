@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from cli import environment
-from lab import wait_until
+from lab import free_ports, wait_until
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -135,8 +135,7 @@ class Master:
         self.binary, self.dir, self.secret = binary, directory, secret
         self.log, self.hosts = directory / "log", directory / "hosts.d"
         self.hosts.mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_ports()
         lines = {"master": {"listen": f"127.0.0.1:{self.port}", "state": directory / "state", "lease": "1s"},
                  "scaling": {"cooldown": "1m"}, "cluster": {"secret": secret},
                  "haproxy": {"ssh_command": "/bin/false", **(haproxy or {})}}

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from lab import wait_until
+from lab import free_ports, wait_until
 
 README = (ROOT / "README.md").read_text()
 MAN = (ROOT / "packaging/autoscaler.1").read_text()
@@ -255,8 +255,7 @@ def test_the_session_by_nc(tmp_path, binary):
     part = re.search(r"^## The protocol, by hand\n(.*?)^## ", README, re.M | re.S)[1]
     ini_command = re.search(r"^```sh\n(.*?)^autoscaler -c (\S+) master\n```", part, re.M | re.S)
     subprocess.run(["sh", "-ec", ini_command[1]], cwd=tmp_path, check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_ports()
     ini = tmp_path / ini_command[2]
     ini.write_text(ini.read_text() + f"listen = 127.0.0.1:{port}\n")
     log = tmp_path / "log"

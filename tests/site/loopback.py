@@ -5,7 +5,7 @@ import contextlib
 import socket
 
 from cli import Cli
-from lab import Ec2Endpoint
+from lab import Ec2Endpoint, free_ports
 from peers import Master
 
 # The contract's seam; tunnels are not needed, since the daemon finds the master on its own port.
@@ -38,8 +38,7 @@ class Loopback(contextlib.ExitStack):
         ssh = directory / "ssh"
         ssh.write_text(SSH)
         ssh.chmod(0o755)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_ports()
         self.sections = {
             "machine": {"scale_up_command": "aws ec2 run-instances --image-id ami-12345678 --instance-type t3.small"
                                             f" --subnet-id {self.subnets[0]}",

@@ -2,14 +2,13 @@
 
 import contextlib
 import re
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from cli import environment, refusal
-from lab import Ec2Endpoint, ProcStat, wait_until
+from lab import Ec2Endpoint, ProcStat, free_ports, wait_until
 from loopback import Loopback
 
 
@@ -63,8 +62,7 @@ def test_what_passes_is_tried_again_with_the_same_token(site, kind, status):
 
 def closed_port():
     """A URL on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_ports()}"
 
 
 LASTING = {"RequestLimitExceeded": "RequestLimitExceeded: RequestLimitExceeded, as asked for",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::interruption::Interruption;
 use super::masters::Question;
-use super::{Action, Aim, FIRST_RETRY, LinkId, Node, Pause, Phase, Purpose, Step, Wanted};
+use super::{Action, Aim, FIRST_RETRY, Node, Pause, Phase, Purpose, Step, Wanted};
 use crate::core::protocol::{FromNode, NOT_NOW, Reason};
 use crate::error::{Error, Kind};
 
@@ -222,7 +222,6 @@ impl Node {
 
     pub(super) fn granted(
         &mut self,
-        link: LinkId,
         name: &str,
         id: String,
         length: Duration,
@@ -231,16 +230,13 @@ impl Node {
     ) {
         let (question, since) = self.masters.answered(name).unzip();
         let asking = self.is_answered(name, question);
+        if let Some(aim) = asking.filter(|_| self.masters.gave_back(name, &id)) {
+            return self.ask_next(aim, now);
+        }
         if asking.is_none() && !self.masters.holds(name, &id) {
             // An answer that came after its time: nobody waits for it any more.
-            let finish = FromNode::Finish {
-                lease: id,
-                ok: false,
-                launched: 0,
-                text: format!("{NOT_NOW}the answer came too late"),
-            };
-            self.out.push(Action::Send(link, finish));
-            return;
+            let why = format!("{NOT_NOW}the answer came too late");
+            return self.masters.refuse(name, id, &why, &mut self.out);
         }
         let since = since.unwrap_or(match &self.phase {
             Phase::Asking { since, .. } => *since,

@@ -40,7 +40,7 @@ pub enum Question {
     Hold,
 }
 
-/// More than one that answers at all leaves open.
+/// A master that answers at all leaves fewer open.
 const MOST_AWAITED: usize = 64;
 
 /// One master.
@@ -50,6 +50,8 @@ pub struct Master {
     pub lease: Option<Held>,
     /// What it has not answered yet, the oldest first: it answers in order.
     awaited: VecDeque<Awaited>,
+    /// The lease that was given back last. It answers every question until it has heard of that with it.
+    finished: Option<String>,
     /// Another node that changes the cluster.
     pub other: Option<String>,
     /// What could not be sent because the connection was lost.
@@ -73,6 +75,20 @@ impl Master {
     fn awaits(&mut self, what: Awaited) {
         if self.awaited.len() < MOST_AWAITED {
             self.awaited.push_back(what);
+        }
+    }
+
+    fn finish(&mut self, lease: String, ok: bool, launched: u32, text: &str, out: &mut Vec<Action>) {
+        self.finished = Some(lease.clone());
+        let finish = FromNode::Finish {
+            lease,
+            ok,
+            launched,
+            text: text.into(),
+        };
+        match self.link {
+            Some(link) => out.push(Action::Send(link, finish)),
+            None => self.owed.push(finish),
         }
     }
 
@@ -218,6 +234,22 @@ impl Masters {
         granted.filter_map(|master| master.link).collect()
     }
 
+    /// Gives back a lease that this master has granted and that is of no use any more.
+    pub fn refuse(&mut self, name: &str, lease: String, text: &str, out: &mut Vec<Action>) {
+        let Some(master) = self.by_name.get_mut(name) else {
+            return;
+        };
+        if master.finished.as_ref() != Some(&lease) {
+            master.finish(lease, false, 0, text, out);
+        }
+    }
+
+    /// Has the lease `id` been given back to this master?
+    pub fn gave_back(&self, name: &str, id: &str) -> bool {
+        let master = self.by_name.get(name);
+        master.is_some_and(|master| master.finished.as_deref() == Some(id))
+    }
+
     /// Is the lease `id` of this master held here?
     pub fn holds(&self, name: &str, id: &str) -> bool {
         let lease = self.by_name.get(name).and_then(|master| master.lease.as_ref());
@@ -291,18 +323,8 @@ impl Masters {
     /// `FINISH` to every master that granted.
     pub fn give_back(&mut self, ok: bool, launched: u32, text: &str, out: &mut Vec<Action>) {
         for master in self.by_name.values_mut() {
-            let Some(lease) = master.lease.take() else {
-                continue;
-            };
-            let finish = FromNode::Finish {
-                lease: lease.id,
-                ok,
-                launched,
-                text: text.into(),
-            };
-            match master.link {
-                Some(link) => out.push(Action::Send(link, finish)),
-                None => master.owed.push(finish),
+            if let Some(lease) = master.lease.take() {
+                master.finish(lease.id, ok, launched, text, out);
             }
         }
     }

@@ -206,14 +206,7 @@ impl Node {
                 seconds,
                 epoch,
                 machines,
-            } => self.granted(
-                link,
-                &name,
-                lease,
-                Duration::from_secs(seconds),
-                (epoch, machines),
-                now,
-            ),
+            } => self.granted(&name, lease, Duration::from_secs(seconds), (epoch, machines), now),
             FromMaster::Wait { reason, seconds } => self.told_to_wait(&name, reason, seconds, now),
             FromMaster::Scale { node } => master.other = Some(node),
             FromMaster::Finish { node } => {
@@ -243,8 +236,8 @@ impl Node {
             FromMaster::Error(text) => {
                 let text = format!("master {name}: {text}");
                 self.say(text.clone());
-                let question = self.masters.answered(&name).map(|(question, _)| question);
-                if self.is_answered(&name, question).is_some() {
+                // Perhaps of another line: what was asked stays open.
+                if self.is_asking(&name).is_some() {
                     self.not_now(Kind::Unavailable, &text, ANSWER_TIME, now);
                 }
             }

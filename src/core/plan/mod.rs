@@ -20,6 +20,8 @@ const DAY: u64 = 24 * 3600;
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// A machine that is DOWN everywhere for so long does not count as there.
 pub const DOWN_COUNTS: Duration = Duration::from_secs(60);
+/// Where many were DOWN, so much later than the first the last one is back.
+const COMES_BACK: Duration = Duration::from_secs(30);
 /// Between the two times that EC2 is asked for an id that it does not list.
 pub const ASK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -308,13 +310,12 @@ fn doomed(
     // Of those that were DOWN with it, one comes back before the others.
     let just_back = |m: &&Member| {
         let was_there = m.instance.is_none_or(|i| survey.age(i) >= time);
-        m.counts() && was_there && m.up_for().is_some_and(|up| up < DOWN_COUNTS.min(time))
+        m.counts() && was_there && m.up_for().is_some_and(|up| up < COMES_BACK.min(time))
     };
     let down = down + members.iter().filter(just_back).count();
     if up == 0 || (down >= 2 && 2 * down >= entries) {
         amiss.push(format!(
-            "{down} of {entries} machines are DOWN, or were within the last minute: the fault is elsewhere, and \
-             none is replaced"
+            "{down} of {entries} machines are DOWN, or were a moment ago: the fault is elsewhere, and none is replaced"
         ));
         return None;
     }

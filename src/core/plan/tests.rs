@@ -167,8 +167,8 @@ fn what_follows_from_a_survey() {
          for as long as the last has it | 1 live 900, 2 live 900 | 1 UP, 2 DOWN 600 / 1 UP, 2 DOWN 9 | -
          half of four: the fault is elsewhere | 1 live 900, 2 live 900, 3 live 900, 4 live 900 | 1 UP, 2 UP, 3 DOWN, 4 DOWN | amiss
          a zone is lost, the rest stays | 1 live 900, 2 live 900, 3 live 900, 4 live 900 | 1 UP, 2 UP, 3 DOWN, 4 DOWN 3 | amiss
-         it may be the next to come back | 1 live 900, 2 live 900, 3 live 900 | 1 UP 3, 2 UP 59, 3 DOWN 601 | amiss
-         the others are back, and it is not | 1 live 900, 2 live 900, 3 live 900 | 1 UP 60, 2 UP 60, 3 DOWN 660 | end i-3
+         it may be the next to come back | 1 live 900, 2 live 900, 3 live 900 | 1 UP 3, 2 UP 29, 3 DOWN 601 | amiss
+         the others are back, and it is not | 1 live 900, 2 live 900, 3 live 900 | 1 UP 30, 2 UP 30, 3 DOWN 630 | end i-3
          one HAProxy had lost them, one not | 1 live 900, 2 live 900 | 1 UP 3, 2 DOWN 601 / 1 UP, 2 DOWN 601 | end i-2
          new machines are no witnesses of it | 1 live 900, 2 live 900, 3 live 90 | 1 UP, 2 DOWN 601, 3 UP 9 | end i-2
          two of five are fewer than half | 1 live 900, 2 live 900, 3 live 900, 4 live 900, 5 live 900 | 1 UP, 2 UP, 3 UP, 4 DOWN, 5 DOWN | end i-4

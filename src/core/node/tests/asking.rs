@@ -119,6 +119,39 @@ fn a_late_answer_is_as_good_to_the_same_question() {
     assert_eq!(b.finish(Outcome::Checked(told(&[("lb1", true)]))), ["Launch 2"]);
 }
 
+/// Its master grants it again until it has heard that it was given back.
+#[test]
+fn a_lease_that_was_given_back_is_not_taken_again() {
+    let mut b = Bench::surveying();
+    b.surveyed(alone());
+    b.node.disconnected(1, "cut", b.now);
+    b.after(29 * SECOND);
+    assert!(b.node.connected(2, "lb1", b.now));
+    assert_eq!(b.seen(), ["2 HOLD 1-a"]);
+    b.after(2 * SECOND);
+    let checked = Outcome::Checked(told(&[("lb1", true)]));
+    assert_eq!(b.finish(checked), ["2 SCALE"], "it ran out here");
+    assert_eq!(
+        b.hear(2, "GRANT 1-a 30 1 2"),
+        ["2 FINISH 1-a failed 0 not now: the answer came too late"]
+    );
+    assert_eq!(b.hear(2, "GRANT 1-a 30 1 2"), ["2 SCALE"]);
+    assert_eq!(b.hear(2, "GRANT 2-b 30 2 2"), ["Survey for Lease"]);
+}
+
+#[test]
+fn an_error_answers_no_question() {
+    let mut b = Bench::new(&["lb1"]);
+    b.connect(1, "lb1");
+    b.sample(&[90.0; 3]);
+    assert_eq!(b.sample(&[5.0; 5]), ["1 RETIRE"]);
+    b.hear(1, "ERROR no such lease");
+    let late = ["1 FINISH 1-a failed 0 not now: the answer came too late"];
+    assert_eq!(b.hear(1, "GRANT 1-a 30 1 1"), late);
+    b.hear(1, "WAIT holder 30");
+    assert_eq!(b.sample(&[5.0; 5]), ["1 RETIRE"], "5 s after the error");
+}
+
 #[test]
 fn each_pong_renews_from_its_own_heartbeat() {
     let mut b = Bench::new(&["lb1"]);
