@@ -75,6 +75,25 @@ def test_two_that_see_different_masters_ask_for_one(at_once, tmp_path, binary):
         assert at_once or len(site.ec2.calls("SetDesiredCapacity")) == 1
 
 
+def test_what_the_group_has_launched_since_the_survey_counts(tmp_path, binary):
+    """As where another node, which sees another master, was the first to ask."""
+    with group_site(tmp_path, binary, scaling={"cooldown": "30s"}) as site:
+        [lb], ec2 = site.balancers, site.ec2
+        site.settings["haproxy"] = {"check_command": "touch /tmp/checks; while test -e /tmp/hold; do sleep 0.1; done;"
+                                                     " haproxy -q -c -f $FILE"}
+        site.start()
+        lb.path("/tmp/hold").touch()
+        lb.path("/tmp/checks").unlink(missing_ok=True)
+        site.load["app1"].load = 95
+        wait_until(lb.path("/tmp/checks").exists, 20, "it has surveyed, and asks whether a machine would be taken")
+        ec2.groups.launch("web")
+        wait_until(lambda: ec2.running, 10, "the group launches")
+        lb.path("/tmp/hold").unlink()
+        wait_until(lambda: " i-" in lb.run(["autoscaler", "list-hosts"]).stdout, 30, "it is entered")
+        site.masters["lb1"].wait_line("app1: launched a machine")
+        assert len(ec2.launched) == 1 and ec2.calls("SetDesiredCapacity") == []
+
+
 def test_a_machine_whose_asker_died_is_entered_by_the_next(tmp_path, binary):
     with group_site(tmp_path, binary, apps=2) as site:
         site.start()
