@@ -42,6 +42,7 @@ MUTATIONS = [
     ("master/fleet.rs", "young(e.since.unwrap_or(0))", "(@restarting for ever@ || young(e.since.unwrap_or(0)))"),
     ("master/look.rs", "out.push(Output::Send(peer, FromMaster::Look));", "if !@nobody is told to look@ { out.push(Output::Send(peer, FromMaster::Look)); }"),
     ("node/grow.rs", "match granted.min(room).min(most) {", "match (if @more than was granted@ { room } else { granted }).min(room).min(most) {"),
+    ("node/grow.rs", "*count = (*count).min(self.masters.machines(now).0);", "if !@more than was granted@ { *count = (*count).min(self.masters.machines(now).0); }"),
     # The plan.
     ("plan/mod.rs", "let hosts = rules.max_hosts.saturating_sub(counted);", "let hosts = (rules.max_hosts + usize::from(@max_hosts of EC2 off by one@)).saturating_sub(counted);"),
     ("plan/mod.rs", "        && newest < rules.cooldown\n", "        && newest < rules.cooldown && !@no cooldown by EC2's word@\n"),
