@@ -1,5 +1,6 @@
 """What `make bench` measures with: processes, a recording endpoint and a tap on the wire."""
 
+import contextlib
 import glob
 import multiprocessing
 import os
