@@ -12,7 +12,7 @@ import termios
 
 import pyte
 import pytest
-from cli import environment, refusal, run
+from cli import environment, run
 from lab import missing, wait_until
 from peers import SECRET, Master
 from prometheus_client.parser import text_string_to_metric_families

@@ -3,7 +3,6 @@
 import random
 import socket
 import struct
-import time
 import uuid
 from dataclasses import dataclass, field
 from email.utils import formatdate

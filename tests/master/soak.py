@@ -13,7 +13,6 @@ import select
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from lab import Network, missing, wait_until
 from peers import SECRET, Peer

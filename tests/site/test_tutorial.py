@@ -1,6 +1,5 @@
 """The tutorial, block by block, as a user who is not root types it; and what the other documents refer to."""
 
-import os
 import re
 
 import pytest
