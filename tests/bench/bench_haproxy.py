@@ -201,7 +201,8 @@ def _changes(bench, servers, ours, theirs, rounds):
         ours.wait_answer(dynamic, False)
 
         server = f"servers/{NEW}"
-        began = theirs.ask(f"add server {server} {NEW_IP}:{theirs.apps}; set server {server} state ready")
+        # With the number that `generate` gives it, by which the hash places it.
+        began = theirs.ask(f"add server {server} {NEW_IP}:{theirs.apps} id {servers + 1}; set server {server} state ready")
         bare.append(theirs.wait_answer(dynamic, True) - began)
         theirs.ask(f"set server {server} state maint; del server {server}")
         with theirs.reload(both) as began:
