@@ -176,9 +176,12 @@ def test_bounds_and_what_the_group_does_on_its_own(tmp_path, binary):
         for each in (first, second):
             ec2.instances[each].launched -= 3600
         asked = len(ec2.calls("SetDesiredCapacity"))
-        site.scale_up(app)  # which has nothing to launch, and enters what serves
-        wait_until(lambda: second in lb.run(["autoscaler", "list-hosts"]).stdout, 30, f"{second} is entered")
-        assert second in lb.run(["autoscaler", "list-hosts"]).stdout
+
+        def entered():
+            site.scale_up(app)  # which has nothing to launch, and enters what serves by then
+            return second in lb.run(["autoscaler", "list-hosts"]).stdout
+
+        wait_until(entered, 30, f"{second} is entered")
         assert len(ec2.calls("SetDesiredCapacity")) == asked and ec2.running == [first, second]
 
         # No more than the group may have, and no fewer.
