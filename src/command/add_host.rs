@@ -23,8 +23,10 @@ pub fn run(config: &Config, asked: &AddHost, by: By, log: Log) -> Result<(), Err
         instance,
     };
     let hosts = HostsDir::new(config.dir());
-    let removed = hosts.removed_ago(machine);
-    if let Some(ago) = removed.filter(|ago| asked.unless_removed && *ago < config.machine.boot_timeout) {
+    if asked.unless_removed
+        && let Some(ago) = hosts.removed_ago(machine)
+        && ago < config.machine.boot_timeout
+    {
         let cause = format!(
             "was removed here {} s ago, and is not entered again so soon",
             ago.as_secs()

@@ -38,17 +38,12 @@ impl Config {
     /// # Errors
     /// Config, with the `chmod` to run.
     pub fn may_have_mode(&self, mode: u32) -> Result<(), Error> {
-        let path = self.path.display();
-        match self.has_secret() && others_may_read(mode) {
-            true => Err(Error::config(
-                path,
-                format!(
-                    "holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {}",
-                    self.path.display()
-                ),
-            )),
-            false => Ok(()),
+        if !self.has_secret() || !others_may_read(mode) {
+            return Ok(());
         }
+        let path = self.path.display();
+        let cause = format!("holds a secret and others can read it (mode {mode:04o}); run: chmod 600 {path}");
+        Err(Error::config(path, cause))
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ini::{load, mode_of, private};
+use super::ini::{load, mode_of};
 use super::{print, template_path};
 use crate::config::{Config, others_may_read};
 use crate::core::plan::Instance;
@@ -79,12 +79,13 @@ fn show(findings: &[Finding]) -> Result<(), Error> {
 
 fn ini(config: &Config) -> Finding {
     let path = config.path.display();
-    match (private(config), mode_of(&config.path)) {
-        (Err(error), _) | (Ok(()), Err(error)) => error.into(),
-        (Ok(()), Ok(mode)) if others_may_read(mode) => Finding::Warn(format!(
+    let mode = mode_of(&config.path).and_then(|mode| config.may_have_mode(mode).map(|()| mode));
+    match mode {
+        Err(error) => error.into(),
+        Ok(mode) if others_may_read(mode) => Finding::Warn(format!(
             "{path}: others can read it (mode {mode:04o}); before it holds a secret, run: chmod 600 {path}"
         )),
-        (Ok(()), Ok(mode)) => Finding::Ok(format!("{path}: valid, mode {mode:04o}")),
+        Ok(mode) => Finding::Ok(format!("{path}: valid, mode {mode:04o}")),
     }
 }
 

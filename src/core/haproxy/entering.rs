@@ -31,11 +31,11 @@ impl Entering<'_> {
         {
             return Err(there);
         }
-        let is_elsewhere = |e: &&Entry| {
-            let elsewhere = e.address() != self.address.to_string();
-            self.instance.is_some() && e.instance() == self.instance && elsewhere
-        };
-        let moved = entries.iter().filter(is_elsewhere);
+        let is_elsewhere = |e: &&Entry| e.address() != self.address.to_string();
+        let same = entries
+            .iter()
+            .filter(|e| self.instance.is_some() && e.instance() == self.instance);
+        let moved = same.filter(is_elsewhere);
         Ok(there.into_iter().chain(moved).collect())
     }
 
@@ -48,7 +48,7 @@ impl Entering<'_> {
     }
 
     fn stands_at(&self, entry: &Entry) -> bool {
-        entry.address() == self.address.to_string() && entry.port() == Some(self.port)
+        entry.port() == Some(self.port) && entry.address() == self.address.to_string()
     }
 
     /// The name that follows for its entry, in the place of those `replaced`: the one that is `asked`

@@ -230,8 +230,12 @@ impl Node {
     ) {
         let (question, since) = self.masters.answered(name).unzip();
         let asking = self.is_answered(name, question);
-        if let Some(aim) = asking.filter(|_| self.masters.gave_back(name, &id)) {
-            return self.ask_next(aim, now);
+        if self.masters.gave_back(name, &id) {
+            // It had not heard of that yet.
+            if let Some(aim) = asking {
+                self.ask_next(aim, now);
+            }
+            return;
         }
         if asking.is_none() && !self.masters.holds(name, &id) {
             // An answer that came after its time: nobody waits for it any more.

@@ -23,18 +23,10 @@ pub struct Held {
     pub booting: u32,
 }
 
-/// An answer to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    /// `PONG`, to what was sent then.
-    Pong(Instant),
-    /// `GRANT` or `WAIT`, to what was asked then.
-    Answer(Question, Instant),
-}
-
-/// What a master answers by `GRANT` or `WAIT`; by the words of the protocol.
+/// What a master answers, by the words of the protocol: `PING` by `PONG`, the others by `GRANT` or `WAIT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
+    Ping,
     Scale,
     Retire,
     Hold,
@@ -48,8 +40,8 @@ const MOST_AWAITED: usize = 64;
 pub struct Master {
     link: Option<LinkId>,
     pub lease: Option<Held>,
-    /// What it has not answered yet, the oldest first: it answers in order.
-    awaited: VecDeque<Awaited>,
+    /// What it has not answered yet, and when that was asked, the oldest first: it answers in order.
+    awaited: VecDeque<(Question, Instant)>,
     /// The lease that was given back last. It answers every question until it has heard of that with it.
     finished: Option<String>,
     /// Another node that changes the cluster.
@@ -72,10 +64,17 @@ impl Master {
         }
     }
 
-    fn awaits(&mut self, what: Awaited) {
+    fn asked(&mut self, question: Question, now: Instant) {
         if self.awaited.len() < MOST_AWAITED {
-            self.awaited.push_back(what);
+            self.awaited.push_back((question, now));
         }
+    }
+
+    /// Takes out the oldest question of a kind, which is answered. What was asked before it gets no answer
+    /// any more.
+    fn answered(&mut self, kind: impl Fn(Question) -> bool) -> Option<(Question, Instant)> {
+        let at = self.awaited.iter().position(|(question, _)| kind(*question))?;
+        self.awaited.drain(..=at).next_back()
     }
 
     fn finish(&mut self, lease: String, ok: bool, launched: u32, text: &str, out: &mut Vec<Action>) {
@@ -94,12 +93,7 @@ impl Master {
 
     /// `PONG`: the heartbeat before it has arrived, and renewed the lease there.
     pub fn heard_pong(&mut self) {
-        let is_pong = |a: &Awaited| matches!(a, Awaited::Pong(_));
-        let Some(at) = self.awaited.iter().position(is_pong) else {
-            return;
-        };
-        // What was asked before that gets no answer any more.
-        if let Some(Awaited::Pong(sent)) = self.awaited.drain(..=at).next_back()
+        if let Some((_, sent)) = self.answered(|question| question == Question::Ping)
             && let Some(lease) = &mut self.lease
         {
             lease.expires = sent + lease.length;
@@ -136,7 +130,7 @@ impl Masters {
         }
         master.link = Some(link);
         if master.lease.is_some() {
-            master.awaits(Awaited::Answer(Question::Hold, now));
+            master.asked(Question::Hold, now);
         }
         let mut first = std::mem::take(&mut master.owed);
         first.extend(master.lease.as_ref().map(|lease| FromNode::Hold {
@@ -175,15 +169,10 @@ impl Masters {
             .count()
     }
 
-    /// An answer of this master has come: to which question, and when was that asked?
+    /// `GRANT` or `WAIT` of this master has come: to which question, and when was that asked?
     pub fn answered(&mut self, name: &str) -> Option<(Question, Instant)> {
         let master = self.by_name.get_mut(name)?;
-        let is_answer = |a: &Awaited| matches!(a, Awaited::Answer(..));
-        let at = master.awaited.iter().position(is_answer)?;
-        match master.awaited.drain(..=at).next_back() {
-            Some(Awaited::Answer(question, since)) => Some((question, since)),
-            _ => None,
-        }
+        master.answered(|question| question != Question::Ping)
     }
 
     /// The first connected master, by name, that has not granted a lease: it is asked next.
@@ -192,7 +181,7 @@ impl Masters {
             .iter_mut()
             .find_map(|(name, master)| match (master.link, &master.lease) {
                 (Some(link), None) => {
-                    master.awaits(Awaited::Answer(question, now));
+                    master.asked(question, now);
                     Some((name.clone(), link))
                 }
                 _ => None,
@@ -236,10 +225,7 @@ impl Masters {
 
     /// Gives back a lease that this master has granted and that is of no use any more.
     pub fn refuse(&mut self, name: &str, lease: String, text: &str, out: &mut Vec<Action>) {
-        let Some(master) = self.by_name.get_mut(name) else {
-            return;
-        };
-        if master.finished.as_ref() != Some(&lease) {
+        if let Some(master) = self.by_name.get_mut(name) {
             master.finish(lease, false, 0, text, out);
         }
     }
@@ -312,7 +298,7 @@ impl Masters {
                 out.push(Action::Send(link, FromNode::Load(load.unwrap_or(0.0))));
             }
             out.push(Action::Send(link, FromNode::Ping));
-            master.awaits(Awaited::Pong(now));
+            master.asked(Question::Ping, now);
         }
         // An absent master is remembered for as long as something may still be due to it.
         self.by_name

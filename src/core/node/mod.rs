@@ -48,7 +48,6 @@ use look::Looks;
 pub use masters::HEARTBEAT;
 use masters::Masters;
 use newcomers::Newcomers;
-
 pub use step::{Action, Launched, LinkId, Notice, Outcome, Purpose, Step, Told};
 
 /// How long a master may take to answer `SCALE`.

@@ -39,7 +39,7 @@ fn how_many_are_launched() {
         }
         let mut seen = b.surveyed(found);
         if seen == ["Check"] {
-            seen = b.finish(Outcome::Checked(told(&[("lb1", true)])));
+            seen = b.takes();
         }
         let case = (granted, booting_there, booting_here, load, lacks);
         assert!(seen.iter().any(|s| s.contains(due)), "{case:?}: {seen:?}");
@@ -98,7 +98,7 @@ fn failures_back_off_doubling() {
     assert_eq!(b.sample(&[90.0; 2]), ["1 SCALE"]);
     b.hear(1, "GRANT 2-a 30 2 1");
     b.surveyed(alone());
-    b.finish(Outcome::Checked(told(&[("lb1", true)])));
+    b.takes();
     b.finish(not_launched(failure()));
     assert_eq!(b.sample(&[90.0; 19]), NOTHING);
     assert_eq!(b.sample(&[90.0; 2]), ["1 SCALE"]);
@@ -146,7 +146,7 @@ fn what_had_no_capacity_is_tried_last_but_only_while_nobody_else_can_launch() {
         b.sample(&[90.0; 3]);
         b.hear(1, "GRANT 1-a 30 1 1");
         b.surveyed(alone());
-        b.finish(Outcome::Checked(told(&[("lb1", true)])));
+        b.takes();
         b.finish(Outcome::Launched(Launched {
             without: vec![place.clone()],
             error: Some(failure()),
@@ -178,7 +178,7 @@ fn by_hand_it_waits_until_all_serve() {
     );
     b.hear(1, "GRANT 1-a 30 1 2");
     b.surveyed(alone());
-    assert_eq!(b.finish(Outcome::Checked(told(&[("lb1", true)]))), ["Launch 2"]);
+    assert_eq!(b.takes(), ["Launch 2"]);
     let seen = b.finish(launched(&[2, 3]));
     assert_eq!(seen[0], "1 FINISH 1-a ok 2 launched i-2, i-3: asked for by hand");
     for number in [2, 3] {
@@ -215,7 +215,7 @@ fn by_hand_what_boots_unaccounted_is_taken_in() {
         let mut seen = b.surveyed(there);
         if launches > 0 {
             assert!(seen.iter().any(|s| s == "Check"), "{case:?}: {seen:?}");
-            let launching = b.finish(Outcome::Checked(told(&[("lb1", true)])));
+            let launching = b.takes();
             assert_eq!(launching, [format!("Launch {launches}")], "{case:?}");
         } else {
             let finish = "1 FINISH 1-a ok 0 took in what boots: asked for by hand";
