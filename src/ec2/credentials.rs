@@ -203,14 +203,13 @@ impl Provider {
             None => Ok(Section::default()),
             Some(_) => Err(files.missing(name)),
         })?;
-        let wrong = |what: String| Failure::Config(format!("profile {name}: {what}"));
         // Keys of its own, when it is a source: it may be the source of itself.
         let has_keys = ["aws_access_key_id", "aws_secret_access_key"]
             .iter()
             .any(|key| !section.get(key).is_empty());
         if above.is_empty() || !has_keys {
             if above.iter().any(|known| known == name) {
-                return Err(wrong("source_profile: goes in a circle".to_string()));
+                return Err(profile::wrong(name, "source_profile: goes in a circle"));
             }
             if let Some(role) = Role::of(&section, name)? {
                 above.push(name.to_string());
@@ -262,8 +261,7 @@ impl Provider {
                 ("credential_source Ec2InstanceMetadata".into(), keys.transpose()?)
             }
         };
-        let source =
-            found.ok_or_else(|| Failure::Config(format!("profile {name}: {what} has no credentials")))?;
+        let source = found.ok_or_else(|| profile::wrong(&name, format!("{what} has no credentials")))?;
         let signer = Signer { keys: &source, now };
         let document = sts::credentials(sts, &self.env, "AssumeRole", &role.params(), Some(signer))?;
         assumed(

@@ -2,6 +2,7 @@
 
 use super::shared_files::{File, Section, read};
 use super::{Env, Failure, Settings, first_set, var};
+use std::fmt::Display;
 
 /// Both files. They hold secrets: no `Debug`.
 pub struct Files {
@@ -87,6 +88,11 @@ impl Profile {
     }
 }
 
+/// What is wrong with the profile `name`.
+pub fn wrong(name: &str, what: impl Display) -> Failure {
+    Failure::Config(format!("profile {name}: {what}"))
+}
+
 /// Refuses a profile that a person would have to log in for: nobody is there to do so.
 ///
 /// # Errors
@@ -95,10 +101,11 @@ pub fn refuse_login(section: &Section, name: &str) -> Result<(), Failure> {
     let by_login = ["sso_session", "sso_start_url", "login_session"];
     match by_login.into_iter().find(|key| !section.get(key).is_empty()) {
         None => Ok(()),
-        Some(key) => Err(Failure::Config(format!(
-            "profile {name}: {key}: autoscaler logs in nowhere; use credential_process = aws configure \
-             export-credentials --profile {name}, or a role"
-        ))),
+        Some(key) => {
+            let step = format!("aws configure export-credentials --profile {name}, or a role");
+            let what = format!("{key}: autoscaler logs in nowhere; use credential_process = {step}");
+            Err(wrong(name, what))
+        }
     }
 }
 
@@ -109,8 +116,9 @@ pub fn refuse_login(section: &Section, name: &str) -> Result<(), Failure> {
 pub fn refuse_mfa(section: &Section, name: &str) -> Result<(), Failure> {
     match section.get("mfa_serial") {
         "" => Ok(()),
-        _ => Err(Failure::Config(format!(
-            "profile {name}: mfa_serial: nobody is there to type its code; use a role without"
-        ))),
+        _ => Err(wrong(
+            name,
+            "mfa_serial: nobody is there to type its code; use a role without",
+        )),
     }
 }

@@ -29,7 +29,7 @@ pub enum Source {
 impl Role {
     /// Reads the section of the profile `name`; None where it names no role, or one by a web identity.
     pub fn of(section: &Section, name: &str) -> Result<Option<Role>, Failure> {
-        let wrong = |what: String| Err(Failure::Config(format!("profile {name}: {what}")));
+        let wrong = |what: String| Err(profile::wrong(name, what));
         let setting = |key| section.get(key).to_string();
         let arn = setting("role_arn");
         if arn.is_empty() || !section.get("web_identity_token_file").is_empty() {
